@@ -1,0 +1,45 @@
+# PYTHON: any Python >= 3.11. Everything is installed into .venv, at the versions constraints.txt names.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python -m clustering_jax.main
+
+.PHONY: demo test test-slow bench lint clean
+
+demo: .venv/installed
+	$(RUN) --config=configs/cc_digits.py --workdir=runs/digits
+
+test: .venv/tested lint
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+
+test-slow: .venv/tested
+	$(BIN)/python -m pytest -q -m slow
+
+lint: .venv/tested
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/benched
+	$(BIN)/python -m benchmarks.convolution
+	$(BIN)/python -m benchmarks.training
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; run: make PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/installed: .venv/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	touch $@
+
+.venv/benched: .venv/installed
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,33 @@
+"""What the commands share: one line for a user's error, and the exit codes.
+
+0 done, 2 something the user can put right, 3 the loss was not finite, 75 interrupted and saved (start again to go on).
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NoReturn
+
+from clustering_jax.errors import UserError
+from clustering_jax.interrupt import Diverged, Interrupted
+
+
+def run(command: Callable[[], None]) -> NoReturn:
+    """Runs `command` and exits by the table above."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        command()
+    except UserError as error:
+        sys.exit(_say("error", error, 2))
+    except Diverged as error:
+        sys.exit(_say("diverged", error, 3))
+    except Interrupted as error:
+        sys.exit(_say("interrupted", error, 75))
+    sys.exit(0)
+
+
+def _say(kind: str, error: Exception, code: int) -> int:
+    print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,35 @@
+"""Data sets by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from clustering_jax.data import arrays, images, tfds
+from clustering_jax.data.base import Dataset
+from clustering_jax.errors import UserError, check_keywords, nearest
+
+SOURCES: dict[str, Callable[..., Dataset]] = {
+    "arrays": arrays.arrays,
+    "digits": images.digits,
+    "folder": images.folder,
+    "synthetic": images.synthetic,
+    "tfds": tfds.tfds,
+}
+
+
+def load(source: str = "", **options: Any) -> Dataset:
+    """The data set that the function `source` of `SOURCES` makes of `options`.
+
+    Raises:
+      UserError: an unknown source or option (with the nearest one) or a missing one; or as the source raises.
+    """
+    if source not in SOURCES:
+        raise UserError(f"unknown data source '{source}'{nearest(source, SOURCES)}")
+    function = SOURCES[source]
+    check_keywords(function, options, f"data source '{source}'")
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.default is parameter.empty and name not in options:
+            raise UserError(f"data source '{source}' needs the setting '{name}'")
+    return function(**options)

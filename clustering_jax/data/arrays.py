@@ -1,0 +1,218 @@
+"""Images from NumPy files, whole or as a stream. Nothing pickled is ever loaded."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clustering_jax.data.base import Dataset, known_labels, row_ids
+from clustering_jax.errors import UserError, nearest
+
+IMAGE_KEYS = ("image", "images", "x", "arr_0")
+CHUNK = 1024
+# How far outside of [0, 1] a float pixel may be, as resizing overshoots; less than rounding takes back.
+SLACK = 1e-3
+
+
+class _Stored(NamedTuple):
+    """An array in a file: the key of a `.npz`'s member ("" in a `.npy`), and what its header says."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+
+    def __str__(self) -> str:
+        return f"{self.path} ['{self.key}']" if self.key else str(self.path)
+
+
+def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dataset:
+    """Images of a `.npy` or `.npz` file, as uint8 ``[n, h, w, c]``.
+
+    The array is ``[n, h, w]`` or ``[n, h, w, c]`` with c 1 or 3, uint8, or float in [0, 1], which is scaled
+    by 255 and rounded. A uint8 `.npy` is memory-mapped.
+
+    Args:
+      path: the file. image_key: of a `.npz`; "" finds image, images, x or arr_0, or the only array there is.
+      label_key: of a `.npz`, integers or strings ``[n]``; "" reads no labels.
+
+    Raises:
+      UserError: the file is missing, damaged, or holds something else (objects, NaN, other ranks or types).
+    """
+    path = _existing(path)
+    stored = _inspect(path, image_key)
+    labels = _labels(path, label_key, stored.shape[0]) if label_key else None
+    if path.suffix == ".npy" and stored.dtype == np.uint8:
+        with _reading(path):
+            images = np.load(path, mmap_mode="r", allow_pickle=False).reshape(_image_shape(stored))
+    else:
+        images = np.empty(_image_shape(stored), np.uint8)
+        for first, rows in _pixels(stored, CHUNK):
+            images[first : first + len(rows)] = rows
+    return Dataset({"image": images}, row_ids(len(images)), labels, path.name, "all")
+
+
+def iter_array(
+    path: str | Path, chunk: int, *, image_key: str = ""
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """The images that `arrays` loads, as ``(ids, uint8 [m, h, w, c])`` of `chunk` rows.
+
+    Memory is constant, but for a `.npz` array in Fortran order, which is loaded whole.
+
+    Raises:
+      UserError: as `arrays`; a bad pixel is reported when its chunk is reached.
+    """
+    for first, rows in _pixels(_inspect(_existing(path), image_key), chunk):
+        yield [str(i) for i in range(first, first + len(rows))], rows
+
+
+def _existing(path: str | Path) -> Path:
+    found = Path(path).expanduser()
+    if not str(path) or not found.exists():
+        raise UserError(f"'{path}' does not exist: give a .npy or .npz file")
+    if found.is_dir() or found.suffix not in (".npy", ".npz"):
+        raise UserError(
+            f"{found} is not a .npy or .npz file: save the images with numpy.save, or give a folder"
+        )
+    return found
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what NumPy and zipfile raise over a bad file into one line that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path} can't be read, it is damaged or no NumPy file ({reason}): save it again"
+        ) from error
+
+
+def _inspect(path: Path, key: str) -> _Stored:
+    """The header of the image array, checked."""
+    with _reading(path):
+        if path.suffix == ".npy":
+            with path.open("rb") as file:
+                stored = _Stored(path, "", *_header(file))
+        else:
+            with zipfile.ZipFile(path) as archive:
+                key = _find_key(path, [name.removesuffix(".npy") for name in archive.namelist()], key)
+                with archive.open(f"{key}.npy") as file:
+                    stored = _Stored(path, key, *_header(file))
+    _check(stored)
+    return stored
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """Shape, dtype and column order; leaves `file` at the first element."""
+    version = np.lib.format.read_magic(file)
+    if version > (2, 0):
+        raise ValueError("a structured array")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return shape, dtype, fortran
+
+
+def _find_key(path: Path, keys: list[str], key: str) -> str:
+    if key:
+        if key not in keys:
+            raise UserError(f"{path} has no array '{key}'{nearest(key, keys)}")
+        return key
+    found = [k for k in IMAGE_KEYS if k in keys] or (keys if len(keys) == 1 else [])
+    if not found:
+        raise UserError(
+            f"{path} holds {', '.join(sorted(keys)) or 'nothing'}: say by image_key which array is images"
+        )
+    return found[0]
+
+
+def _check(stored: _Stored) -> None:
+    shape, dtype = stored.shape, stored.dtype
+    if dtype.hasobject:
+        raise UserError(
+            f"{stored} holds Python objects, which are not loaded: save one array of equal-sized images"
+        )
+    if dtype != np.uint8 and dtype.kind != "f":
+        raise UserError(f"{stored} is {dtype}: images must be uint8, or float in [0, 1]")
+    if len(shape) not in (3, 4):
+        raise UserError(f"{stored} has shape {shape}: images must be [n, h, w] or [n, h, w, c]")
+    if 0 in shape:
+        raise UserError(f"{stored} has shape {shape}: it holds no images")
+    if len(shape) == 4 and shape[3] not in (1, 3):
+        hint = "transpose(0, 2, 3, 1), channels come last" if shape[1] in (1, 3) else "keep 1 or 3 channels"
+        raise UserError(f"{stored} has shape {shape}, so {shape[3]} channels: {hint}")
+
+
+def _image_shape(stored: _Stored) -> tuple[int, ...]:
+    return stored.shape if len(stored.shape) == 4 else (*stored.shape, 1)
+
+
+def _pixels(stored: _Stored, chunk: int) -> Iterator[tuple[int, np.ndarray]]:
+    """``(first row, uint8 [m, h, w, c])`` by and by."""
+    first = 0
+    with _reading(stored.path):
+        for rows in _raw(stored, chunk):
+            yield first, _to_uint8(stored, first, rows).reshape(-1, *_image_shape(stored)[1:])
+            first += len(rows)
+
+
+def _raw(stored: _Stored, chunk: int) -> Iterator[np.ndarray]:
+    if not stored.key or stored.fortran:
+        # Rows of a Fortran-ordered array lie all over the member, which can't be read but as a whole.
+        found = np.load(stored.path, mmap_mode="r", allow_pickle=False)
+        array = found[stored.key] if stored.key else found
+        yield from (array[i : i + chunk] for i in range(0, stored.shape[0], chunk))
+        return
+    with zipfile.ZipFile(stored.path) as archive, archive.open(f"{stored.key}.npy") as file:
+        _header(file)
+        row_bytes = stored.dtype.itemsize * int(np.prod(stored.shape[1:]))
+        for start in range(0, stored.shape[0], chunk):
+            wanted = min(chunk, stored.shape[0] - start) * row_bytes
+            data = file.read(wanted)
+            if len(data) < wanted:
+                raise ValueError("it ends early")
+            yield np.frombuffer(data, stored.dtype).reshape(-1, *stored.shape[1:])
+
+
+def _to_uint8(stored: _Stored, first: int, rows: np.ndarray) -> np.ndarray:
+    if rows.dtype == np.uint8:
+        return rows
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(1)
+    if not finite.all():
+        raise UserError(
+            f"{stored} row {first + int(finite.argmin())} has pixels that are NaN or infinite: mend it"
+        )
+    low, high = float(rows.min()), float(rows.max())
+    if low < -SLACK or high > 1 + SLACK:
+        raise UserError(
+            f"{stored} has pixels from {low:g} to {high:g}: scale floats to [0, 1], or store uint8"
+        )
+    return np.rint(rows * np.float32(255)).astype(np.uint8)
+
+
+def _labels(path: Path, key: str, n: int) -> np.ndarray | None:
+    """Labels as int64 [n]; strings become their rank."""
+    if path.suffix == ".npy":
+        raise UserError(f"{path} holds one array: labels (label_key='{key}') need a .npz")
+    with _reading(path), np.load(path, allow_pickle=False) as archive:
+        if key not in archive.files:
+            raise UserError(f"{path} has no array '{key}'{nearest(key, archive.files)}")
+        labels = archive[key]
+    if labels.shape not in ((n,), (n, 1)) or labels.dtype.kind not in "iubUS":
+        raise UserError(
+            f"{path} ['{key}'] is {labels.dtype} {labels.shape}: labels must be integers or strings [{n}]"
+        )
+    labels = labels.reshape(n)
+    if labels.dtype.kind in "US":
+        return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    return known_labels(labels.astype(np.int64))

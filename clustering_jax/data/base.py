@@ -1,0 +1,70 @@
+"""What a data set is to the rest of the package, and which of its rows make up which batch."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Dataset(NamedTuple):
+    """One split, or several joined, in memory (or memory-mapped), rows in input order.
+
+    features: arrays with the example first; images are ``{"image": uint8 [n, h, w, c]}``, c 1 or 3.
+    ids: n strings, a file name or the row's number.
+    labels: int [n], negative where a row has none, or None: for scoring only, training never sees them.
+    notes: what the user should be told, one line each.
+    """
+
+    features: dict[str, np.ndarray]
+    ids: list[str]
+    labels: np.ndarray | None
+    name: str
+    split: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_examples(self) -> int:
+        """Rows."""
+        return len(self.ids)
+
+
+def row_ids(n: int) -> list[str]:
+    """The ids of rows that have no name of their own: "0", "1", ..."""
+    return [str(i) for i in range(n)]
+
+
+def known_labels(labels: np.ndarray) -> np.ndarray | None:
+    """`labels`, or None where every one is negative, as in an unlabelled split."""
+    return labels if (labels >= 0).any() else None
+
+
+@lru_cache(maxsize=4)
+def epoch_permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    """The order of the rows in an epoch, int32 [n], read-only; a pure function of its arguments.
+
+    It sorts raw generator output, which NumPy keeps the same from version to version, unlike
+    ``Generator.permutation``: a run resumes into the same batches after an upgrade.
+    """
+    words = np.random.Philox(np.random.SeedSequence((seed, epoch))).random_raw(n)
+    order = np.argsort(words, kind="stable").astype(np.int32)
+    order.flags.writeable = False
+    return order
+
+
+def batch_indices(seed: int, step: int, n: int, batch_size: int) -> np.ndarray:
+    """The rows of a stream's batch number `step`, int32 [batch_size]: a pure function of its arguments.
+
+    An epoch is ``n // batch_size`` steps over a fresh permutation; the rows left over are dropped.
+
+    Args:
+      seed: at least 0. step: of the stream, from 0. n: rows. batch_size: between 1 and n.
+
+    Raises:
+      ValueError: `batch_size` is not between 1 and `n`.
+    """
+    if not 1 <= batch_size <= n:
+        raise ValueError(f"batch_size {batch_size} is not between 1 and the number of rows {n}")
+    epoch, position = divmod(step, n // batch_size)
+    return epoch_permutation(seed, epoch, n)[position * batch_size : (position + 1) * batch_size]

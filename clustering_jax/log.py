@@ -1,0 +1,102 @@
+"""What a run writes for people: metrics.jsonl, the progress bar, small files replaced in one move."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+
+def write_atomic(path: str | Path, lines: Iterable[str]) -> None:
+    """Writes `lines` to `path` so that it holds either its old content or all of the new."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(lines)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """`write_atomic` of indented JSON."""
+    write_atomic(path, [json.dumps(value, indent=2), "\n"])
+
+
+class MetricsLog:
+    """metrics.jsonl, one JSON object a line, and the progress bar.
+
+    Terms of the steps are gathered as device arrays and fetched when a line is due, so that the devices need not wait. Lines after
+    `first_step`, from a run cut short, are dropped on opening.
+    """
+
+    def __init__(self, path: str | Path, first_step: int, total_steps: int, batch_size: int):
+        self.path, self._batch_size = Path(path), batch_size
+        write_atomic(self.path, self._kept(first_step))
+        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        # disable=None: no bar where stderr is not a terminal, where it would fill a log file.
+        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=None, dynamic_ncols=True)
+        self._pending: list[Mapping[str, jax.Array]] = []
+        self._since, self._step = time.monotonic(), first_step
+        if first_step:
+            self._bar.write(f"resuming at step {first_step} of {total_steps}")
+
+    def _kept(self, first_step: int) -> list[str]:
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first_step]
+
+    def add(self, terms: Mapping[str, jax.Array]) -> None:
+        """Takes the terms ``{name: [steps]}`` of a call. Waits for the call before it: two under way are enough."""
+        if self._pending:
+            jax.block_until_ready(self._pending[-1])
+        self._pending.append(terms)
+
+    def flush(self, step: int, phase: str) -> dict[str, float]:
+        """Writes the means since the last line and returns them; nothing where no step was taken."""
+        if not self._pending:
+            return {}
+        values = _means(jax.device_get(self._pending))
+        rate = (step - self._step) * self._batch_size / (time.monotonic() - self._since)
+        self._pending = []
+        self._write(step, {"phase": phase, **values, "images_per_second": rate})
+        self._bar.set_postfix(loss=f"{values['loss']:.4f}", rate=f"{rate:.0f}/s", refresh=False)
+        self._bar.update(step - self._bar.n)
+        self.restart(step)
+        return values
+
+    def restart(self, step: int) -> None:
+        """Starts the clock of the rate anew, after work that is not training."""
+        self._since, self._step = time.monotonic(), step
+
+    def report(self, step: int, scores: Mapping[str, float]) -> None:
+        """Writes an evaluation to the file and the terminal."""
+        self._write(step, {f"eval/{k}": v for k, v in scores.items()})
+        shown = " ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in scores.items())
+        self._bar.write(f"step {step}: {shown}")
+        self.restart(step)
+
+    def _write(self, step: int, values: Mapping[str, Any]) -> None:
+        # JSON has no word for a number that is not finite.
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self._file.write(json.dumps({"step": step, **clean}) + "\n")
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._bar.close()
+
+
+def _means(pending: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Mean of each term of the last call over the calls that have it."""
+    return {name: float(np.mean(np.concatenate([t[name] for t in pending if name in t]))) for name in pending[-1]}

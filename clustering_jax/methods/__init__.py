@@ -1,0 +1,27 @@
+"""The methods by the name a config gives them: each is ``build(spec, **settings) -> Method``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clustering_jax.errors import UserError, check_keywords, nearest
+from clustering_jax.method import Method, Spec
+from clustering_jax.methods import cc
+
+METHODS = {"cc": cc.build}
+
+
+def from_config(config: Mapping[str, Any], steps_per_epoch: Mapping[str, int]) -> Method:
+    """The method of a plain, resolved config: its `model` settings, `augment` and `optimizer`.
+
+    Raises:
+      UserError: an unknown method or setting, with the nearest known name.
+    """
+    name = config["method"]
+    if name not in METHODS:
+        raise UserError(f"unknown method '{name}'{nearest(name, METHODS)}")
+    spec = Spec(config["num_clusters"], config["batch_size"], config["epochs"], steps_per_epoch)
+    settings = {**config["model"], "augment": config["augment"], "optimizer": config["optimizer"]}
+    check_keywords(METHODS[name], settings, f"method '{name}'")
+    return METHODS[name](spec, **settings)

@@ -1,0 +1,220 @@
+"""The loop, written once.
+
+Batches and keys are pure functions of (seed, step): a run is resumed from its step, its state and its phase's targets,
+and ends bitwise where an uninterrupted one does on the same devices.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from clustering_jax.checkpoint import Store
+from clustering_jax.data.base import Dataset
+from clustering_jax.feed import Feed
+from clustering_jax.interrupt import Diverged, Interrupted, Signals
+from clustering_jax.log import MetricsLog
+from clustering_jax.method import Method, Phase
+from clustering_jax.parallel import batch_sharding, data_mesh, replicated
+
+# Steps of one compiled scan: dispatch is paid once for all of them.
+SCAN_STEPS = 16
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that training changes: the step (int32 []), Flax variables, one optimiser state per optimiser."""
+
+    step: jax.Array
+    variables: Any
+    opt_states: tuple
+
+
+class Schedule(NamedTuple):
+    """When the loop does what, in steps; 0 is never. resident_bytes: larger data sets stay on the host."""
+
+    log_every: int = 50
+    evaluate_every: int = 0
+    checkpoint_every: int = 0
+    resident_bytes: int = 4 << 30
+
+
+def optimizers(method: Method) -> list[optax.GradientTransformation]:
+    """The distinct optimisers of a method, in order of first use."""
+    found: list[optax.GradientTransformation] = []
+    for objective in (o for phase in method.phases for o in phase.objectives):
+        if not any(objective.tx is tx for tx in found):
+            found.append(objective.tx)
+    return found
+
+
+def init_state(method: Method, variables: Any) -> TrainState:
+    """State before the first step."""
+    opt_states = tuple(tx.init(variables["params"]) for tx in optimizers(method))
+    return TrainState(step=jnp.zeros((), jnp.int32), variables=variables, opt_states=opt_states)
+
+
+def train_step(phase: Phase, txs: list, state: TrainState, batch: Mapping, key: jax.Array) -> tuple[TrainState, dict]:
+    """One step: every objective of the phase in turn on one batch. Returns the state and the terms of its losses."""
+    variables, opt_states, terms = dict(state.variables), list(state.opt_states), {}
+    for objective in phase.objectives:
+
+        def loss(params, variables=variables, objective=objective):
+            return objective.loss({**variables, "params": params}, batch, key)
+
+        (value, (changed, named)), grads = jax.value_and_grad(loss, has_aux=True)(variables["params"])
+        slot = next(i for i, tx in enumerate(txs) if tx is objective.tx)
+        updates, opt_states[slot] = objective.tx.update(grads, opt_states[slot], variables["params"])
+        variables = {**variables, **changed, "params": optax.apply_updates(variables["params"], updates)}
+        terms = {**terms, **named, "loss": terms.get("loss", 0.0) + value, "grad_norm": optax.tree.norm(grads)}
+    return TrainState(state.step + 1, variables, tuple(opt_states)), terms
+
+
+def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool) -> Callable:
+    """Compiles ``update(state, source, indices [s, b], epochs [s], key) -> (state, {term: [s]})``; the state is donated.
+
+    source: whole arrays of the data set when `resident`, else the rows of the one batch.
+    """
+
+    def one(source, key, state, inputs):
+        index, epoch = inputs
+        batch = {k: v[index] for k, v in source.items()} if resident else source
+        return train_step(phase, txs, state, {**batch, "index": index}, jax.random.fold_in(key, epoch))
+
+    def update(state, source, indices, epochs, key):
+        if len(indices) > 1:
+            return jax.lax.scan(partial(one, source, key), state, (indices, epochs))
+        state, terms = one(source, key, state, (indices[0], epochs[0]))
+        return state, jax.tree.map(lambda x: x[None], terms)
+
+    whole, rows = replicated(mesh), batch_sharding(mesh)
+    in_shardings = (whole, whole if resident else rows, batch_sharding(mesh, axis=1), whole, whole)
+    return jax.jit(update, donate_argnums=0, in_shardings=in_shardings, out_shardings=whole)
+
+
+class Place(NamedTuple):
+    """Where a step of the run falls: its phase, that phase's first and last step, and the steps its stream saw before."""
+
+    phase: Phase
+    first: int
+    end: int
+    stream_step: int
+
+
+def locate(phases: tuple[Phase, ...], step: int) -> Place:
+    """The `Place` of a step; the step after the last belongs to the last phase."""
+    first, seen = 0, dict.fromkeys((p.stream for p in phases), 0)
+    for number, phase in enumerate(phases, start=1):
+        end = first + phase.num_steps
+        if step < end or number == len(phases):
+            break
+        first, seen[phase.stream] = end, seen[phase.stream] + phase.num_steps
+    return Place(phase, first, end, seen[phase.stream] + step - first)
+
+
+def next_stop(step: int, end: int, chunk: int, schedule: Schedule) -> int:
+    """The step up to which the loop may run in one call: a function of `step` alone, so that a resumed run splits as
+    an uninterrupted one does."""
+    periods = [p for p in (chunk, schedule.log_every, schedule.evaluate_every, schedule.checkpoint_every) if p]
+    return min([end] + [(step // p + 1) * p for p in periods])
+
+
+def fit(
+    method: Method,
+    streams: Mapping[str, Dataset],
+    variables: Any,
+    *,
+    seed: int,
+    batch_size: int,
+    schedule: Schedule,
+    store: Store,
+    open_log: Callable[[int, int], MetricsLog],
+    meta: Mapping[str, Any],
+    infer: Callable,
+    evaluate: Callable[[Any], dict[str, float]],
+) -> tuple[TrainState, float]:
+    """Trains `method` from the newest checkpoint of `store`, or from `variables`.
+
+    Args:
+      method: what to train.
+      streams: data sets by the names the phases use.
+      variables: initial Flax variables.
+      seed: of batches, augmentation and noise. batch_size: global, over all devices.
+      schedule: when to log, evaluate and save; it is saved at the end in any case.
+      store: checkpoints. open_log: the log at ``(first step, total steps)``. meta: JSON for each checkpoint.
+      infer: ``(variables) -> features [n, d]`` of the train stream, for `Phase.targets`.
+      evaluate: ``(variables) -> {name: score}``.
+
+    Returns:
+      The final state and the seconds spent over all the runs that led to it.
+
+    Raises:
+      Interrupted: after a signal, with the step reached saved. Diverged: a loss was not finite.
+      UserError: the checkpoints are damaged or can't be written.
+    """
+    mesh, txs = data_mesh(batch_size), optimizers(method)
+    total = sum(phase.num_steps for phase in method.phases)
+    state = jax.device_put(init_state(method, variables), replicated(mesh))
+    step, state, targets, spent = _resume(store, state)
+    feed = Feed(streams, seed=seed, batch_size=batch_size, mesh=mesh, limit=schedule.resident_bytes)
+    slow_scan = method.convolves and mesh.devices.flat[0].platform == "cpu"
+    chunk = SCAN_STEPS if feed.resident and not slow_scan else 1
+    key, began = jax.device_put(jax.random.key(seed), replicated(mesh)), time.monotonic() - spent
+    updates: dict[int, Callable] = {}
+    with Signals() as signals, open_log(step, total) as log:
+        while True:
+            phase, first, end, stream_step = locate(method.phases, step)
+            if _due(step, schedule.evaluate_every):
+                _check(log.flush(step, phase.name), step)
+                log.report(step, evaluate(state.variables))
+            if _due(step, schedule.checkpoint_every) or signals.caught or step == total:
+                _check(log.flush(step, phase.name), step)
+                store.save(step, state, targets, {**meta, "seconds": time.monotonic() - began})
+                log.restart(step)
+            if step == total:
+                return state, time.monotonic() - began
+            if signals.caught:
+                raise Interrupted(f"stopped by a signal; step {step} of {total} is saved, the same command resumes")
+            if step == first:
+                targets = phase.targets(state.variables, infer) if phase.targets else {}
+            stop = next_stop(step, end, chunk, schedule)
+            source, indices, epochs = feed(phase.stream, stream_step, stop - step, targets)
+            # Phases that repeat (an epoch of two streams) share their objectives and so their compiled step.
+            slot = id(phase.objectives)
+            if slot not in updates:
+                updates[slot] = make_update(phase, txs, mesh, feed.resident)
+            state, terms = updates[slot](state, source, indices, epochs, key)
+            log.add(terms)
+            step = stop
+            if _due(step, schedule.log_every):
+                _check(log.flush(step, phase.name), step)
+
+
+def _resume(store: Store, state: TrainState) -> tuple[int, TrainState, dict[str, np.ndarray], float]:
+    """Step, state, targets and seconds of the newest checkpoint, or of a new run."""
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    found = store.restore(abstract)
+    if found is None:
+        return 0, state, {}, 0.0
+    step, state, targets, meta = found
+    return step, state, targets, meta["seconds"]
+
+
+def _due(step: int, period: int) -> bool:
+    return period > 0 and step > 0 and step % period == 0
+
+
+def _check(terms: Mapping[str, float], step: int) -> None:
+    bad = [name for name in ("loss", "grad_norm") if not math.isfinite(terms.get(name, 0.0))]
+    if bad:
+        raise Diverged(f"{' and '.join(bad)} not finite at step {step}; the last checkpoint is from before; lower the rate")

@@ -1,0 +1,22 @@
+"""Shape-annotated array types.
+
+jaxtyping documents shapes in signatures; it is needed to type-check the package, not to run it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jax import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+else:
+
+    class _Shaped:
+        def __class_getitem__(cls, item: Any) -> Any:
+            return Array
+
+    Float = Int = _Shaped
+
+__all__ = ["Array", "Float", "Int"]

@@ -1,0 +1,63 @@
+"""Every config: loads, says what it must, and its smoke variant takes two steps."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from clustering_jax import run
+from clustering_jax.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+PUBLISHED = {
+    "cc_cifar10": (".705 / .790 / .637", 10, 0.5, False),
+    "cc_cifar20": (".431 / .429 / .266", 20, 0.5, False),
+    "cc_stl10": (".764 / .850 / .726", 10, 1.0, False),
+    "cc_imagenet10": (".859 / .893 / .822", 10, 1.0, True),
+    "cc_imagenet_dogs": (".445 / .429 / .274", 15, 1.0, True),
+    "cc_tiny_imagenet": (".340 / .140 / .071", 200, 0.5, False),
+}
+
+
+def load(path, variant=""):
+    namespace = {}
+    exec(compile(path.read_text(), path, "exec"), namespace)
+    return namespace["__doc__"], namespace["get_config"](variant)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_docstring_has_paper_expectation_hours_and_command(path):
+    doc, config = load(path)
+    assert isinstance(config, ConfigDict)
+    assert "https://arxiv.org/abs/2009.09687" in doc and re.search(r"Expected|Measured", doc)
+    assert re.search(r"Hours|Minutes", doc) and f"--config=configs/{path.name}" in doc
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_settings(name):
+    doc, config = load(Path(__file__).parents[1] / "configs" / f"{name}.py")
+    scores, k, strength, blur = PUBLISHED[name]
+    assert scores in doc and config.num_clusters == k
+    assert (config.augment.strength, config.augment.blur) == (strength, blur)
+    assert (config.batch_size, config.epochs, config.model.image_size) == (256, 1000, 224)
+    assert (config.model.backbone, config.model.stem, config.optimizer.learning_rate) == ("resnet34", "imagenet", 3e-4)
+    assert bool(config.unlabelled) == (name == "cc_stl10")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
+    config = load(path, "smoke")[1].to_dict()
+    config["model"]["width"] = 4  # the encoder's size is no part of what is tested here
+    result = run.train(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    streams = 2 if config["unlabelled"] else 1
+    assert len(steps) == 2 * streams and result["scores"]["occupied"] >= 1
+    assert [line["phase"] for line in steps] == ["instance"] * (2 * streams - 2) + ["contrast"] * 2
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(UserError, match="smoke"):
+        load(CONFIGS[0], "smok")

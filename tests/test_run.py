@@ -1,0 +1,226 @@
+"""Whole runs from the command line: what a workdir holds, resumption, refusals, exit codes."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clustering_jax.checkpoint import Store
+
+ROOT = Path(__file__).parents[1]
+# A whole CC run in seconds: a thin encoder on 8 x 8 digits.
+TINY = [
+    "--config=configs/cc_digits.py",
+    "--config.model.width=4",
+    "--config.model.image_size=8",
+    "--config.batch_size=512",
+    "--config.epochs=4",
+    "--config.run.log_every=1",
+    "--config.run.evaluate_every=2",
+    "--config.run.checkpoint_every=1",
+    "--config.kmeans_baseline=False",
+]
+
+
+def environment():
+    """One device, and a compilation cache that all the runs of the file share."""
+    cache = {"JAX_COMPILATION_CACHE_DIR": f"/tmp/clustering_jax_tests_{os.getuid()}", "XLA_FLAGS": ""}
+    small = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
+    return {**os.environ, **cache, **small, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def start(module, *flags):
+    command = [sys.executable, "-m", f"clustering_jax.{module}", *map(str, flags)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def call(module, *flags):
+    process = start(module, *flags)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def checksums(workdir):
+    """Of every array of the newest checkpoint."""
+    store = Store(workdir / "checkpoints", read_only=True)
+    meta = store.newest_meta()
+    store.close()
+    return meta["checksums"]
+
+
+def metrics(workdir):
+    path = workdir / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run from start to end, and what it printed."""
+    workdir = tmp_path_factory.mktemp("run") / "digits"
+    code, out, err = call("main", *TINY, f"--workdir={workdir}")
+    assert code == 0, err
+    return workdir, out
+
+
+def test_the_workdir_holds_what_is_promised(finished):
+    workdir, out = finished
+    result = json.loads((workdir / "result.json").read_text())
+    assert set(result["scores"]) >= {"acc", "nmi", "ari", "purity", "ami", "fmi", "occupied", "entropy", "confidence"}
+    assert result["protocol"]["trained_on"] == result["protocol"]["scored_on"]
+    assert result["seed"] == 0 and result["wall_time_seconds"] > 0 and "jax" in result["versions"]
+    assert json.loads((workdir / "config.json").read_text())["model"]["width"] == 4
+    steps = [line for line in metrics(workdir) if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 13))
+    terms = {"instance", "cluster", "imbalance", "loss", "images_per_second", "occupied", "entropy", "phase"}
+    assert all(terms <= set(line) for line in steps)
+    line = steps[-1]
+    assert line["loss"] == pytest.approx(line["instance"] + line["cluster"] + line["imbalance"], rel=1e-5)
+    assert 0 <= line["entropy"] <= np.log(10) + 1e-5
+    assert "ACC" in out and "trained on digits" in out
+    assert not list(workdir.glob(".*part"))
+
+
+def test_assignments_are_in_input_order(finished):
+    rows = list(csv.DictReader((finished[0] / "assignments.csv").open()))
+    assert [row["id"] for row in rows] == [str(i) for i in range(1797)]
+    assert all(0 <= int(row["cluster"]) < 10 and 0.1 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_a_finished_run_says_so(finished):
+    code, out, _ = call("main", *TINY, f"--workdir={finished[0]}")
+    assert code == 0 and "is finished" in out
+
+
+def test_another_config_in_the_same_workdir_is_refused(finished):
+    code, _, err = call("main", *TINY, f"--workdir={finished[0]}", "--config.seed=1", "--config.model.width=5")
+    assert code == 2 and "seed (0 there, 1 now)" in err and "model.width" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def wait_for_step(workdir, step, process):
+    until = time.monotonic() + 240
+    while time.monotonic() < until and process.poll() is None:
+        lines = metrics(workdir)
+        if lines and lines[-1]["step"] >= step:
+            return
+        time.sleep(0.01)
+
+
+def test_kill_9_at_five_random_moments_ends_bitwise_equal(finished, tmp_path):
+    """Each kill comes a random moment after a random step is logged: within a step, an evaluation or a save."""
+    rng, workdir, killed = random.Random(0), tmp_path / "killed", 0
+    for step in (1, *sorted(rng.sample(range(2, 12), 4))):
+        process = start("main", *TINY, f"--workdir={workdir}")
+        wait_for_step(workdir, step, process)
+        time.sleep(rng.uniform(0, 0.15))
+        process.kill()
+        process.communicate()
+        killed += process.returncode == -signal.SIGKILL
+    assert killed == 5
+    code, _, err = call("main", *TINY, f"--workdir={workdir}")
+    assert code == 0, err
+    assert checksums(workdir) == checksums(finished[0])
+    assert (workdir / "assignments.csv").read_text() == (finished[0] / "assignments.csv").read_text()
+    assert [line["step"] for line in metrics(workdir)] == [line["step"] for line in metrics(finished[0])]
+
+
+def test_sigterm_saves_exits_75_and_resumes_bitwise_equal(finished, tmp_path):
+    workdir = tmp_path / "stopped"
+    process = start("main", *TINY, "--config.run.checkpoint_every=0", f"--workdir={workdir}")
+    wait_for_step(workdir, 4, process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75 and "is saved" in err, err
+    assert any(p.name.isdigit() for p in (workdir / "checkpoints").iterdir())
+    code, _, _ = call("main", *TINY, "--config.run.checkpoint_every=0", f"--workdir={workdir}")
+    assert code == 0 and checksums(workdir) == checksums(finished[0])
+
+
+def test_a_loss_that_is_not_finite_exits_3_with_a_good_checkpoint(tmp_path):
+    flags = [*TINY, "--config.optimizer.learning_rate=1e30", f"--workdir={tmp_path / 'bad'}"]
+    code, _, err = call("main", *flags)
+    assert code == 3 and "not finite" in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "bad" / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--config=configs/cc_digits.py", "--config.batchsize=4"], ["batchsize", "batch_size"]),
+        (["--config=configs/cc_digits.py", "--config.batch_size=many"], ["batch_size"]),
+        (["--config=configs/absent.py"], ["absent.py"]),
+        (["--config=configs/cc_digits.py:smok"], ["smok", "smoke"]),
+        (["--config=configs/cc_digits.py", "--config.num_clusters=5000"], ["num_clusters", "1797"]),
+        (["--config=configs/cc_digits.py", "--config.model.backbone=resnet81"], ["resnet81", "resnet18"]),
+        (["--config=configs/cc_digits.py", "--config.epochs=0"], ["epochs"]),
+        (["--config=configs/cc_digits.py", "--config.init_from=absent.tar"], ["absent.tar"]),
+        (["--config=configs/cc_digits.py", "--config.augment.kind=digit"], ["digit", "digits"]),
+        (["--config=configs/cc_folder.py", "--config.data.path=absent/"], ["absent"]),
+        (["--config=configs/cc_cifar10.py", "--config.data.tfds_dir=absent/"], ["cifar10", "prepare"]),
+        ([], ["--config"]),
+    ],
+    ids=lambda value: " ".join(value)[-40:],
+)
+def test_errors_are_one_line_and_write_nothing(tmp_path, flags, words):
+    workdir = tmp_path / "run"
+    code, _, err = call("main", *flags, f"--workdir={workdir}")
+    assert code == 2, err
+    assert len(err.strip().splitlines()) == 1 and all(word in err for word in words), err
+    assert not workdir.exists()
+
+
+def test_a_workdir_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = call("main", *TINY, f"--workdir={tmp_path / 'file'}")
+    assert code == 2 and "can't be written" in err
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The digits as `.npy`, `.npz` and a folder of PNGs."""
+    from clustering_jax.data import load
+
+    directory, images = tmp_path_factory.mktemp("images"), load("digits").features["image"]
+    np.save(directory / "digits.npy", images)
+    np.savez(directory / "digits.npz", image=images)
+    (directory / "folder").mkdir()
+    for i, image in enumerate(images[:40]):
+        Image.fromarray(image[..., 0]).save(directory / "folder" / f"digit_{i:03}.png")
+    return directory
+
+
+@pytest.mark.parametrize("name, count", [("digits.npy", 1797), ("digits.npz", 1797), ("folder", 40)])
+def test_predict_gives_the_assignments_of_the_run(finished, digits, tmp_path, name, count):
+    output = tmp_path / "out.csv"
+    code, _, err = call("predict", f"--workdir={finished[0]}", f"--input={digits / name}", f"--output={output}")
+    assert code == 0, err
+    ours, theirs = (list(csv.DictReader(p.open())) for p in (output, finished[0] / "assignments.csv"))
+    assert [row["cluster"] for row in ours] == [row["cluster"] for row in theirs[:count]]
+    np.testing.assert_allclose(*[[float(r["probability"]) for r in x] for x in (ours, theirs[:count])], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "workdir, source, output, word",
+    [
+        ("absent", "digits.npy", "out.csv", "no checkpoints"),
+        ("", "absent.npy", "out.csv", "absent.npy"),
+        ("", "digits.npy", "absent/out.csv", "absent"),
+    ],
+)
+def test_predict_refuses_in_one_line(finished, digits, tmp_path, workdir, source, output, word):
+    where = tmp_path / workdir if workdir else finished[0]
+    code, _, err = call("predict", f"--workdir={where}", f"--input={digits / source}", f"--output={tmp_path / output}")
+    assert code == 2 and word in err and len(err.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.part"))

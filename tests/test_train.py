@@ -1,0 +1,170 @@
+"""The loop: order of steps, resumption, streams, scanning, devices, the guard."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from clustering_jax import train
+from clustering_jax.checkpoint import Store, checksums
+from clustering_jax.data.base import batch_indices
+from clustering_jax.evaluate import make_infer
+from clustering_jax.interrupt import Diverged, Interrupted
+from clustering_jax.log import MetricsLog
+from clustering_jax.method import Objective, Phase
+from tests import toy
+
+
+def run(directory, method, *, schedule=None, evaluate=None, streams=None, batch_size=8, seed=0):
+    streams = streams or {"train": toy.dataset()}
+    features = streams["train"].features
+    infer = make_infer(toy.embed, batch_size)
+    store = Store(directory / "checkpoints")
+    try:
+        return train.fit(
+            method,
+            streams,
+            toy.init(jax.random.key(seed), features),
+            seed=seed,
+            batch_size=batch_size,
+            schedule=schedule or train.Schedule(log_every=2, checkpoint_every=4),
+            store=store,
+            open_log=lambda step, total: MetricsLog(directory / "metrics.jsonl", step, total, batch_size),
+            meta={},
+            infer=lambda variables: infer(variables, features),
+            evaluate=evaluate or (lambda variables: {"acc": 0.5}),
+        )[0]
+    finally:
+        store.close()
+
+
+def lines(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def by_hand(method, data, steps, batch_size=8, seed=0):
+    """The same training as a plain Python loop: no jit, no scan, no mesh."""
+    state = train.init_state(method, toy.init(jax.random.key(seed), data.features))
+    phase = method.phases[0]
+    for step in range(steps):
+        index = batch_indices(seed, step, data.num_examples, batch_size)
+        key = jax.random.fold_in(jax.random.key(seed), step // (data.num_examples // batch_size))
+        batch = {"x": data.features["x"][index], "index": index}
+        state, _ = train.train_step(phase, train.optimizers(method), state, batch, key)
+    return state
+
+
+def assert_close(a, b, rtol):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), a, b)
+
+
+@pytest.mark.parametrize("resident_bytes", [1 << 30, 0], ids=["resident", "host"])
+@pytest.mark.parametrize("batch_size", [8, 5], ids=["8 devices", "5 devices"])
+def test_equals_a_plain_loop(tmp_path, resident_bytes, batch_size):
+    schedule = train.Schedule(log_every=5, resident_bytes=resident_bytes)
+    method = toy.method(12)
+    state = run(tmp_path, method, schedule=schedule, batch_size=batch_size)
+    assert_close(state, by_hand(method, toy.dataset(), 12, batch_size), 1e-5)
+    assert int(state.step) == 12
+
+
+def interrupt_at(step, monkeypatch):
+    """Sends SIGTERM when the feed is asked for `step`, so that the loop sees it after that call."""
+    original = train.Feed.__call__
+
+    def call(self, stream, at, count, targets):
+        if interrupt_at.seen <= step < interrupt_at.seen + count:
+            os.kill(os.getpid(), signal.SIGTERM)
+        interrupt_at.seen += count
+        return original(self, stream, at, count, targets)
+
+    interrupt_at.seen = 0
+    monkeypatch.setattr(train.Feed, "__call__", call)
+
+
+@pytest.mark.parametrize("options", [{}, {"two_phases": True}, {"two_streams": True}], ids=str)
+@pytest.mark.parametrize("at", [0, 5, 9])
+def test_sigterm_saves_and_the_resumed_run_ends_bitwise_equal(tmp_path, monkeypatch, options, at):
+    streams = {"train": toy.dataset(), "other": toy.dataset(seed=1)}
+    method = toy.method(**options)
+    whole = run(tmp_path / "whole", method, streams=streams) if (tmp_path / "whole").mkdir() is None else None
+    (tmp_path / "cut").mkdir()
+    with monkeypatch.context() as patch:
+        interrupt_at(at, patch)
+        with pytest.raises(Interrupted, match="is saved"):
+            run(tmp_path / "cut", method, streams=streams)
+    resumed = run(tmp_path / "cut", method, streams=streams)
+    assert checksums(resumed) == checksums(whole)
+    strip = [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines(tmp_path / "whole")]
+    again = {line["step"]: line for line in lines(tmp_path / "cut")}
+    assert len(again) == len(lines(tmp_path / "cut")), "a step is logged twice"
+    assert strip[-1]["step"] in again
+
+
+def test_streams_alternate_and_share_one_optimiser(tmp_path):
+    method = toy.method(two_streams=True)
+    places = [train.locate(method.phases, step) for step in range(20)]
+    assert [p.phase.stream for p in places] == (["other"] * 2 + ["train"] * 3) * 4
+    assert [p.stream_step for p in places if p.phase.stream == "train"] == list(range(12))
+    assert [p.stream_step for p in places if p.phase.stream == "other"] == list(range(8))
+    assert len(train.optimizers(method)) == 1
+    state = run(tmp_path, method, streams={"train": toy.dataset(), "other": toy.dataset(seed=1)})
+    assert int(state.opt_states[0][0].count) == 20
+
+
+def test_objectives_are_played_in_turn_each_with_its_optimiser(tmp_path):
+    first, second = Objective(toy.loss, optax.sgd(0.1)), Objective(toy.loss, optax.sgd(0.2))
+    method = toy.method()._replace(phases=(Phase("both", 1, (first, second)),))
+    state = run(tmp_path, method)
+    once = by_hand(toy.method(tx=optax.sgd(0.1)), toy.dataset(), 1)
+    batch = {"x": toy.dataset().features["x"], "index": np.arange(40)}
+    index = batch_indices(0, 0, 40, 8)
+    batch = {k: v[index] for k, v in batch.items()}
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    grads = jax.grad(lambda p: toy.loss({**once.variables, "params": p}, batch, key)[0])(once.variables["params"])
+    expected = once.variables["params"]["w"] - 0.2 * grads["w"]
+    np.testing.assert_allclose(state.variables["params"]["w"], expected, rtol=1e-5)
+    assert int(state.variables["seen"]["n"]) == 2
+
+
+def test_targets_join_the_batches(tmp_path):
+    plain = run(tmp_path / "a", toy.method(24)) if (tmp_path / "a").mkdir() is None else None
+    (tmp_path / "b").mkdir()
+    with_targets = run(tmp_path / "b", toy.method(12, two_phases=True))
+    assert abs(np.asarray(plain.variables["params"]["w"] - with_targets.variables["params"]["w"])).max() > 1e-3
+    assert {line["phase"] for line in lines(tmp_path / "b")} == {"one", "two"}
+
+
+def test_the_guard_stops_before_anything_bad_is_saved(tmp_path):
+    with pytest.raises(Diverged, match="not finite at step"):
+        run(tmp_path, toy.method(12, optax.sgd(1e30)))
+    store = Store(tmp_path / "checkpoints")
+    abstract = jax.eval_shape(lambda: train.init_state(toy.method(), toy.init(jax.random.key(0), {"x": np.ones((1, 5))})))
+    assert store.restore(abstract) is None
+    store.close()
+
+
+def test_evaluation_comes_before_the_checkpoint_of_its_step(tmp_path):
+    seen = []
+    schedule = train.Schedule(log_every=3, evaluate_every=4, checkpoint_every=4)
+    run(tmp_path, toy.method(12), schedule=schedule, evaluate=lambda v: seen.append(int(v["seen"]["n"])) or {"acc": 1.0})
+    assert seen == [4, 8, 12]
+    assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [3, 4, 6, 8, 9, 12]
+    assert [line["step"] for line in lines(tmp_path) if "eval/acc" in line] == [4, 8, 12]
+
+
+def test_scan_and_single_steps_agree(tmp_path):
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    scanned = run(tmp_path / "a", toy.method(20), schedule=train.Schedule(log_every=20))
+    stepped = run(tmp_path / "b", toy.method(20), schedule=train.Schedule(log_every=1))
+    assert_close(scanned, stepped, 1e-6)
+
+
+@pytest.mark.parametrize("step, expected", [(0, 6), (5, 6), (6, 10), (10, 12), (12, 16), (31, 32)])
+def test_next_stop_depends_on_the_step_alone(step, expected):
+    schedule = train.Schedule(log_every=6, evaluate_every=10, checkpoint_every=0)
+    assert train.next_stop(step, 1000, 16, schedule) == expected
