@@ -1,9 +1,9 @@
 """Random image augmentation on the device: uint8 or float ``[b, h, w, c]`` to float32 in [0, 1].
 
-Every random function takes its uniform numbers in [0, 1) as an argument, one row per example, and `augment` draws them
-from (key, example index, view) alone: what an example becomes depends neither on its batch nor on the number of
-devices. Operations follow torchvision's definitions on float images. Shapes are fixed and nothing leaves the
-device: call these under `jax.jit`.
+Every random function takes its uniform numbers in [0, 1) as an argument, a row per example, and `augment`
+draws them from (key, example index, view) alone: what an example becomes depends neither on its batch nor on
+the number of devices. Operations follow torchvision's definitions on float images. Shapes are fixed and
+nothing leaves the device: call these under `jax.jit`.
 """
 
 from __future__ import annotations
@@ -71,31 +71,12 @@ def digits_policy(
     size: int,
     degrees: float = 15.0,
     translate: float = 0.1,
-    scale: Range = (0.8, 1.2),
-    shear: float = 15.0,
-    strength: float = 0.5,
-) -> Policy:
-    """For characters: affine maps, brightness and contrast at `strength`; no flips, which change the meaning."""
-    return Policy(
-        size=size,
-        degrees=degrees,
-        translate=translate,
-        affine_scale=scale,
-        shear=shear,
-        jitter=(0.8 * strength, 0.8 * strength, 0.0, 0.0),
-        jitter_p=0.8,
-    )
-
-
-def digits_policy(
-    size: int,
-    degrees: float = 15.0,
-    translate: float = 0.1,
     affine_scale: Range = (0.8, 1.2),
     shear: float = 10.0,
 ) -> Policy:
-    """For handwritten digits: small affine changes, see `random_affine`; no flips, which turn digits into others."""
-    return Policy(size, degrees=degrees, translate=translate, affine_scale=tuple(affine_scale), shear=shear)
+    """For handwritten digits: small affine maps, see `random_affine`; no flips, which make other signs."""
+    low, high = affine_scale
+    return Policy(size, degrees=degrees, translate=translate, affine_scale=(low, high), shear=shear)
 
 
 def check_policy(policy: Policy) -> Policy:
@@ -172,7 +153,11 @@ def _draws(key: Array, index: Array, view: Array | int) -> list[Array]:
 
 
 def crop_boxes(
-    u: Float[Array, "b 22"], height: int, width: int, scale: Range = (0.08, 1.0), ratio: Range = (3 / 4, 4 / 3)
+    u: Float[Array, "b 22"],
+    height: int,
+    width: int,
+    scale: Range = (0.08, 1.0),
+    ratio: Range = (3 / 4, 4 / 3),
 ) -> Float[Array, "b 4"]:
     """Random (top, left, height, width) in whole pixels, inside the image.
 

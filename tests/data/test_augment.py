@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from clustering_jax.data import augment as A
-from clustering_jax.data.color import adjust_colors, adjust_hue, grayscale
+from clustering_jax.data import color as C
 from clustering_jax.errors import UserError
 
 ORACLE = np.load(Path(__file__).parents[1] / "fixtures" / "augment_torchvision.npz")
@@ -32,13 +32,27 @@ def photos(b, h, w, c=3, seed=0):
     return np.clip(128 + 90 * x, 0, 255).astype(np.uint8)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def uniforms(n, count):
     return A.uniforms(KEY, jnp.arange(n), 0, count)
 
 
+two_views = jax.jit(A.two_views, static_argnums=3)
+adjust_colors, adjust_hue = jax.jit(C.adjust_colors), jax.jit(C.adjust_hue)
+affine, affine_matrices = jax.jit(A.affine), jax.jit(A.affine_matrices)
+blur = jax.jit(A.blur, static_argnums=2)
+resize, crop_resize = jax.jit(A.resize, static_argnums=1), jax.jit(A.crop_resize, static_argnums=2)
+crop_boxes = jax.jit(A.crop_boxes, static_argnums=(1, 2, 3, 4))
+
+
+def random(function, draws, images, *settings):
+    """`function` of fresh uniform numbers, compiled."""
+    u = uniforms(len(images), draws)
+    return np.asarray(jax.jit(lambda u, x: function(u, x, *settings))(u, images))
+
+
 def views(x, index, policy=EVERYTHING, key=KEY):
-    run = jax.jit(partial(A.two_views, policy=policy))
-    return [np.asarray(v) for v in run(key, jnp.asarray(x), jnp.asarray(index))]
+    return [np.asarray(v) for v in two_views(key, jnp.asarray(x), jnp.asarray(index), policy)]
 
 
 class TestResampling:
@@ -48,7 +62,7 @@ class TestResampling:
     @pytest.mark.parametrize("size", [5, 16, 48])
     def test_crop_resize_is_pils(self, size):
         x = photos(len(self.BOXES), 37, 50)
-        found = A.crop_resize(jnp.asarray(x), jnp.array(self.BOXES, jnp.float32), size)
+        found = crop_resize(jnp.asarray(x), jnp.array(self.BOXES, jnp.float32), size)
         for image, (top, left, height, width), out in zip(x, self.BOXES, found, strict=True):
             crop = Image.fromarray(image).crop((left, top, left + width, top + height))
             expected = np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR), np.float32)
@@ -60,19 +74,19 @@ class TestResampling:
     def test_resize_is_pils(self, size):
         x = photos(3, 24, 31)
         expected = [Image.fromarray(i).resize((size, size), Image.Resampling.BILINEAR) for i in x]
-        found = A.resize(jnp.asarray(x), size)
+        found = resize(jnp.asarray(x), size)
         np.testing.assert_allclose(255 * found, np.stack(expected), atol=1.01)
         whole = jnp.tile(jnp.array([[0.0, 0, 24, 31]]), (3, 1))
-        np.testing.assert_allclose(found, A.crop_resize(jnp.asarray(x), whole, size), atol=5e-6)
+        np.testing.assert_allclose(found, crop_resize(jnp.asarray(x), whole, size), atol=5e-6)
 
     def test_resize_to_the_same_size_changes_nothing(self):
         x = photos(2, 9, 9)
-        np.testing.assert_array_equal(A.resize(jnp.asarray(x), 9), jnp.asarray(x) / jnp.float32(255))
+        np.testing.assert_array_equal(resize(jnp.asarray(x), 9), jnp.asarray(x) / jnp.float32(255))
 
     @pytest.mark.parametrize(("side", "kernel"), [(16, 23), (30, 23), (16, 5), (8, 23), (2, 23), (1, 23)])
     def test_blur_is_scipys(self, side, kernel):
         x, sigma = photos(3, side, side + 3) / 255, np.array([0.1, 0.9, 2.0])
-        found = A.blur(jnp.asarray(x, jnp.float32), jnp.asarray(sigma, jnp.float32), kernel)
+        found = blur(jnp.asarray(x, jnp.float32), jnp.asarray(sigma, jnp.float32), kernel)
         for image, s, out in zip(x, sigma, found, strict=True):
             for axis in (0, 1):
                 reach = min(kernel // 2, image.shape[axis] - 1)
@@ -85,7 +99,7 @@ class TestResampling:
         matrices = np.concatenate(
             [np.eye(2) + 0.3 * rng.normal(size=(6, 2, 2)), rng.normal(size=(6, 2, 1))], 2
         )
-        found = A.affine(jnp.asarray(x, jnp.float32), jnp.asarray(matrices, jnp.float32))
+        found = affine(jnp.asarray(x, jnp.float32), jnp.asarray(matrices, jnp.float32))
         centre = (np.array([14, 11]) - 1) / 2
         for image, m, out in zip(x, matrices, found, strict=True):
             rows_first = m[::-1, [1, 0]]
@@ -100,7 +114,7 @@ class TestResampling:
         angle, zoom, slant, right, down = 0.4, 1.3, 0.2, 2.0, -1.0
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         forward = zoom * turn @ np.array([[1, -np.tan(slant)], [0, 1]])
-        found = A.affine_matrices(*(jnp.array([v]) for v in (angle, zoom, slant, right, down)))[0]
+        found = affine_matrices(*(jnp.array([v]) for v in (angle, zoom, slant, right, down)))[0]
         point = np.array([3.0, -2.0])
         moved = forward @ point + [right, down]
         np.testing.assert_allclose(found @ np.append(moved, 1), point, atol=1e-5)
@@ -135,7 +149,7 @@ class TestColors:
     def test_hue_and_gray_are_torchvisions(self):
         x = jnp.asarray(ORACLE["images"])
         np.testing.assert_allclose(adjust_hue(x, jnp.full(2, -0.17)), ORACLE["hue"], atol=1e-5)
-        np.testing.assert_allclose(grayscale(x), ORACLE["gray"], atol=1e-6)
+        np.testing.assert_allclose(C.grayscale(x), ORACLE["gray"], atol=1e-6)
 
     def test_an_order_of_all_four_is_torchvisions(self):
         factors = jnp.tile(jnp.array([1.3, 1.6, 0.4]), (2, 1))
@@ -170,15 +184,15 @@ class TestColors:
         x = jnp.asarray(ORACLE["images"])
         turn = (np.deg2rad(20), 1.2, np.deg2rad(10), 2, -1)
         found = {
-            "blur": lambda: A.blur(x, jnp.full(2, 1.3), 9),
-            "affine": lambda: A.affine(x, A.affine_matrices(*(jnp.full(2, v, jnp.float32) for v in turn))),
+            "blur": lambda: blur(x, jnp.full(2, 1.3), 9),
+            "affine": lambda: affine(x, affine_matrices(*(jnp.full(2, v, jnp.float32) for v in turn))),
         }[name]()
         np.testing.assert_allclose(found, ORACLE[name], atol=2e-5)
 
 
 class TestDistributions:
     def test_boxes_are_torchvisions(self):
-        boxes = np.asarray(jax.jit(lambda k: A.crop_boxes(k, 40, 56))(keys(20000)))
+        boxes = np.asarray(crop_boxes(uniforms(20000, 22), 40, 56))
         top, left, height, width = boxes.T
         np.testing.assert_array_equal(boxes, np.round(boxes))
         assert (top >= 0).all() and (left >= 0).all() and (height >= 1).all() and (width >= 1).all()
@@ -192,28 +206,33 @@ class TestDistributions:
             np.testing.assert_allclose(np.quantile(value, quantiles), expected, atol=tolerance)
 
     def test_area_is_uniform_where_every_try_fits(self):
-        _, _, height, width = np.asarray(A.crop_boxes(keys(20000), 400, 400, (0.1, 0.5))).T
+        _, _, height, width = np.asarray(crop_boxes(uniforms(20000, 22), 400, 400, (0.1, 0.5))).T
         area = np.quantile(height * width / 400**2, np.linspace(0, 1, 11))
         np.testing.assert_allclose(area, np.linspace(0.1, 0.5, 11), atol=0.01)
         assert (width / height).min() > 0.74 and (width / height).max() < 1.35
 
+    def test_ratio_is_width_over_height(self):
+        _, _, height, width = np.asarray(crop_boxes(uniforms(2000, 22), 400, 400, (0.1, 0.4), (1.5, 2.0))).T
+        assert (width / height).min() == pytest.approx(1.5, abs=0.02)
+        assert (width / height).max() == pytest.approx(2.0, abs=0.02)
+
     @pytest.mark.parametrize(("shape", "name"), [((10, 60), "fallback"), ((60, 11), "fallback_tall")])
     def test_impossible_boxes_fall_back_to_the_centre(self, shape, name):
-        boxes = A.crop_boxes(keys(10), *shape, (0.6, 1.0))
+        boxes = crop_boxes(uniforms(10, 22), *shape, (0.6, 1.0))
         np.testing.assert_array_equal(boxes, np.tile(ORACLE[name], (10, 1)))
 
     def test_full_square_scale_and_ratio_is_the_whole_image(self):
-        boxes = A.crop_boxes(keys(10), 17, 17, (1.0, 1.0), (1.0, 1.0))
+        boxes = crop_boxes(uniforms(10, 22), 17, 17, (1.0, 1.0), (1.0, 1.0))
         np.testing.assert_array_equal(boxes, np.tile([0, 0, 17, 17], (10, 1)))
 
     def test_flip_rate(self):
         x = jnp.tile(jnp.array([0.0, 1.0])[None, None, :, None], (10000, 1, 1, 1))
-        flipped = np.asarray(A.horizontal_flip(keys(10000), x, 0.3))[:, 0, 0, 0]
+        flipped = random(A.horizontal_flip, 1, x, 0.3)[:, 0, 0, 0]
         assert set(flipped) == {0, 1} and abs(flipped.mean() - 0.3) < 0.02
 
     def test_gray_rate(self):
         x = jnp.tile(jnp.array([0.9, 0.1, 0.4]), (10000, 1, 1, 1))
-        out = np.asarray(A.random_grayscale(keys(10000), x, 0.2))[:, 0, 0]
+        out = random(A.random_grayscale, 1, x, 0.2)[:, 0, 0]
         gray = (out == out[:, :1]).all(1)
         assert abs(gray.mean() - 0.2) < 0.02
         np.testing.assert_array_equal(out[~gray], np.asarray(x)[~gray, 0, 0])
@@ -222,15 +241,15 @@ class TestDistributions:
         x = jnp.asarray(photos(1, 4, 4) / np.float32(255))
         x = jnp.tile(x, (4000, 1, 1, 1))
         for out, p in (
-            (A.color_jitter(keys(4000), x, 0.4, 0.4, 0.4, 0.1, p=0.8), 0.8),
-            (A.gaussian_blur(keys(4000), x, 0.5, 3, (1.0, 2.0)), 0.5),
+            (random(A.color_jitter, 9, x, 0.4, 0.4, 0.4, 0.1, 0.8), 0.8),
+            (random(A.gaussian_blur, 2, x, 0.5, 3, (1.0, 2.0)), 0.5),
         ):
             changed = (np.asarray(out) != np.asarray(x)).any((1, 2, 3))
             assert abs(changed.mean() - p) < 0.03
 
     def test_brightness_factors_are_uniform(self):
         x = jnp.full((10000, 1, 1, 3), 0.4)
-        out = np.asarray(A.color_jitter(keys(10000), x, brightness=1.2))[:, 0, 0, 0] / 0.4
+        out = random(A.color_jitter, 9, x, 1.2)[:, 0, 0, 0] / 0.4
         np.testing.assert_allclose(
             np.quantile(out, [0, 0.25, 0.5, 0.75, 1]), [0, 0.55, 1.1, 1.65, 2.2], atol=0.05
         )
@@ -249,7 +268,7 @@ class TestDistributions:
 
     def test_affine_stays_within_its_ranges(self):
         spot = jnp.zeros((2000, 21, 21, 1)).at[:, 10, 10].set(1.0)
-        moved = np.asarray(A.random_affine(keys(2000), spot, translate=0.2))[..., 0]
+        moved = random(A.random_affine, 5, spot, 0.0, 0.2)[..., 0]
         assert np.allclose(moved.sum((1, 2)), 1, atol=1e-4)
         where = [(moved * axis).sum((1, 2)) - 10 for axis in np.mgrid[:21, :21]]
         for shift in where:
@@ -258,55 +277,62 @@ class TestDistributions:
 
 
 class TestDeterminism:
-    def test_permuted_batch_gives_permuted_views_bit_for_bit(self):
-        x, index = photos(24, 20, 20), np.arange(100, 124)
-        order = np.random.default_rng(0).permutation(24)
-        for whole, permuted in zip(views(x, index), views(x[order], index[order]), strict=True):
-            np.testing.assert_array_equal(whole[order], permuted)
+    X, INDEX = photos(16, 20, 20), np.arange(100, 116)
 
-    @pytest.mark.parametrize("n", [1, 5, 16])
-    def test_sub_batch_gives_the_same_views_bit_for_bit(self, n):
-        x, index = photos(24, 20, 20), np.arange(24)
-        for whole, part in zip(views(x, index), views(x[3 : 3 + n], index[3 : 3 + n]), strict=True):
-            np.testing.assert_array_equal(whole[3 : 3 + n], part)
+    def test_composition_and_order_of_the_batch_do_not_matter_bit_for_bit(self):
+        order = np.random.default_rng(0).permutation(16)
+        others = photos(16, 20, 20, seed=1)
+        mixed, index = (
+            np.concatenate([others[:10], self.X[4:10]]),
+            np.concatenate([np.arange(10), self.INDEX[4:10]]),
+        )
+        whole = views(self.X, self.INDEX)
+        for a, b in zip(whole, views(self.X[order], self.INDEX[order]), strict=True):
+            np.testing.assert_array_equal(a[order], b)
+        for a, b in zip(whole, views(mixed, index), strict=True):
+            np.testing.assert_array_equal(a[4:10], b[10:])
+
+    @pytest.mark.parametrize("n", [1, 5])
+    def test_batch_size_does_not_matter(self, n):
+        # Another shape is another program, whose sums may round in another order.
+        for a, b in zip(
+            views(self.X, self.INDEX), views(self.X[3 : 3 + n], self.INDEX[3 : 3 + n]), strict=True
+        ):
+            np.testing.assert_allclose(a[3 : 3 + n], b, atol=5e-6)
+
+    def test_random_numbers_do_not_depend_on_batch_size_bit_for_bit(self):
+        np.testing.assert_array_equal(uniforms(64, 40)[:3], uniforms(3, 40))
 
     def test_views_epochs_and_examples_differ(self):
-        x = np.repeat(photos(1, 20, 20), 6, 0)
-        a, b = views(x, np.arange(6))
-        other, _ = views(x, np.arange(6), key=jax.random.fold_in(KEY, 1))
+        x = np.repeat(self.X[:1], 16, 0)
+        a, b = views(x, self.INDEX)
+        other, _ = views(x, self.INDEX, key=jax.random.fold_in(KEY, 1))
         for first, second in ((a, b), (a, other), (a[:-1], a[1:])):
             assert (abs(first - second).max((1, 2, 3)) > 0.01).all()
 
     def test_two_views_are_augment(self):
-        x, index = photos(4, 20, 20), jnp.arange(4)
-        for view, expected in enumerate(views(x, index)):
-            found = jax.jit(partial(A.augment, policy=EVERYTHING))(KEY, jnp.asarray(x), index, view)
-            np.testing.assert_allclose(found, expected, atol=1e-5)
+        run = jax.jit(A.augment, static_argnums=4)
+        for view, expected in enumerate(views(self.X, self.INDEX)):
+            np.testing.assert_allclose(run(KEY, self.X, self.INDEX, view, EVERYTHING), expected, atol=5e-6)
 
-    def test_eight_devices_equal_one(self):
-        x, index = photos(16, 20, 20), np.arange(16)
+    def test_eight_devices_equal_one_and_do_not_communicate(self):
         mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
         split = NamedSharding(mesh, PartitionSpec("data"))
-        whole = jax.device_put(KEY, NamedSharding(mesh, PartitionSpec()))
-        run = jax.jit(partial(A.two_views, policy=EVERYTHING))
-        sharded = run(whole, jax.device_put(x, split), jax.device_put(index, split))
-        for one, eight in zip(views(x, index), sharded, strict=True):
-            assert eight.sharding.is_equivalent_to(split, 4)
-            np.testing.assert_allclose(eight, one, atol=1e-6)
-
-    def test_no_communication_between_devices(self):
-        mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-        split = NamedSharding(mesh, PartitionSpec("data"))
-        x, index = (jax.device_put(v, split) for v in (photos(16, 20, 20), np.arange(16)))
         key = jax.device_put(KEY, NamedSharding(mesh, PartitionSpec()))
-        text = jax.jit(partial(A.two_views, policy=EVERYTHING)).lower(key, x, index).compile().as_text()
+        x, index = jax.device_put(self.X, split), jax.device_put(self.INDEX, split)
+        compiled = two_views.lower(key, x, index, EVERYTHING).compile()
+        for one, eight in zip(views(self.X, self.INDEX), compiled(key, x, index), strict=True):
+            assert eight.sharding.is_equivalent_to(split, 4)
+            np.testing.assert_allclose(eight, one, atol=5e-6)
+        text = compiled.as_text()
         assert not [c for c in ("all-reduce", "all-gather", "all-to-all", "collective-permute") if c in text]
 
 
 class TestPolicies:
-    @pytest.mark.parametrize("name", POLICIES)
-    @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize("source", [(8, 8), (16, 16), (40, 29)])
+    @pytest.mark.parametrize(
+        ("name", "channels", "source"),
+        [("cc", 3, (40, 29)), ("cc", 1, (16, 16)), ("digits", 1, (8, 8)), ("everything", 3, (2, 5))],
+    )
     def test_range_shape_and_finite(self, name, channels, source):
         policy = POLICIES[name]
         x = photos(8, *source, channels)
@@ -316,22 +342,20 @@ class TestPolicies:
             assert np.isfinite(out).all() and out.min() >= 0 and out.max() <= 1
 
     def test_uint8_and_float_agree(self):
-        x, index = photos(8, 20, 20), np.arange(8)
+        x, index = TestDeterminism.X, TestDeterminism.INDEX
         for a, b in zip(views(x, index), views(x / np.float32(255), index), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-5)
+            np.testing.assert_allclose(a, b, atol=5e-6)
 
     def test_empty_policy_is_a_resize(self):
         x = photos(4, 20, 31)
-        np.testing.assert_array_equal(
-            views(x, np.arange(4), A.Policy(9))[0], jax.jit(A.resize, static_argnums=1)(x, 9)
-        )
+        np.testing.assert_array_equal(views(x, np.arange(4), A.Policy(9))[0], resize(x, 9))
 
     def test_grey_images_take_brightness_and_contrast(self):
         x = jnp.asarray(photos(50, 8, 8, 1) / np.float32(255))
-        out = A.color_jitter(keys(50), x, 0.4, 0.4, 0.4, 0.1)
+        out = random(A.color_jitter, 9, x, 0.4, 0.4, 0.4, 0.1)
         assert (np.asarray(out) != np.asarray(x)).any((1, 2, 3)).all()
-        np.testing.assert_array_equal(A.color_jitter(keys(50), x, saturation=0.4, hue=0.1), x)
-        np.testing.assert_array_equal(A.random_grayscale(keys(50), x, 1.0), x)
+        np.testing.assert_array_equal(random(A.color_jitter, 9, x, 0.0, 0.0, 0.4, 0.1), x)
+        np.testing.assert_array_equal(random(A.random_grayscale, 1, x, 1.0), x)
 
     def test_cc_policy_is_the_papers(self):
         policy = A.cc_policy(224, strength=1.0, blur=True)

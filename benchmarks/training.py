@@ -1,0 +1,91 @@
+"""Whole CC steps and predictions, ours against a plain PyTorch loop, both sides in one run, in turn.
+
+    make bench                      (installs the extra [bench]; a few minutes)
+    python -m benchmarks.training
+
+Model, batch and augmentation are the same: ResNet18 with the 7x7 stem, strength .5; the images are generated. Each side is run in turn
+`ROUNDS` times after a warm-up and the fastest round of each counts, since other load only ever slows one. The first step's
+compilation is reported apart.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import jax
+import numpy as np
+
+from benchmarks import torch_cc
+from clustering_jax.data.images import synthetic
+from clustering_jax.evaluate import make_infer
+from clustering_jax.feed import Feed
+from clustering_jax.method import Spec
+from clustering_jax.methods import cc
+from clustering_jax.parallel import data_mesh, replicated
+from clustering_jax.train import init_state, make_update, optimizers
+
+ROUNDS = 3
+# Pixels, batch, steps in a round, the least ratio the project promises.
+TRAINING = ((32, 128, 20, 1.2), (96, 64, 6, 0.7))
+
+
+def ours(dataset, size: int, batch: int):
+    """Returns ``run(steps) -> seconds``, `method` and its variables; the first call compiles."""
+    spec = Spec(10, batch, 1, {"train": dataset.num_examples // batch})
+    method = cc.build(spec, backbone="resnet18", image_size=size)
+    mesh, key = data_mesh(batch), jax.random.key(0)
+    variables = jax.jit(method.init)(key, {k: v[:2] for k, v in dataset.features.items()})
+    state = jax.device_put(init_state(method, variables), replicated(mesh))
+    feed = Feed({"train": dataset}, seed=0, batch_size=batch, mesh=mesh, limit=4 << 30)
+    update = make_update(method.phases[0], optimizers(method), mesh, feed.resident)
+    done = 0
+
+    def run(steps: int) -> float:
+        nonlocal state, done
+        began = time.perf_counter()
+        for done in range(done, done + steps):
+            source, indices, epochs = feed("train", done, 1, {})
+            state, terms = update(state, source, indices, epochs, key)
+        done += 1
+        jax.block_until_ready(terms)
+        return time.perf_counter() - began
+
+    return run, method, variables
+
+
+def line(what: str, mine: float, theirs: float, promised: float) -> None:
+    """A row: images/s of both sides, the ratio, and what is promised."""
+    print(f"{what:24}{mine:10.0f}{theirs:10.0f}{mine / theirs:8.2f}{promised:10.1f}", flush=True)
+
+
+def main() -> None:
+    """Prints the table."""
+    print(f"{'images/s':24}{'ours':>10}{'PyTorch':>10}{'ratio':>8}{'promised':>10}")
+    for size, batch, steps, promised in TRAINING:
+        dataset = synthetic(n=1024, size=size)
+        run, method, variables = ours(dataset, size, batch)
+        compiled = run(1)
+        peer = torch_cc.trainer(dataset.features["image"], size, batch)
+        peer(1)
+        rounds = [(run(steps), peer(steps)) for _ in range(ROUNDS)]
+        mine, theirs = (batch * steps / min(side) for side in zip(*rounds, strict=True))
+        line(f"training, {size} px, {batch}", mine, theirs, promised)
+        if size == 32:
+            assign, guess = make_infer(method.predict, 256), torch_cc.predictor(dataset.features["image"], size, 256)
+            assign(variables, dataset.features), guess()
+            rounds = [(timed(assign, variables, dataset.features), guess()) for _ in range(ROUNDS)]
+            line("predict, 32 px, 256", *(1024 / min(side) for side in zip(*rounds, strict=True)), 1.2)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"  first step with compilation {compiled:.1f} s; peak memory of both sides so far {peak:.1f} GiB", flush=True)
+
+
+def timed(function, *arguments) -> float:
+    """Seconds of a call whose result is on the host."""
+    began = time.perf_counter()
+    np.asarray(function(*arguments))
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
