@@ -3,9 +3,9 @@
     make bench                      (installs the extra [bench]; a few minutes)
     python -m benchmarks.training
 
-Model, batch and augmentation are the same: ResNet18 with the 7x7 stem, strength .5; the images are generated. Each side is run in turn
-`ROUNDS` times after a warm-up and the fastest round of each counts, since other load only ever slows one. The first step's
-compilation is reported apart.
+Model, batch and augmentation are the same: ResNet18 with the 7x7 stem, strength .5; the images are generated. Each
+side is run in turn `ROUNDS` times after a warm-up and the fastest round of each counts, since other load only ever slows
+one. The first step's compilation is reported apart.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def ours(dataset, size: int, batch: int):
     def run(steps: int) -> float:
         nonlocal state, done
         began = time.perf_counter()
-        for done in range(done, done + steps):
-            source, indices, epochs = feed("train", done, 1, {})
+        for step in range(done, done + steps):
+            source, indices, epochs = feed("train", step, 1, {})
             state, terms = update(state, source, indices, epochs, key)
-        done += 1
+        done += steps
         jax.block_until_ready(terms)
         return time.perf_counter() - began
 
@@ -72,12 +72,18 @@ def main() -> None:
         mine, theirs = (batch * steps / min(side) for side in zip(*rounds, strict=True))
         line(f"training, {size} px, {batch}", mine, theirs, promised)
         if size == 32:
-            assign, guess = make_infer(method.predict, 256), torch_cc.predictor(dataset.features["image"], size, 256)
+            assign, guess = (
+                make_infer(method.predict, 256),
+                torch_cc.predictor(dataset.features["image"], size, 256),
+            )
             assign(variables, dataset.features), guess()
             rounds = [(timed(assign, variables, dataset.features), guess()) for _ in range(ROUNDS)]
             line("predict, 32 px, 256", *(1024 / min(side) for side in zip(*rounds, strict=True)), 1.2)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"  first step with compilation {compiled:.1f} s; peak memory of both sides so far {peak:.1f} GiB", flush=True)
+        print(
+            f"  first step with compilation {compiled:.1f} s; peak memory of both sides so far {peak:.1f} GiB",
+            flush=True,
+        )
 
 
 def timed(function, *arguments) -> float:

@@ -118,7 +118,10 @@ class Store:
             shapes = {k: jax.ShapeDtypeStruct(*v) for k, v in meta["targets"].items()}
             items["targets"] = ocp.args.StandardRestore(shapes)
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        state, targets = restored["state"], {k: np.asarray(v) for k, v in (restored.get("targets") or {}).items()}
+        state, targets = (
+            restored["state"],
+            {k: np.asarray(v) for k, v in (restored.get("targets") or {}).items()},
+        )
         found = checksums({"state": state, "targets": targets})
         wrong = [path for path, digest in meta["checksums"].items() if found.get(path) != digest]
         if wrong:

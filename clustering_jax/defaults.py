@@ -1,7 +1,7 @@
 """Defaults that the files in `configs/` change.
 
-A config is a ConfigDict: what is listed here can be set on the command line, ``--config.batch_size=128``, and a name that is
-not is refused with the nearest one.
+A config is a ConfigDict: what is listed here can be set on the command line, ``--config.batch_size=128``, and a name
+that is not is refused with the nearest one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def cc(variant: str = "", **changes: Any) -> ConfigDict:
 
     Args:
       variant: "" or "smoke": two steps on small generated images, to see that everything runs.
-      changes: what the config changes. `model`, `optimizer` and `run` are merged into the defaults; other groups replace them.
+      changes: what the config changes. `model`, `optimizer` and `run` are merged into the defaults; other groups
+        replace them.
 
     Raises:
       UserError: an unknown variant.

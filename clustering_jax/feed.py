@@ -15,7 +15,7 @@ from clustering_jax.parallel import replicated
 
 
 class Feed:
-    """Data sets that fit are on every device as a whole and `resident`; others are read from the host batch by batch."""
+    """Data sets that fit are on every device as a whole and `resident`; others come from the host batch by batch."""
 
     def __init__(self, streams: Mapping[str, Dataset], *, seed: int, batch_size: int, mesh: Mesh, limit: int):
         self._sizes = {name: d.num_examples for name, d in streams.items()}
@@ -30,8 +30,8 @@ class Feed:
         """Steps `step` to ``step + count`` of a stream.
 
         Returns:
-          source (whole arrays when `resident`, else the rows of the one batch), row numbers int32 [count, b], epochs int32
-          [count].
+          source (whole arrays when `resident`, else the rows of the one batch), row numbers int32 [count, b], epochs
+          int32 [count].
         """
         n = self._sizes[stream]
         steps = np.arange(step, step + count, dtype=np.int32)

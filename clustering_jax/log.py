@@ -35,8 +35,8 @@ def write_json(path: str | Path, value: Any) -> None:
 class MetricsLog:
     """metrics.jsonl, one JSON object a line, and the progress bar.
 
-    Terms of the steps are gathered as device arrays and fetched when a line is due, so that the devices need not wait. Lines after
-    `first_step`, from a run cut short, are dropped on opening.
+    Terms of the steps are gathered as device arrays and fetched when a line is due, so that the devices need not wait.
+    Lines after `first_step`, from a run cut short, are dropped on opening.
     """
 
     def __init__(self, path: str | Path, first_step: int, total_steps: int, batch_size: int):

@@ -1,7 +1,7 @@
 """``python -m clustering_jax.main --config=configs/cc_digits.py --workdir=runs/digits [--config.seed=1 ...]``.
 
-Trains what the config says and writes to the workdir. The same command again resumes a run cut short and does nothing to a
-finished one. A config file is Python and is executed: use only those you trust. Exit codes: see `cli`.
+Trains what the config says and writes to the workdir. The same command again resumes a run cut short and does nothing
+to a finished one. A config file is Python and is executed: use only those you trust. Exit codes: see `cli`.
 """
 
 from __future__ import annotations

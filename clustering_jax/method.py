@@ -1,9 +1,9 @@
 """The contract between a method (one file of `methods/`) and the loop (`train.py`).
 
-Everything is data or a pure function. `variables` is Flax's dictionary of collections: ``{"params": ..., "batch_stats": ...}``.
-A batch is a dictionary of arrays whose first dimension is the example: the features of its rows (for images
-``{"image": uint8 [n, h, w, c]}``), ``"index"``, the int32 [n] row numbers in the data set, and what the phase's
-`targets` made.
+Everything is data or a pure function. `variables` is Flax's dictionary of collections, ``{"params": ...,
+"batch_stats": ...}``. A batch is a dictionary of arrays whose first dimension is the example: the features of its rows
+(for images ``{"image": uint8 [n, h, w, c]}``), ``"index"``, the int32 [n] row numbers in the data set, and what the
+phase's `targets` made.
 """
 
 from __future__ import annotations

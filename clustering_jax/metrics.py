@@ -98,9 +98,7 @@ def silhouette(features: ArrayLike, labels: ArrayLike, *, sample: int = 2000, se
     """
     rows, codes = np.asarray(features), np.asarray(labels)
     if codes.ndim != 1 or rows.shape[:1] != codes.shape or not codes.size:
-        raise ValueError(
-            f"features [n, ...] and labels [n] must have equal length, got {rows.shape}, {codes.shape}"
-        )
+        raise ValueError(f"features [n, ...] and labels [n] must have equal length, got {rows.shape}, {codes.shape}")
     if len(codes) > sample:
         chosen = np.random.default_rng(seed).choice(len(codes), sample, replace=False)
         rows, codes = rows[chosen], codes[chosen]

@@ -95,7 +95,11 @@ def load_streams(config: Mapping[str, Any]) -> dict[str, Dataset]:
 
 
 def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> int:
-    k, wanted, smallest = config["num_clusters"], config["batch_size"], min(d.num_examples for d in streams.values())
+    k, wanted, smallest = (
+        config["num_clusters"],
+        config["batch_size"],
+        min(d.num_examples for d in streams.values()),
+    )
     n = streams["train"].num_examples
     if not 2 <= k <= n:
         raise UserError(f"num_clusters is {k}: choose between 2 and the number of examples, {n}")
@@ -133,7 +137,12 @@ def _train(method: Method, config: dict, streams: dict[str, Dataset], steps: dic
             schedule=schedule,
             store=store,
             open_log=lambda step, total: MetricsLog(workdir / "metrics.jsonl", step, total, config["batch_size"]),
-            meta={"config": config, "versions": versions(), "steps_per_epoch": steps, "features": _shapes(dataset)},
+            meta={
+                "config": config,
+                "versions": versions(),
+                "steps_per_epoch": steps,
+                "features": _shapes(dataset),
+            },
             infer=lambda variables: embed(variables, dataset.features),
             evaluate=lambda variables: score(predict(variables, dataset.features), dataset),
         )

@@ -76,12 +76,17 @@ def train_step(phase: Phase, txs: list, state: TrainState, batch: Mapping, key: 
         slot = next(i for i, tx in enumerate(txs) if tx is objective.tx)
         updates, opt_states[slot] = objective.tx.update(grads, opt_states[slot], variables["params"])
         variables = {**variables, **changed, "params": optax.apply_updates(variables["params"], updates)}
-        terms = {**terms, **named, "loss": terms.get("loss", 0.0) + value, "grad_norm": optax.tree.norm(grads)}
+        terms = {
+            **terms,
+            **named,
+            "loss": terms.get("loss", 0.0) + value,
+            "grad_norm": optax.tree.norm(grads),
+        }
     return TrainState(state.step + 1, variables, tuple(opt_states)), terms
 
 
 def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool) -> Callable:
-    """Compiles ``update(state, source, indices [s, b], epochs [s], key) -> (state, {term: [s]})``; the state is donated.
+    """Compiles ``update(state, source, indices [s, b], epochs [s], key) -> (state, {term: [s]})``, the state donated.
 
     source: whole arrays of the data set when `resident`, else the rows of the one batch.
     """
@@ -103,7 +108,7 @@ def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool) -> Callable
 
 
 class Place(NamedTuple):
-    """Where a step of the run falls: its phase, that phase's first and last step, and the steps its stream saw before."""
+    """Where a step of the run falls: its phase, that phase's first and last step, the steps its stream saw before."""
 
     phase: Phase
     first: int
@@ -217,4 +222,6 @@ def _due(step: int, period: int) -> bool:
 def _check(terms: Mapping[str, float], step: int) -> None:
     bad = [name for name in ("loss", "grad_norm") if not math.isfinite(terms.get(name, 0.0))]
     if bad:
-        raise Diverged(f"{' and '.join(bad)} not finite at step {step}; the last checkpoint is from before; lower the rate")
+        raise Diverged(
+            f"{' and '.join(bad)} not finite at step {step}; the last checkpoint is from before; lower the rate"
+        )

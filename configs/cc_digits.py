@@ -18,7 +18,13 @@ def get_config(variant: str = ""):
         kmeans_baseline=True,
         data={"source": "digits"},
         model={"backbone": "resnet18", "stem": "small", "width": 16, "image_size": 16},
-        augment={"kind": "digits", "degrees": 15.0, "translate": 0.1, "affine_scale": (0.8, 1.2), "shear": 10.0},
+        augment={
+            "kind": "digits",
+            "degrees": 15.0,
+            "translate": 0.1,
+            "affine_scale": (0.8, 1.2),
+            "shear": 10.0,
+        },
         optimizer={"learning_rate": 1e-3},
         run={"log_every": 7, "evaluate_every": 10, "checkpoint_every": 10},
     )

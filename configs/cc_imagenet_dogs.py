@@ -3,7 +3,8 @@
 Paper: https://arxiv.org/abs/2009.09687
 Expected (NMI / ACC / ARI, published, 1000 epochs): .445 / .429 / .274.
 Hours: about 4.8 at a sustained 50 TFLOP/s, an estimate from 44 GFLOP an image and step (ResNet34, 224 px, two views).
-Command: python -m clustering_jax.main --config=configs/cc_imagenet_dogs.py --workdir=runs/cc_imagenet_dogs --config.data.path=DIR
+Command: python -m clustering_jax.main --config=configs/cc_imagenet_dogs.py --workdir=runs/cc_imagenet_dogs \
+  --config.data.path=DIR
 DIR: ImageNet's training folder, a folder per synset; others in it are left alone, and counts are checked.
 Trained and scored on the same images; labels are for scoring alone.
 """

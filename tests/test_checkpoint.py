@@ -121,7 +121,14 @@ def test_all_damaged_is_an_error_and_nothing_moves(saved):
 
 def test_checksums_see_type_shape_and_value():
     x = np.arange(6, dtype=np.float32)
-    variants = [x, x.reshape(2, 3), x.astype(np.float64), x.view(np.int32), -x, np.arange(7, dtype=np.float32)]
+    variants = [
+        x,
+        x.reshape(2, 3),
+        x.astype(np.float64),
+        x.view(np.int32),
+        -x,
+        np.arange(7, dtype=np.float32),
+    ]
     assert len({checksums([v])["[0]"] for v in variants}) == len(variants)
 
 

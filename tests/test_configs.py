@@ -42,7 +42,11 @@ def test_the_published_settings(name):
     assert scores in doc and config.num_clusters == k
     assert (config.augment.strength, config.augment.blur) == (strength, blur)
     assert (config.batch_size, config.epochs, config.model.image_size) == (256, 1000, 224)
-    assert (config.model.backbone, config.model.stem, config.optimizer.learning_rate) == ("resnet34", "imagenet", 3e-4)
+    assert (config.model.backbone, config.model.stem, config.optimizer.learning_rate) == (
+        "resnet34",
+        "imagenet",
+        3e-4,
+    )
     assert bool(config.unlabelled) == (name == "cc_stl10")
 
 

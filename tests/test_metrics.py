@@ -120,9 +120,7 @@ def test_match_attains_the_accuracy_one_to_one(seed):
     true, pred = random_labels(seed)
     pairs = metrics.match(true, pred)
     assert len(pairs) == 4 == len(set(pairs.values()))
-    assert np.mean([pairs.get(p) == t for t, p in zip(true, pred, strict=True)]) == metrics.accuracy(
-        true, pred
-    )
+    assert np.mean([pairs.get(p) == t for t, p in zip(true, pred, strict=True)]) == metrics.accuracy(true, pred)
 
 
 def test_match_keeps_the_values():

@@ -77,7 +77,17 @@ def finished(tmp_path_factory):
 def test_the_workdir_holds_what_is_promised(finished):
     workdir, out = finished
     result = json.loads((workdir / "result.json").read_text())
-    assert set(result["scores"]) >= {"acc", "nmi", "ari", "purity", "ami", "fmi", "occupied", "entropy", "confidence"}
+    assert set(result["scores"]) >= {
+        "acc",
+        "nmi",
+        "ari",
+        "purity",
+        "ami",
+        "fmi",
+        "occupied",
+        "entropy",
+        "confidence",
+    }
     assert result["protocol"]["trained_on"] == result["protocol"]["scored_on"]
     assert result["seed"] == 0 and result["wall_time_seconds"] > 0 and "jax" in result["versions"]
     assert json.loads((workdir / "config.json").read_text())["model"]["width"] == 4

@@ -143,7 +143,9 @@ def test_the_guard_stops_before_anything_bad_is_saved(tmp_path):
     with pytest.raises(Diverged, match="not finite at step"):
         run(tmp_path, toy.method(12, optax.sgd(1e30)))
     store = Store(tmp_path / "checkpoints")
-    abstract = jax.eval_shape(lambda: train.init_state(toy.method(), toy.init(jax.random.key(0), {"x": np.ones((1, 5))})))
+    abstract = jax.eval_shape(
+        lambda: train.init_state(toy.method(), toy.init(jax.random.key(0), {"x": np.ones((1, 5))}))
+    )
     assert store.restore(abstract) is None
     store.close()
 
@@ -151,7 +153,12 @@ def test_the_guard_stops_before_anything_bad_is_saved(tmp_path):
 def test_evaluation_comes_before_the_checkpoint_of_its_step(tmp_path):
     seen = []
     schedule = train.Schedule(log_every=3, evaluate_every=4, checkpoint_every=4)
-    run(tmp_path, toy.method(12), schedule=schedule, evaluate=lambda v: seen.append(int(v["seen"]["n"])) or {"acc": 1.0})
+    run(
+        tmp_path,
+        toy.method(12),
+        schedule=schedule,
+        evaluate=lambda v: seen.append(int(v["seen"]["n"])) or {"acc": 1.0},
+    )
     assert seen == [4, 8, 12]
     assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [3, 4, 6, 8, 9, 12]
     assert [line["step"] for line in lines(tmp_path) if "eval/acc" in line] == [4, 8, 12]

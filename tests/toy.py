@@ -17,7 +17,10 @@ def dataset(n=40, d=5, seed=0, name="toy"):
 
 
 def init(key, batch):
-    return {"params": {"w": jax.random.normal(key, (batch["x"].shape[1], 3)) * 0.1}, "seen": {"n": jnp.zeros(())}}
+    return {
+        "params": {"w": jax.random.normal(key, (batch["x"].shape[1], 3)) * 0.1},
+        "seen": {"n": jnp.zeros(())},
+    }
 
 
 def embed(variables, batch):

@@ -59,9 +59,7 @@ def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dat
     return Dataset({"image": images}, row_ids(len(images)), labels, path.name, "all")
 
 
-def iter_array(
-    path: str | Path, chunk: int, *, image_key: str = ""
-) -> Iterator[tuple[list[str], np.ndarray]]:
+def iter_array(path: str | Path, chunk: int, *, image_key: str = "") -> Iterator[tuple[list[str], np.ndarray]]:
     """The images that `arrays` loads, as ``(ids, uint8 [m, h, w, c])`` of `chunk` rows.
 
     Memory is constant, but for a `.npz` array in Fortran order, which is loaded whole.
@@ -78,9 +76,7 @@ def _existing(path: str | Path) -> Path:
     if not str(path) or not found.exists():
         raise UserError(f"'{path}' does not exist: give a .npy or .npz file")
     if found.is_dir() or found.suffix not in (".npy", ".npz"):
-        raise UserError(
-            f"{found} is not a .npy or .npz file: save the images with numpy.save, or give a folder"
-        )
+        raise UserError(f"{found} is not a .npy or .npz file: save the images with numpy.save, or give a folder")
     return found
 
 
@@ -93,9 +89,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} can't be read, it is damaged or no NumPy file ({reason}): save it again"
-        ) from error
+        raise UserError(f"{path} can't be read, it is damaged or no NumPy file ({reason}): save it again") from error
 
 
 def _inspect(path: Path, key: str) -> _Stored:
@@ -130,18 +124,14 @@ def _find_key(path: Path, keys: list[str], key: str) -> str:
         return key
     found = [k for k in IMAGE_KEYS if k in keys] or (keys if len(keys) == 1 else [])
     if not found:
-        raise UserError(
-            f"{path} holds {', '.join(sorted(keys)) or 'nothing'}: say by image_key which array is images"
-        )
+        raise UserError(f"{path} holds {', '.join(sorted(keys)) or 'nothing'}: say by image_key which array is images")
     return found[0]
 
 
 def _check(stored: _Stored) -> None:
     shape, dtype = stored.shape, stored.dtype
     if dtype.hasobject:
-        raise UserError(
-            f"{stored} holds Python objects, which are not loaded: save one array of equal-sized images"
-        )
+        raise UserError(f"{stored} holds Python objects, which are not loaded: save one array of equal-sized images")
     if dtype != np.uint8 and dtype.kind != "f":
         raise UserError(f"{stored} is {dtype}: images must be uint8, or float in [0, 1]")
     if len(shape) not in (3, 4):
@@ -189,14 +179,10 @@ def _to_uint8(stored: _Stored, first: int, rows: np.ndarray) -> np.ndarray:
         return rows
     finite = np.isfinite(rows).reshape(len(rows), -1).all(1)
     if not finite.all():
-        raise UserError(
-            f"{stored} row {first + int(finite.argmin())} has pixels that are NaN or infinite: mend it"
-        )
+        raise UserError(f"{stored} row {first + int(finite.argmin())} has pixels that are NaN or infinite: mend it")
     low, high = float(rows.min()), float(rows.max())
     if low < -SLACK or high > 1 + SLACK:
-        raise UserError(
-            f"{stored} has pixels from {low:g} to {high:g}: scale floats to [0, 1], or store uint8"
-        )
+        raise UserError(f"{stored} has pixels from {low:g} to {high:g}: scale floats to [0, 1], or store uint8")
     return np.rint(rows * np.float32(255)).astype(np.uint8)
 
 
@@ -209,9 +195,7 @@ def _labels(path: Path, key: str, n: int) -> np.ndarray | None:
             raise UserError(f"{path} has no array '{key}'{nearest(key, archive.files)}")
         labels = archive[key]
     if labels.shape not in ((n,), (n, 1)) or labels.dtype.kind not in "iubUS":
-        raise UserError(
-            f"{path} ['{key}'] is {labels.dtype} {labels.shape}: labels must be integers or strings [{n}]"
-        )
+        raise UserError(f"{path} ['{key}'] is {labels.dtype} {labels.shape}: labels must be integers or strings [{n}]")
     labels = labels.reshape(n)
     if labels.dtype.kind in "US":
         return np.unique(labels, return_inverse=True)[1].astype(np.int64)

@@ -207,16 +207,12 @@ def random_affine(
     x = to_unit(images)
     if not any((degrees, translate, shear)) and set(scale) == {1}:
         return x
-    spread = jnp.array(
-        [np.deg2rad(degrees), np.deg2rad(shear), translate * x.shape[2], translate * x.shape[1]]
-    )
+    spread = jnp.array([np.deg2rad(degrees), np.deg2rad(shear), translate * x.shape[2], translate * x.shape[1]])
     angle, slant, right, down = (spread * (2 * u[:, :4] - 1)).T
     return affine(x, affine_matrices(angle, _within(u[:, 4], scale), slant, right, down))
 
 
-def affine_matrices(
-    angle: Array, zoom: Array, slant: Array, right: Array, down: Array
-) -> Float[Array, "b 2 3"]:
+def affine_matrices(angle: Array, zoom: Array, slant: Array, right: Array, down: Array) -> Float[Array, "b 2 3"]:
     """For `affine`: shear by `slant`, then a clockwise turn by `angle` (radians), zoom and shift (pixels)."""
     cos, sin, tan = jnp.cos(angle), jnp.sin(angle), jnp.tan(slant)
     inverse = jnp.stack([cos - sin * tan, sin + cos * tan, -sin, cos], axis=-1).reshape(-1, 2, 2)

@@ -31,9 +31,7 @@ def digits() -> Dataset:
     return Dataset({"image": images}, row_ids(len(images)), found.target.astype(np.int64), "digits", "all")
 
 
-def synthetic(
-    *, n: int = 256, size: int = 32, channels: int = 3, num_clusters: int = 10, seed: int = 0
-) -> Dataset:
+def synthetic(*, n: int = 256, size: int = 32, channels: int = 3, num_clusters: int = 10, seed: int = 0) -> Dataset:
     """Generated images: stripes whose angle and colour are the class's, with a random phase and noise.
 
     Returns:
@@ -139,9 +137,7 @@ def iter_images(
 
 def _shape(height: int, width: int, channels: int) -> tuple[int, int, int]:
     if min(height, width) < 1 or channels not in MODES:
-        raise UserError(
-            f"images of {height} x {width} x {channels}: size must be positive and channels 1 or 3"
-        )
+        raise UserError(f"images of {height} x {width} x {channels}: size must be positive and channels 1 or 3")
     return height, width, channels
 
 
@@ -164,9 +160,7 @@ def _class_folders(root: Path, classes: str | Sequence[str]) -> list[Path]:
     missing = [name for name in classes if not (base / name).is_dir()]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise UserError(
-            f"{root} lacks class folders of {len(classes)} wanted: {', '.join(missing[:3])}{more}"
-        )
+        raise UserError(f"{root} lacks class folders of {len(classes)} wanted: {', '.join(missing[:3])}{more}")
     return [base / name for name in sorted(classes, key=_natural)]
 
 
@@ -199,9 +193,7 @@ def _listing(root: Path, class_folders: list[Path]) -> tuple[list[str], tuple[st
     others = sorted(set(files).difference(names))
     if not others:
         return names, ()
-    return names, (
-        f"passed over {len(others)} files in {root} that are no images by name, first {others[0]}",
-    )
+    return names, (f"passed over {len(others)} files in {root} that are no images by name, first {others[0]}",)
 
 
 def _miscount(root: Path, names: list[str], class_folders: list[Path], expected: int) -> str:
@@ -223,9 +215,7 @@ def _classes(root: Path, names: list[str], class_folders: list[Path]) -> list[st
 def _folder_labels(root: Path, names: list[str], class_folders: list[Path]) -> np.ndarray:
     found = _classes(root, names, class_folders)
     if "" in found:
-        raise UserError(
-            f"{root / names[found.index('')]} is in no class folder: labels_from_folders needs one"
-        )
+        raise UserError(f"{root / names[found.index('')]} is in no class folder: labels_from_folders needs one")
     known = sorted({f.name for f in class_folders} or set(found), key=_natural)
     if len(known) < 2:
         raise UserError(f"{root} has a single class folder, '{known[0]}': is the path one level too high?")

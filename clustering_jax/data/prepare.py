@@ -19,9 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
         "python -m clustering_jax.data.prepare", description=(__doc__ or "").split("\n")[2]
     )
     parser.add_argument("name", help="as TFDS calls it: cifar10, cifar100, stl10, ...")
-    parser.add_argument(
-        "--tfds_dir", default=DEFAULT_DIR, help="where prepared sets are (default: %(default)s)"
-    )
+    parser.add_argument("--tfds_dir", default=DEFAULT_DIR, help="where prepared sets are (default: %(default)s)")
     flags = parser.parse_args(arguments)
     if importlib.util.find_spec("tensorflow") is None:
         sys.exit('error: preparing a set needs TensorFlow once: pip install "clustering_jax[prepare]"')

@@ -28,9 +28,7 @@ def to_unit(images: Array) -> Float[Array, "b h w c"]:
     return images.astype(jnp.float32)
 
 
-def bilinear_weights(
-    start: Array | int, length: Array | int, num_in: int, num_out: int
-) -> Float[Array, "... out in"]:
+def bilinear_weights(start: Array | int, length: Array | int, num_in: int, num_out: int) -> Float[Array, "... out in"]:
     """Matrices that resample ``[start, start + length)`` of an axis of `num_in` pixels to `num_out` pixels.
 
     A triangle filter, widened by the shrinking factor (antialiased), cut at the ends of the interval and

@@ -59,9 +59,7 @@ def tfds(
         if row == 0:
             images = np.empty((n, *image.shape), np.uint8)
         if image.shape != images.shape[1:]:
-            raise UserError(
-                f"{root} has images of several sizes, row {row} is {image.shape}: set size to resize them"
-            )
+            raise UserError(f"{root} has images of several sizes, row {row} is {image.shape}: set size to resize them")
         images[row] = image
         labels[row] = example[label_key] if label_key else -1
     return Dataset({"image": images}, row_ids(n), known_labels(labels), name, splits)
@@ -70,14 +68,10 @@ def tfds(
 def _prepared(name: str, parent: Path, tfds_dir: str) -> Path:
     """The directory of the newest version that can be read at random."""
     base, _, version = name.partition(":")
-    found = [
-        info for info in (parent / base).glob("*/dataset_info.json") if version in ("", info.parent.name)
-    ]
+    found = [info for info in (parent / base).glob("*/dataset_info.json") if version in ("", info.parent.name)]
     usable = [info.parent for info in found if _format(info) in FORMATS]
     if not usable:
-        state = (
-            f"prepared as {_format(found[0])}, which needs TensorFlow to read" if found else "not prepared"
-        )
+        state = f"prepared as {_format(found[0])}, which needs TensorFlow to read" if found else "not prepared"
         flag = f" --tfds_dir={tfds_dir}" if tfds_dir else ""
         where = " (delete it first)" if found else ""
         raise UserError(
@@ -101,9 +95,7 @@ def _builder(root: Path) -> Any:
     try:
         return tensorflow_datasets.builder_from_directory(root)
     except Exception as error:  # of a broken features.json or an unknown class: nearly anything
-        raise UserError(
-            f"{root} can't be read, it is damaged ({_line(error)}): prepare the set again"
-        ) from error
+        raise UserError(f"{root} can't be read, it is damaged ({_line(error)}): prepare the set again") from error
 
 
 def _check_features(root: Path, features: Any, image_key: str, label_key: str) -> int:
@@ -133,9 +125,7 @@ def _open(builder: Any, root: Path, split: str, image_key: str) -> Any:
         return builder.as_data_source(split=split, decoders=skip)
     except Exception as error:
         known = ", ".join(builder.info.splits)
-        raise UserError(
-            f"{root} has no split '{split}' (known: {known}) or can't be read ({_line(error)})"
-        ) from error
+        raise UserError(f"{root} has no split '{split}' (known: {known}) or can't be read ({_line(error)})") from error
 
 
 def _decoded(
@@ -157,9 +147,7 @@ def _decoded(
                     images = list(pool.map(decode, examples))
                 except Exception as error:  # array_record: RuntimeError and others; Pillow: nearly anything
                     where = f"{root} split '{source.split}', rows {rows[0]} to {rows[-1]}"
-                    raise UserError(
-                        f"{where} can't be read ({_line(error)}): prepare the set again"
-                    ) from error
+                    raise UserError(f"{where} can't be read ({_line(error)}): prepare the set again") from error
                 yield from zip(images, examples, strict=True)
 
 

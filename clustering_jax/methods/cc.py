@@ -1,7 +1,7 @@
 """CC: Contrastive Clustering (Li, Hu, Liu, Peng, Zhou, Peng; AAAI 2021; arXiv 2009.09687).
 
-Two random views of each image go through one encoder. An instance head contrasts rows (images), a cluster head contrasts
-columns (clusters) of the batch; the prediction is the argmax of the cluster head: online, no k-means.
+Two random views of each image go through one encoder. An instance head contrasts rows (images), a cluster head
+contrasts columns (clusters) of the batch; the prediction is the argmax of the cluster head: online, no k-means.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from clustering_jax.data.augment import Policy, cc_policy, digits_policy, resize
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.method import Method, Objective, Phase, Spec
+from clustering_jax.methods.cc_weights import load_cc
 from clustering_jax.nn.mlp import MLP
 from clustering_jax.nn.resnet import DEPTHS, ResNet
 from clustering_jax.optim import make_optimizer
-from clustering_jax.torch_checkpoint import load_cc
 
 
 def num_features(backbone: str, width: int) -> int:
@@ -80,13 +80,14 @@ def build(
     """CC for `spec`.
 
     Args:
-      spec: run. A stream ``"unlabelled"``, where there is one, is passed over once before each epoch with the instance loss
-        alone, under the same optimiser (STL-10).
+      spec: run. A stream ``"unlabelled"``, where there is one, is passed over once before each epoch with the
+        instance loss alone, under the same optimiser (STL-10).
       backbone: "resnet18", "resnet34" or "resnet50". stem: "imagenet" (7x7/2 and max-pool) or "small" (3x3).
       width: channels of the first stage; 64 is the published network.
       image_size: pixels, of the views and at prediction.
       dtype: of the encoder's arithmetic; statistics, heads and losses stay in float32.
-      augment: ``{"kind": "natural", "strength": 0.5, "blur": False}``, or kind "digits" and settings of `digits_policy`.
+      augment: ``{"kind": "natural", "strength": 0.5, "blur": False}``, or kind "digits" and settings of
+        `digits_policy`.
       optimizer: settings of `make_optimizer`.
 
     Raises:

@@ -169,6 +169,7 @@ def _conv_fwd(stride: int, padding: int, plan: Plan, x: Array, kernel: Array) ->
 
 def _conv_bwd(stride: int, padding: int, plan: Plan, saved: tuple, dy: Array) -> tuple[Array, Array]:
     x, kernel = saved
+    dy = lax.optimization_barrier(dy)
     dx = _input_grad(plan.input_grad, stride, padding, x.shape, kernel, dy)
     return dx, _kernel_grad(plan.kernel_grad, stride, padding, kernel.shape, x, dy)
 

@@ -1,8 +1,8 @@
-"""Linear layers initialised as PyTorch's."""
+"""Linear layers that start as PyTorch's do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,29 +11,43 @@ import jax.numpy as jnp
 from clustering_jax.typing import Array, Float
 
 
-class Linear(nn.Module):
-    """``[..., n] -> [..., features]``; weights and bias from U(+-1 / sqrt(n)), torch.nn.Linear's default."""
+class TorchDense(nn.Module):
+    """`x @ kernel + bias`, kernel [in, features], both drawn from U(-1/sqrt(in), 1/sqrt(in)) as `torch.nn.Linear`'s.
+
+    `flax.linen.Dense` cannot: its bias initialiser does not see the number of inputs.
+    """
 
     features: int
+    dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "... n"]) -> Float[Array, "... features"]:
+    def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
         bound = x.shape[-1] ** -0.5
 
         def uniform(key: Array, shape: tuple[int, ...]) -> Array:
             return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
         kernel = self.param("kernel", uniform, (x.shape[-1], self.features))
-        return x @ kernel + self.param("bias", uniform, (self.features,))
+        bias = self.param("bias", uniform, (self.features,))
+        return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
+
+
+def torch_dense(features: int, dtype: Any = jnp.float32, name: str | None = None) -> TorchDense:
+    """A linear layer with PyTorch's default initialisation."""
+    return TorchDense(features, dtype, name=name)
 
 
 class MLP(nn.Module):
-    """Linear layers ``linear0, linear1, ...`` of the given widths, with ReLU between them, none after the last."""
+    """Linear layers with a ReLU between each two, none after the last: [*n, in] -> [*n, features[-1]].
 
-    features: Sequence[int]
+    The layers are `linear_0`, `linear_2`, ...: their places in the `torch.nn.Sequential` that counts the ReLUs too.
+    """
+
+    features: tuple[int, ...]
+    dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "... n"]) -> Float[Array, "... features"]:
+    def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
         for i, width in enumerate(self.features):
-            x = Linear(width, name=f"linear{i}")(nn.relu(x) if i else x)
+            x = TorchDense(width, self.dtype, name=f"linear_{2 * i}")(nn.relu(x) if i else x)
         return x

@@ -1,9 +1,10 @@
-"""ResNet-18, -34 and -50 in torchvision's layout (He et al., "Deep Residual Learning for Image Recognition",
-CVPR 2016; the bottleneck carries its stride on the 3x3 convolution, as torchvision's does).
+"""ResNet-18, -34 and -50 in torchvision's layout (He, Zhang, Ren and Sun, "Deep Residual Learning for Image
+Recognition", CVPR 2016; the bottleneck carries its stride on the 3x3 convolution, as torchvision's does).
 
 Given torchvision's weights it is torchvision's function, in training and in evaluation mode, running statistics
-included. Its variables carry torchvision's names, with `_0` for `.0`: `conv1/kernel`, `bn1/scale`,
-`layer1_0/conv1/kernel`, `layer2_0/downsample_0/kernel` (convolution), `layer2_0/downsample_1/scale` (norm).
+included. Its variables carry torchvision's names, with `_0` for `.0`: params `conv1/kernel`, `bn1/scale`, `bn1/bias`,
+`layer1_0/conv1/kernel`, `layer2_0/downsample_0/kernel` (convolution), `layer2_0/downsample_1/scale` (norm), and
+batch_stats `bn1/mean`, `bn1/var`, ... Kernels are [kh, kw, in, out].
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from clustering_jax.errors import UserError, nearest
 from clustering_jax.nn.conv import conv
+from clustering_jax.nn.norm import BatchNorm
+from clustering_jax.nn.pool import max_pool
 from clustering_jax.typing import Array, Float
 
 # Blocks in each of the four stages, and whether they are bottlenecks.
@@ -25,108 +28,55 @@ DEPTHS = {
     "resnet34": ((3, 4, 6, 3), False),
     "resnet50": ((3, 4, 6, 3), True),
 }
-EPSILON = 1e-5
-DECAY = 0.9
+# Size and stride of the first convolution, and whether a max-pool follows.
+STEMS = {"imagenet": (7, 2, True), "small": (3, 1, False)}
+EXPANSION = 4  # channels that leave a bottleneck, per channel inside
 
 
-def kaiming_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """Weights [kh, kw, cin, cout] ~ N(0, 2 / (kh kw cout)), not truncated: PyTorch's `kaiming_normal_(mode="fan_out")`."""
-    fan_out = shape[0] * shape[1] * shape[3]
-    return jax.random.normal(key, shape, dtype) * (2 / fan_out) ** 0.5
+class ResNet(nn.Module):
+    """Images in, globally averaged features out.
 
+    Args:
+      depth: "resnet18", "resnet34" or "resnet50".
+      stem: "imagenet" (7x7 stride 2, then 3x3 max-pool stride 2) or "small" (3x3 stride 1, no pool).
+      width: channels of the first stage; each later stage doubles them.
+      dtype: of the convolutions and activations. Parameters, statistics and features are float32.
 
-class Conv(nn.Module):
-    features: int
-    size: int
-    stride: int = 1
+    Raises:
+      UserError: the depth or the stem is unknown.
+    """
+
+    depth: str = "resnet18"
+    stem: str = "imagenet"
+    width: int = 64
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", kaiming_normal, shape)
-        return conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, (self.size - 1) // 2)
+    def __call__(self, x: Float[Array, "n *v h w c"], train: bool) -> Float[Array, "n *v d"]:
+        """Features of images [n, h, w, c], or of v views of each [n, v, h, w, c]; d = 8 width, or 32 width (ResNet-50).
 
-
-class BatchNorm(nn.Module):
-    views: int = 1
-
-    @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        shape = x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        var = self.variable("batch_stats", "var", jnp.ones, shape)
-        if not train:
-            factor = scale * lax.rsqrt(var.value + EPSILON)
-            return (x.astype(jnp.float32) * factor + (bias - mean.value * factor)).astype(x.dtype)
-        groups = x.reshape(-1, self.views, *x.shape[1:])
-        y, m, v = _normalize(groups, scale, bias)
-        if not self.is_initializing():
-            count = groups.size // m.size
-            unbiased = v * (count / max(count - 1, 1))
-            for view in range(self.views):
-                mean.value = DECAY * mean.value + (1 - DECAY) * m[view]
-                var.value = DECAY * var.value + (1 - DECAY) * unbiased[view]
-        return y.reshape(x.shape)
-
-
-AXES = (0, 2, 3)
-
-
-def _moments(x):
-    x = x.astype(jnp.float32)
-    m = jnp.mean(x, AXES)
-    v = jnp.mean(jnp.square(x - m[:, None, None]), AXES)
-    return m, v
-
-
-@jax.custom_vjp
-def _normalize(x, scale, bias):
-    return _normalize_fwd(x, scale, bias)[0]
-
-
-def _normalize_fwd(x, scale, bias):
-    m, v = _moments(x)
-    r = lax.rsqrt(v + EPSILON)
-    f = scale * r
-    y = (x.astype(jnp.float32) - m[:, None, None]) * f[:, None, None] + bias
-    return (y.astype(x.dtype), m, v), (x, m, r, scale)
-
-
-def _normalize_bwd(saved, cot):
-    x, m, r, scale = saved
-    dy = cot[0].astype(jnp.float32)
-    n = x.size // m.size
-    hat = (x.astype(jnp.float32) - m[:, None, None]) * r[:, None, None]
-    db = jnp.sum(dy, AXES)
-    ds = jnp.sum(dy * hat, AXES)
-    e = lambda a: a[:, None, None]
-    dx = e(scale * r) * (dy - e(db / n) - hat * e(ds / n))
-    return dx.astype(x.dtype), ds.sum(0), db.sum(0)
-
-
-_normalize.defvjp(_normalize_fwd, _normalize_bwd)
-
-
-def max_pool(x: Float[Array, "n h w c"]) -> Array:
-    """3x3 maximum with stride 2 and one pixel of padding: [n, ceil(h / 2), ceil(w / 2), c]."""
-    return _pool_axis(_pool_axis(x, 1), 2)
-
-
-def _pool_axis(x: Array, axis: int) -> Array:
-    low = jnp.array(-jnp.inf, x.dtype)
-    pad = [(0, 0, 0)] * x.ndim
-    pad[axis] = (0, x.shape[axis] % 2, 0)
-    x = lax.pad(x, low, pad)
-    x = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
-    even, odd = (lax.index_in_dim(x, i, axis + 1, keepdims=False) for i in range(2))
-    pad[axis] = (1, -1, 0)
-    return jnp.maximum(jnp.maximum(lax.pad(odd, low, pad), even), odd)
+        With `train` the batch is normalised by its own statistics, and the collection "batch_stats" is updated.
+        Views are normalised apart, with one update each, in order: the same numbers as v passes, from one
+        program that compiles in half the time.
+        """
+        stages, bottleneck = _known("depth", self.depth, DEPTHS)
+        size, stride, pool = _known("stem", self.stem, STEMS)
+        views = x.shape[1] if x.ndim == 5 else 1
+        y = x.reshape(-1, *x.shape[-3:])
+        y = Conv(self.width, size, stride, self.dtype, name="conv1")(y)
+        y = nn.relu(BatchNorm(views, name="bn1")(y, train))
+        y = max_pool(y) if pool else y
+        block = functools.partial(Block, bottleneck=bottleneck, views=views, dtype=self.dtype)
+        for stage, count in enumerate(stages):
+            for i in range(count):
+                stride = 2 if stage > 0 and i == 0 else 1
+                y = block(self.width * 2**stage, stride, name=f"layer{stage + 1}_{i}")(y, train)
+        return jnp.mean(y.astype(jnp.float32), (1, 2)).reshape(*x.shape[:-3], -1)
 
 
 class Block(nn.Module):
+    """`relu(shortcut + residual)`: two 3x3 convolutions, or 1x1, 3x3 and 1x1 in a bottleneck."""
+
     features: int
     stride: int
     bottleneck: bool
@@ -135,49 +85,41 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        cv = functools.partial(Conv, dtype=self.dtype)
-        bn = functools.partial(BatchNorm, self.views)
-        f = self.features
-        if self.bottleneck:
-            out = 4 * f
-            y = nn.relu(bn(name="bn1")(cv(f, 1, name="conv1")(x), train))
-            y = nn.relu(bn(name="bn2")(cv(f, 3, self.stride, name="conv2")(y), train))
-            y = bn(name="bn3")(cv(out, 1, name="conv3")(y), train)
-        else:
-            out = f
-            y = nn.relu(bn(name="bn1")(cv(f, 3, self.stride, name="conv1")(x), train))
-            y = bn(name="bn2")(cv(f, 3, name="conv2")(y), train)
-        if self.stride > 1 or x.shape[-1] != out:
-            x = bn(name="downsample_1")(cv(out, 1, self.stride, name="downsample_0")(x), train)
+        narrow, wide = self.features, self.features * (EXPANSION if self.bottleneck else 1)
+        layers = [(narrow, 1, 1), (narrow, 3, self.stride), (wide, 1, 1)]
+        if not self.bottleneck:
+            layers = [(narrow, 3, self.stride), (wide, 3, 1)]
+        y = x
+        for i, (features, size, stride) in enumerate(layers, 1):
+            y = Conv(features, size, stride, self.dtype, name=f"conv{i}")(nn.relu(y) if i > 1 else y)
+            y = BatchNorm(self.views, name=f"bn{i}")(y, train)
+        if self.stride > 1 or x.shape[-1] != wide:
+            x = Conv(wide, 1, self.stride, self.dtype, name="downsample_0")(x)
+            x = BatchNorm(self.views, name="downsample_1")(x, train)
         return nn.relu(y + x)
 
 
-class ResNet(nn.Module):
-    depth: str = "resnet18"
-    stem: str = "imagenet"
-    width: int = 64
-    dtype: Any = jnp.float32
+class Conv(nn.Module):
+    """Square convolution without bias, padded by `(size - 1) // 2` on every side."""
+
+    features: int
+    size: int
+    stride: int
+    dtype: Any
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
-        lead = x.shape[:-3]
-        views = x.shape[1] if x.ndim == 5 else 1
-        x = x.reshape(-1, *x.shape[-3:])
-        stages, bottleneck = DEPTHS[self.depth]
-        size, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        x = Conv(self.width, size, stride, self.dtype, name="conv1")(x)
-        x = nn.relu(BatchNorm(views, name="bn1")(x, train))
-        if self.stem == "imagenet":
-            x = max_pool(x)
-        for stage, blocks in enumerate(stages):
-            for i in range(blocks):
-                x = Block(
-                    self.width * 2**stage,
-                    2 if stage and not i else 1,
-                    bottleneck,
-                    views,
-                    self.dtype,
-                    name=f"layer{stage + 1}_{i}",
-                )(x, train)
-        x = jnp.mean(x.astype(jnp.float32), (1, 2))
-        return x.reshape(*lead, -1)
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", kaiming_normal, (self.size, self.size, x.shape[-1], self.features))
+        return conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, (self.size - 1) // 2)
+
+
+def kaiming_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Kernel [kh, kw, in, out] ~ N(0, 2 / (kh kw out)), not truncated: PyTorch's `kaiming_normal_`, mode "fan_out"."""
+    fan_out = shape[0] * shape[1] * shape[3]
+    return jax.random.normal(key, shape, dtype) * (2 / fan_out) ** 0.5
+
+
+def _known(setting: str, name: str, table: dict) -> tuple:
+    if name not in table:
+        raise UserError(f"ResNet has no {setting} '{name}'{nearest(name, table)}")
+    return table[name]

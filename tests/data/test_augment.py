@@ -96,9 +96,7 @@ class TestResampling:
 
     def test_affine_is_scipys(self):
         x, rng = photos(6, 14, 11) / 255, np.random.default_rng(1)
-        matrices = np.concatenate(
-            [np.eye(2) + 0.3 * rng.normal(size=(6, 2, 2)), rng.normal(size=(6, 2, 1))], 2
-        )
+        matrices = np.concatenate([np.eye(2) + 0.3 * rng.normal(size=(6, 2, 2)), rng.normal(size=(6, 2, 1))], 2)
         found = affine(jnp.asarray(x, jnp.float32), jnp.asarray(matrices, jnp.float32))
         centre = (np.array([14, 11]) - 1) / 2
         for image, m, out in zip(x, matrices, found, strict=True):
@@ -128,9 +126,7 @@ class TestColors:
         found = np.asarray(adjust_hue(jnp.asarray(x, jnp.float32), jnp.asarray(shift, jnp.float32)))
         for i, y, z in np.ndindex(5, 6, 7):
             h, s, v = colorsys.rgb_to_hsv(*x[i, y, z])
-            np.testing.assert_allclose(
-                found[i, y, z], colorsys.hsv_to_rgb((h + shift[i]) % 1, s, v), atol=2e-5
-            )
+            np.testing.assert_allclose(found[i, y, z], colorsys.hsv_to_rgb((h + shift[i]) % 1, s, v), atol=2e-5)
 
     def test_no_turn_is_exact(self):
         x = jnp.asarray(photos(2, 5, 5) / np.float32(255))
@@ -200,9 +196,7 @@ class TestDistributions:
         assert (top + height == 40).any() and (left + width == 56).any()
         quantiles = np.linspace(0.02, 0.98, 25)
         measured = (height * width / (40 * 56), np.log(width / height), top, left)
-        for value, expected, tolerance in zip(
-            measured, ORACLE["crop_quantiles"], (0.02, 0.03, 1, 1), strict=True
-        ):
+        for value, expected, tolerance in zip(measured, ORACLE["crop_quantiles"], (0.02, 0.03, 1, 1), strict=True):
             np.testing.assert_allclose(np.quantile(value, quantiles), expected, atol=tolerance)
 
     def test_area_is_uniform_where_every_try_fits(self):
@@ -250,9 +244,7 @@ class TestDistributions:
     def test_brightness_factors_are_uniform(self):
         x = jnp.full((10000, 1, 1, 3), 0.4)
         out = random(A.color_jitter, 9, x, 1.2)[:, 0, 0, 0] / 0.4
-        np.testing.assert_allclose(
-            np.quantile(out, [0, 0.25, 0.5, 0.75, 1]), [0, 0.55, 1.1, 1.65, 2.2], atol=0.05
-        )
+        np.testing.assert_allclose(np.quantile(out, [0, 0.25, 0.5, 0.75, 1]), [0, 0.55, 1.1, 1.65, 2.2], atol=0.05)
 
     @pytest.mark.parametrize("n", [3, 4])
     def test_orders_are_uniform(self, n):
@@ -295,9 +287,7 @@ class TestDeterminism:
     @pytest.mark.parametrize("n", [1, 5])
     def test_batch_size_does_not_matter(self, n):
         # Another shape is another program, whose sums may round in another order.
-        for a, b in zip(
-            views(self.X, self.INDEX), views(self.X[3 : 3 + n], self.INDEX[3 : 3 + n]), strict=True
-        ):
+        for a, b in zip(views(self.X, self.INDEX), views(self.X[3 : 3 + n], self.INDEX[3 : 3 + n]), strict=True):
             np.testing.assert_allclose(a[3 : 3 + n], b, atol=5e-6)
 
     def test_random_numbers_do_not_depend_on_batch_size_bit_for_bit(self):

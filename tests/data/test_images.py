@@ -217,9 +217,7 @@ class TestClasses:
 
     @pytest.mark.parametrize("below", ["", "train"])
     def test_keeps_only_these(self, root, below):
-        found = images.folder(
-            root / below, size=4, classes=["n03", "n01"], expected_count=4, labels_from_folders=True
-        )
+        found = images.folder(root / below, size=4, classes=["n03", "n01"], expected_count=4, labels_from_folders=True)
         assert [i.removeprefix("train/") for i in found.ids[:1]] == ["n01/images/n01_0.JPEG"]
         assert found.labels.tolist() == [0, 0, 1, 1]
 
@@ -242,9 +240,7 @@ class TestClasses:
         found = images.folder(root, size=4, classes="imagenet10", labels_from_folders=True)
         assert found.labels.tolist() == list(range(10))
 
-    @pytest.mark.parametrize(
-        "name, count", [("imagenet10", 10), ("imagenet_dogs", 15), ("tiny_imagenet", 200)]
-    )
+    @pytest.mark.parametrize("name, count", [("imagenet10", 10), ("imagenet_dogs", 15), ("tiny_imagenet", 200)])
     def test_published_lists(self, name, count):
         found = synsets.SYNSETS[name]
         assert len(found) == len(set(found)) == count
@@ -324,9 +320,7 @@ def test_arrays_and_their_stream(tmp_path, file, kind, chunk, monkeypatch):
     found, expected = arrays.arrays(path), expected_pixels(ARRAYS[kind])
     assert found.features["image"].dtype == np.uint8
     # Values at x.5 may round either way with the precision of the file.
-    assert np.abs(found.features["image"].astype(int) - expected).max() <= (
-        ARRAYS[kind].dtype.itemsize in (2, 4)
-    )
+    assert np.abs(found.features["image"].astype(int) - expected).max() <= (ARRAYS[kind].dtype.itemsize in (2, 4))
     assert (found.features["image"] == expected).mean() > 0.99
     assert found.ids == [str(i) for i in range(7)]
     assert (found.labels, found.name) == (None, file)

@@ -39,9 +39,7 @@ def png(pixels):
     return buffer.getvalue()
 
 
-def write_set(
-    parent, splits, *, name="tiny", version="1.0.0", shape=(6, 5, 3), file_format="array_record", **more
-):
+def write_set(parent, splits, *, name="tiny", version="1.0.0", shape=(6, 5, 3), file_format="array_record", **more):
     """A prepared set of ``{split: (images, labels)}``, as TFDS lays it out; returns its directory."""
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_pb2
@@ -55,9 +53,7 @@ def write_set(
     }
     features |= {"coarse_label": feature("classLabel", numClasses="3"), **more}
     top = "tensorflow_datasets.core.features.features_dict.FeaturesDict"
-    (root / "features.json").write_text(
-        json.dumps({"pythonClassName": top, "featuresDict": {"features": features}})
-    )
+    (root / "features.json").write_text(json.dumps({"pythonClassName": top, "featuresDict": {"features": features}}))
     infos = []
     for split, (images, labels) in splits.items():
         writer = ArrayRecordWriter(str(root / f"{name}-{split}.{file_format}-00000-of-00001"), "group_size:1")
