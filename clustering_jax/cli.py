@@ -10,12 +10,15 @@ import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
+from absl import logging
+
 from clustering_jax.errors import UserError
 from clustering_jax.interrupt import Diverged, Interrupted
 
 
 def run(command: Callable[[], None]) -> NoReturn:
     """Runs `command` and exits by the table above."""
+    logging.set_verbosity(logging.ERROR)  # Orbax warns there of what it was asked to do
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         command()

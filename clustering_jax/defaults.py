@@ -49,6 +49,7 @@ def cc(variant: str = "", **changes: Any) -> ConfigDict:
                 "instance_temperature": 0.5,
                 "cluster_temperature": 1.0,
                 "dtype": "float32",
+                "average_decay": 0.0,
             },
             "augment": {"kind": "natural", "strength": 0.5, "blur": False},
             "optimizer": {

@@ -6,9 +6,10 @@ Assigns new images (a folder, `.npy` or `.npz`) by the newest checkpoint of a ru
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,14 +26,15 @@ from clustering_jax.run import assignment_lines
 from clustering_jax.train import init_state
 
 
-class Predictor(NamedTuple):
+@dataclass(frozen=True)
+class Predictor:
     """A trained model ready for new examples: `embed` and `predict_proba` take ``{"image": uint8 [n, h, w, c]}``."""
 
     variables: Any
     config: dict[str, Any]
     image_shape: tuple[int, ...]
-    _predict: Any
-    _embed: Any
+    _predict: Callable
+    _embed: Callable
 
     @classmethod
     def restore(cls, workdir: str | Path, *, batch_size: int = 0) -> Predictor:

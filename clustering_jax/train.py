@@ -170,16 +170,18 @@ def fit(
     mesh, txs = data_mesh(batch_size), optimizers(method)
     total = sum(phase.num_steps for phase in method.phases)
     state = jax.device_put(init_state(method, variables), replicated(mesh))
-    step, state, targets, spent = _resume(store, state)
+    start, state, targets, spent = _resume(store, state)
+    step = start
     feed = Feed(streams, seed=seed, batch_size=batch_size, mesh=mesh, limit=schedule.resident_bytes)
     slow_scan = method.convolves and mesh.devices.flat[0].platform == "cpu"
     chunk = SCAN_STEPS if feed.resident and not slow_scan else 1
     key, began = jax.device_put(jax.random.key(seed), replicated(mesh)), time.monotonic() - spent
     updates: dict[int, Callable] = {}
-    with Signals() as signals, open_log(step, total) as log:
+    with Signals() as signals, open_log(start, total) as log:
         while True:
             phase, first, end, stream_step = locate(method.phases, step)
-            if _due(step, schedule.evaluate_every):
+            # A checkpoint is written after its step's evaluation: a resumed run has both already.
+            if step > start and _due(step, schedule.evaluate_every):
                 _check(log.flush(step, phase.name), step)
                 log.report(step, evaluate(state.variables))
             if _due(step, schedule.checkpoint_every) or signals.caught or step == total:

@@ -1,6 +1,8 @@
 """CC on scikit-learn's 1,797 handwritten digits (8x8 pixels, nothing to download).
 
 Paper: https://arxiv.org/abs/2009.09687
+Measured: see the README; k-means on the pixels has an ACC of about .79.
+Minutes: about two on 2 CPU cores.
 Command: python -m clustering_jax.main --config=configs/cc_digits.py --workdir=runs/digits
 Trained and scored on the same images; labels are for scoring alone.
 """
@@ -13,18 +15,19 @@ def get_config(variant: str = ""):
     return cc(
         variant,
         num_clusters=10,
-        batch_size=256,
-        epochs=60,
+        batch_size=128,
+        epochs=100,
         kmeans_baseline=True,
         data={"source": "digits"},
-        model={"backbone": "resnet18", "stem": "small", "width": 16, "image_size": 16},
+        model={"backbone": "resnet18", "stem": "small", "width": 16, "image_size": 8},
         augment={
             "kind": "digits",
-            "degrees": 15.0,
-            "translate": 0.1,
-            "affine_scale": (0.8, 1.2),
-            "shear": 10.0,
+            "strength": 0.5,
+            "degrees": 20.0,
+            "translate": 0.12,
+            "affine_scale": (0.75, 1.25),
+            "shear": 15.0,
         },
         optimizer={"learning_rate": 1e-3},
-        run={"log_every": 7, "evaluate_every": 10, "checkpoint_every": 10},
+        run={"log_every": 14, "evaluate_every": 10, "checkpoint_every": 10},
     )

@@ -2,13 +2,18 @@
 
 import json
 import re
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from clustering_jax import run
+from clustering_jax.data.images import synthetic
 from clustering_jax.errors import UserError
+from clustering_jax.predict import Predictor
+from clustering_jax.torch_checkpoint import read_torch
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 PUBLISHED = {
@@ -60,6 +65,27 @@ def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
     streams = 2 if config["unlabelled"] else 1
     assert len(steps) == 2 * streams and result["scores"]["occupied"] >= 1
     assert [line["phase"] for line in steps] == ["instance"] * (2 * streams - 2) + ["contrast"] * 2
+
+
+def test_the_authors_weights_alone(tmp_path):
+    """No epoch at all: the released weights are scored."""
+    config = load(CONFIGS[0].with_name("cc_cifar10.py"), "smoke")[1].to_dict()
+    fixture = Path(__file__).parent / "fixtures" / "cc_resnet18.tar"
+    config |= {"init_from": str(fixture), "epochs": 0, "model": {**config["model"], "backbone": "resnet18", "width": 4}}
+    run.train(config, tmp_path)
+    expected = read_torch(fixture)["net"]["resnet.bn1.running_var"]
+    np.testing.assert_array_equal(
+        Predictor.restore(tmp_path).variables["batch_stats"]["encoder"]["bn1"]["var"], expected
+    )
+
+
+def test_a_collapse_is_reported():
+    dataset = synthetic(n=8)
+    with pytest.warns(UserWarning, match="only 1 of 4 clusters"):
+        run.score(np.eye(4)[[0] * 8], dataset)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.score(np.eye(4)[[0, 1] * 4], dataset)
 
 
 def test_an_unknown_variant_is_refused():

@@ -32,10 +32,8 @@ TINY = [
 
 
 def environment():
-    """One device, and a compilation cache that all the runs of the file share."""
-    cache = {"JAX_COMPILATION_CACHE_DIR": f"/tmp/clustering_jax_tests_{os.getuid()}", "XLA_FLAGS": ""}
-    small = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5"}
-    return {**os.environ, **cache, **small, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    """One device."""
+    return {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def start(module, *flags):
@@ -197,6 +195,15 @@ def test_a_workdir_that_is_a_file(tmp_path):
     assert code == 2 and "can't be written" in err
 
 
+def test_a_smaller_set_than_the_batch_trains_with_a_warning(tmp_path):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 255, (20, 8, 8), np.uint8))
+    flags = ["--config=configs/cc_arrays.py", "--config.model.width=4", "--config.epochs=1", "--config.num_clusters=3"]
+    data = f"--config.data.path={tmp_path / 'few.npy'}"
+    code, out, err = call("main", *flags, data, "--config.model.image_size=8", f"--workdir={tmp_path / 'run'}")
+    assert code == 0 and "batch size 20 instead of 128" in err and "labels: none" in out, err
+    assert "acc" not in json.loads((tmp_path / "run" / "result.json").read_text())["scores"]
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """The digits as `.npy`, `.npz` and a folder of PNGs."""
@@ -234,3 +241,16 @@ def test_predict_refuses_in_one_line(finished, digits, tmp_path, workdir, source
     code, _, err = call("predict", f"--workdir={where}", f"--input={digits / source}", f"--output={tmp_path / output}")
     assert code == 2 and word in err and len(err.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.part"))
+
+
+def test_predict_reads_as_it_writes(finished, digits, monkeypatch):
+    """Constant memory: no chunk is read before the lines of the one before it are out."""
+    from clustering_jax import predict
+
+    read = []
+    original = predict.iter_images
+    monkeypatch.setattr(predict, "iter_images", lambda *a: (read.append(len(c[0])) or c for c in original(*a)))
+    stream = predict.lines(predict.Predictor.restore(finished[0], batch_size=64), digits / "digits.npy", 64)
+    next(stream)
+    for chunk in (1, 2, 3):
+        assert len(next(stream).splitlines()) == 64 and len(read) == chunk

@@ -69,14 +69,24 @@ def cc_policy(size: int, strength: float = 0.5, blur: bool = False) -> Policy:
 
 def digits_policy(
     size: int,
-    degrees: float = 15.0,
-    translate: float = 0.1,
-    affine_scale: Range = (0.8, 1.2),
-    shear: float = 10.0,
+    strength: float = 0.5,
+    degrees: float = 20.0,
+    translate: float = 0.12,
+    affine_scale: Range = (0.75, 1.25),
+    shear: float = 15.0,
 ) -> Policy:
-    """For handwritten digits: small affine maps, see `random_affine`; no flips, which make other signs."""
-    low, high = affine_scale
-    return Policy(size, degrees=degrees, translate=translate, affine_scale=(low, high), shear=shear)
+    """For handwritten digits: small affine changes (`random_affine`) in place of crops and flips, which make another
+    digit of one; brightness and contrast as in `cc_policy`, since pens differ.
+    """
+    return Policy(
+        size=size,
+        degrees=degrees,
+        translate=translate,
+        affine_scale=(affine_scale[0], affine_scale[1]),
+        shear=shear,
+        jitter=(0.8 * strength, 0.8 * strength, 0.0, 0.0),
+        jitter_p=0.8,
+    )
 
 
 def check_policy(policy: Policy) -> Policy:

@@ -11,20 +11,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from clustering_jax.data.augment import Policy, cc_policy, digits_policy, resize, two_views
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
-from clustering_jax.method import Method, Objective, Phase, Spec
+from clustering_jax.method import Method, Objective, Phase, Spec, Variables
 from clustering_jax.methods.cc_weights import load_cc
 from clustering_jax.nn.mlp import MLP
-from clustering_jax.nn.resnet import DEPTHS, ResNet
+from clustering_jax.nn.resnet import ResNet
 from clustering_jax.optim import make_optimizer
-
-
-def num_features(backbone: str, width: int) -> int:
-    """Length of the encoder's output: 512 or, with bottlenecks, 2048 at the published width of 64."""
-    return width * (32 if DEPTHS[backbone][1] else 8)
 
 
 class Network(nn.Module):
@@ -37,20 +33,17 @@ class Network(nn.Module):
     instance_dim: int
     dtype: Any
 
-    def setup(self):
-        self.encoder = ResNet(self.backbone, stem=self.stem, width=self.width, dtype=self.dtype)
-        hidden = num_features(self.backbone, self.width)
-        self.instance_head = MLP((hidden, self.instance_dim))
-        self.cluster_head = MLP((hidden, self.num_clusters))
+    @nn.compact
+    def __call__(self, images, train: bool, *, heads: bool = True):
+        """``[..., h, w, c]`` in [0, 1] -> g ``[..., instance_dim]``, z before its normalisation, and c ``[..., k]``.
 
-    def __call__(self, images, train: bool):
-        """``[..., h, w, c]`` in [0, 1] -> g ``[..., instance_dim]``, z before its normalisation; c ``[..., k]``."""
-        h = self.encoder(images, train)
-        return self.instance_head(h), nn.softmax(self.cluster_head(h))
-
-    def embed(self, images):
-        """``[n, h, w, c]`` -> encoder features h ``[n, features]`` in evaluation mode."""
-        return self.encoder(images, False)
+        Without `heads` the encoder's features h ``[..., d]``.
+        """
+        h = ResNet(self.backbone, stem=self.stem, width=self.width, dtype=self.dtype, name="encoder")(images, train)
+        if not heads:
+            return h
+        g = MLP((h.shape[-1], self.instance_dim), name="instance_head")(h)
+        return g, nn.softmax(MLP((h.shape[-1], self.num_clusters), name="cluster_head")(h))
 
 
 def cluster_loss(c_a, c_b, temperature: float) -> tuple[jax.Array, dict]:
@@ -74,6 +67,7 @@ def build(
     instance_temperature: float = 0.5,
     cluster_temperature: float = 1.0,
     dtype: str = "float32",
+    average_decay: float = 0.0,
     augment: dict | None = None,
     optimizer: dict | None = None,
 ) -> Method:
@@ -86,6 +80,8 @@ def build(
       width: channels of the first stage; 64 is the published network.
       image_size: pixels, of the views and at prediction.
       dtype: of the encoder's arithmetic; statistics, heads and losses stay in float32.
+      average_decay: above 0, `predict` and `embed` use a moving average of the weights and running statistics, of this
+        decay per step. Training is the same; at a constant rate the average is steadier than the last step.
       augment: ``{"kind": "natural", "strength": 0.5, "blur": False}``, or kind "digits" and settings of
         `digits_policy`.
       optimizer: settings of `make_optimizer`.
@@ -94,20 +90,18 @@ def build(
       UserError: an unknown setting or a value out of range.
     """
     views = _policy(image_size, **(augment or {}))
-    if backbone not in DEPTHS or stem not in ("imagenet", "small"):
-        known = f"{', '.join(DEPTHS)}; stems: imagenet, small"
-        raise UserError(f"model.backbone is '{backbone}' with stem '{stem}': choose among {known}")
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
     network = Network(backbone, stem, width, spec.num_clusters, instance_dim, jnp.dtype(dtype))
 
     def init(key, batch):
-        return network.init(key, resize(batch["image"], image_size), True)
+        return _with_average(network.init(key, resize(batch["image"], image_size), True), average_decay)
 
     def forward(variables, batch, key):
         """z and c of both views. One pass of the encoder, each view with batch statistics of its own."""
         images = jnp.stack(two_views(key, batch["image"], batch["index"], views), axis=1)
-        (g, c), changed = network.apply(variables, images, True, mutable=["batch_stats"])
+        (g, c), changed = network.apply(_trained(variables), images, True, mutable=["batch_stats"])
+        changed = _moved_average({**variables, **changed}, average_decay)
         return (normalize(g[:, 0]), normalize(g[:, 1])), (c[:, 0], c[:, 1]), changed
 
     def instance_only(variables, batch, key):
@@ -121,17 +115,48 @@ def build(
         cluster, terms = cluster_loss(*c, cluster_temperature)
         return instance + cluster, (changed, {"instance": instance, **terms})
 
+    def infer(variables, batch, **options):
+        weights = _trained(variables["average"] if average_decay else variables)
+        return network.apply(weights, resize(batch["image"], image_size), False, **options)
+
     def embed(variables, batch):
-        return network.apply(variables, resize(batch["image"], image_size), method=Network.embed)
+        return infer(variables, batch, heads=False)
 
     def predict(variables, batch):
-        return network.apply(variables, resize(batch["image"], image_size), False)[1]
+        return infer(variables, batch)[1]
+
+    def load(path, variables):
+        return _with_average(load_cc(path, _trained(variables)), average_decay)
 
     settings = dict(optimizer or {})
     check_keywords(make_optimizer, settings, "optimizer")
     tx = make_optimizer(total_steps=spec.epochs * sum(spec.steps_per_epoch.values()), **settings)
     phases = _phases(spec, (Objective(both, tx),), (Objective(instance_only, tx),))
-    return Method(init, phases, embed, predict, load=load_cc, convolves=True)
+    return Method(init, phases, embed, predict, load=load, convolves=True)
+
+
+def _trained(variables: Variables) -> dict[str, Any]:
+    return {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+
+
+def _with_average(variables: Variables, decay: float) -> dict[str, Any]:
+    """Adds the average where one is kept: a collection beside the others, so that the loop need not know of it."""
+    trained = _trained(variables)
+    average = {"steps": jnp.zeros(()), **jax.tree.map(jnp.copy, trained)}
+    return {**trained, "average": average} if decay else trained
+
+
+def _moved_average(variables: Variables, decay: float) -> dict[str, Any]:
+    """The collections that a step changes: the running statistics, and the average one step on."""
+    changed = {"batch_stats": variables["batch_stats"]}
+    if decay:
+        average, trained = variables["average"], jax.lax.stop_gradient(_trained(variables))
+        steps = average["steps"]
+        # Shorter at first, or the initial weights would stay in it for long.
+        size = 1 - jnp.minimum(decay, (1 + steps) / (10 + steps))
+        moved = optax.incremental_update(trained, {k: average[k] for k in trained}, size)
+        changed["average"] = {"steps": steps + 1, **moved}
+    return changed
 
 
 AUGMENTATIONS = {"natural": cc_policy, "digits": digits_policy}

@@ -33,9 +33,8 @@ def torch_name(path: tuple[str, ...]) -> str:
     """
     _collection, part, *modules, leaf = path
     if part in _HEADS:
-        # A ReLU stands between the two linear layers of their nn.Sequential.
         (linear,) = modules
-        return f"{_HEADS[part]}.{2 * int(re.sub(r'[^0-9]', '', linear))}.{_LEAVES[leaf]}"
+        return f"{_HEADS[part]}.{linear.removeprefix('linear_')}.{_LEAVES[leaf]}"
     return f"resnet.{'.'.join(modules).replace('_', '.')}.{_LEAVES[leaf]}"
 
 

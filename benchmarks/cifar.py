@@ -1,0 +1,130 @@
+"""CC on the 10,000 test images of CIFAR-10 at 32 px, three seeds: the run that the README shows.
+
+    python -m benchmarks.cifar --tfds_dir=DIR [--seeds=3 --epochs=20 --output=docs/cifar10]
+
+Trained and scored on the same images, labels for scoring alone. Settings of the authors' code: ResNet18 with the 7x7
+stem, batch 128, strength .5. Each epoch scores two predictions of the same training: of the last step, as published,
+and of the moving average of the weights (`average_decay`). Writes OUTPUT.json and, with matplotlib, OUTPUT.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from clustering_jax import metrics
+from clustering_jax.checkpoint import Store
+from clustering_jax.data import load
+from clustering_jax.evaluate import make_infer
+from clustering_jax.log import MetricsLog, write_json
+from clustering_jax.method import Spec
+from clustering_jax.methods import cc
+from clustering_jax.train import Schedule, fit
+
+BATCH = 128
+DECAY = 0.995
+# The authors' code on the same images and settings, seed 0: epoch -> (ACC, NMI).
+AUTHORS = {5: (0.301, 0.174), 10: (0.302, 0.179), 15: (0.281, 0.174), 20: (0.306, 0.178)}
+
+
+def train(dataset, seed: int, epochs: int, directory: Path) -> dict[str, list[dict[str, float]]]:
+    """Scores after every epoch, of the last step and of the average, and the epochs' mean loss terms."""
+    steps = dataset.num_examples // BATCH
+    spec = Spec(10, BATCH, epochs, {"train": steps})
+    build = {"backbone": "resnet18", "image_size": 32}
+    method, last = cc.build(spec, **build, average_decay=DECAY), cc.build(spec, **build)
+    infers = {"average": make_infer(method.predict, BATCH), "last step": make_infer(last.predict, BATCH)}
+    curves: dict[str, list] = {name: [] for name in infers}
+
+    def evaluate(variables) -> dict[str, float]:
+        for name, infer in infers.items():
+            curves[name].append(metrics.scores(dataset.labels, infer(variables, dataset.features).argmax(1)))
+        return {f"{name} {k}": scores[-1][k] for name, scores in curves.items() for k in ("acc", "nmi")}
+
+    store, log = Store(directory / "checkpoints"), directory / "metrics.jsonl"
+    fit(
+        method,
+        {"train": dataset},
+        jax.jit(method.init)(jax.random.key(seed), {k: v[:2] for k, v in dataset.features.items()}),
+        seed=seed,
+        batch_size=BATCH,
+        schedule=Schedule(log_every=steps, evaluate_every=steps),
+        store=store,
+        open_log=lambda step, total: MetricsLog(log, step, total, BATCH),
+        meta={},
+        infer=None,
+        evaluate=evaluate,
+    )
+    store.close()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    curves["terms"] = [line for line in lines if "loss" in line]
+    return curves
+
+
+def report(runs: list[dict]) -> None:
+    """Mean and standard deviation over the seeds, beside the authors' one seed."""
+    print(f"{'epoch':>5} {'last step ACC / NMI':>32} {'average ACC / NMI':>32}   authors' code, seed 0")
+    for epoch, theirs in AUTHORS.items():
+        if epoch <= len(runs[0]["average"]):
+            cells = [_cell([r[name][epoch - 1] for r in runs]) for name in ("last step", "average")]
+            print(f"{epoch:5} {cells[0]:>32} {cells[1]:>32}   {theirs[0]:.3f} / {theirs[1]:.3f}")
+    terms = runs[0]["terms"]
+    for epoch in (1, 5, 20):
+        if epoch <= len(terms):
+            line = terms[epoch - 1]
+            print(f"loss of epoch {epoch}, seed 0: {line['instance']:.3f} / {line['cluster'] + line['imbalance']:.3f}")
+
+
+def _cell(scores: list[dict[str, float]]) -> str:
+    parts = [[s[key] for s in scores] for key in ("acc", "nmi")]
+    return " / ".join(f"{np.mean(v):.3f} +- {np.std(v):.3f}" for v in parts)
+
+
+def draw(runs: list[dict], path: Path) -> None:
+    """ACC and NMI over the epochs: mean and range over the seeds."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for axis, key, place in zip(axes, ("acc", "nmi"), (0, 1), strict=True):
+        for name, colour in (("average", "#0072B2"), ("last step", "#E69F00")):
+            curves = np.array([[scores[key] for scores in run[name]] for run in runs])
+            epochs = np.arange(1, curves.shape[1] + 1)
+            axis.plot(epochs, curves.mean(0), color=colour, label=f"ours, {name}: mean of {len(runs)} seeds, range")
+            axis.fill_between(epochs, curves.min(0), curves.max(0), color=colour, alpha=0.2, linewidth=0)
+        axis.plot(list(AUTHORS), [v[place] for v in AUTHORS.values()], "kx", label="authors' code, one seed")
+        axis.set(xlabel="epoch", ylabel=key.upper(), xticks=range(0, curves.shape[1] + 1, 5))
+        axis.grid(alpha=0.3)
+    axes[1].legend(loc="lower right", fontsize=8)
+    figure.suptitle("CC on the CIFAR-10 test images, 32 px, ResNet18", fontsize=11)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Reads the arguments, trains, prints and writes."""
+    parser = argparse.ArgumentParser("python -m benchmarks.cifar")
+    parser.add_argument("--tfds_dir", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--output", default="docs/cifar10")
+    arguments = parser.parse_args()
+    dataset = load("tfds", name="cifar10", splits="test", tfds_dir=arguments.tfds_dir)
+    runs, output = [], Path(arguments.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    for seed in range(arguments.seeds):
+        with tempfile.TemporaryDirectory() as directory:
+            began = time.monotonic()
+            runs.append(train(dataset, seed, arguments.epochs, Path(directory)))
+            print(f"seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
+        write_json(output.with_suffix(".json"), runs)
+    report(runs)
+    draw(runs, output.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    main()
