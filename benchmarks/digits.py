@@ -17,6 +17,7 @@ from sklearn.cluster import KMeans
 
 from clustering_jax import metrics, run
 from clustering_jax.data.images import digits
+from clustering_jax.results import TABLE
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cc_digits.py"
 
@@ -42,9 +43,9 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.digits")
     parser.add_argument("--seeds", type=int, default=5)
     found = scores(parser.parse_args().seeds)
-    print(f"{'':18}" + "".join(f"{name.upper():>16}" for name in run.TABLE))
+    print(f"{'':18}" + "".join(f"{name.upper():>16}" for name in TABLE))
     for method, runs in found.items():
-        cells = [[s[name] for s in runs] for name in run.TABLE]
+        cells = [[s[name] for s in runs] for name in TABLE]
         print(f"{method:18}" + "".join(f"{np.mean(c):10.3f} +-{np.std(c):.3f}" for c in cells))
     print("ACC of CC by seed: " + ", ".join(f"{s['acc']:.3f}" for s in found["CC"]))
 

@@ -4,8 +4,8 @@
     python -m benchmarks.training
 
 Model, batch and augmentation are the same: ResNet18 with the 7x7 stem, strength .5; the images are generated. Each
-side is run in turn `ROUNDS` times after a warm-up and the fastest round of each counts, since other load only ever slows
-one. The first step's compilation is reported apart.
+side runs in turn `ROUNDS` times after a warm-up and the fastest round of each counts: other load only ever slows
+a round. The first step's compilation is reported apart.
 """
 
 from __future__ import annotations

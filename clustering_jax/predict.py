@@ -22,7 +22,7 @@ from clustering_jax.evaluate import make_infer
 from clustering_jax.log import write_atomic
 from clustering_jax.methods import from_config
 from clustering_jax.parallel import data_mesh, replicated
-from clustering_jax.run import assignment_lines
+from clustering_jax.results import assignment_lines
 from clustering_jax.train import init_state
 
 

@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import platform
 import warnings
-from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from flax.traverse_util import flatten_dict
-from sklearn.cluster import KMeans
 
-from clustering_jax import data, metrics
+from clustering_jax import data
 from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
-from clustering_jax.evaluate import evaluate, make_infer
-from clustering_jax.log import MetricsLog, write_atomic, write_json
+from clustering_jax.evaluate import make_infer
+from clustering_jax.log import MetricsLog, write_json
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
+from clustering_jax.results import result_of, score, table, versions, write_assignments
 from clustering_jax.train import Schedule, fit
-
-TABLE = ("acc", "nmi", "ari", "purity")
-
-
-def versions() -> dict[str, str]:
-    """Versions and device kind that a result was made with."""
-    packages = ("clustering_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
-    device = jax.devices()[0]
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
-    }
 
 
 def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
@@ -53,10 +35,11 @@ def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
         return result
     streams = load_streams(config)
     settings = {**config, "batch_size": _batch_size(config, streams)}
-    _open(workdir, config)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
     method = from_config(settings, steps)
-    result = _train(method, settings, streams, steps, workdir)
+    variables = _initial(method, settings, streams["train"])
+    _open(workdir, config)
+    result = _train(method, variables, settings, streams, steps, workdir)
     write_json(workdir / "result.json", result)
     return result
 
@@ -95,12 +78,8 @@ def load_streams(config: Mapping[str, Any]) -> dict[str, Dataset]:
 
 
 def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> int:
-    k, wanted, smallest = (
-        config["num_clusters"],
-        config["batch_size"],
-        min(d.num_examples for d in streams.values()),
-    )
-    n = streams["train"].num_examples
+    k, wanted, n = config["num_clusters"], config["batch_size"], streams["train"].num_examples
+    smallest = min(d.num_examples for d in streams.values())
     if not 2 <= k <= n:
         raise UserError(f"num_clusters is {k}: choose between 2 and the number of examples, {n}")
     if wanted < 2:
@@ -112,7 +91,15 @@ def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> in
     return min(wanted, smallest)
 
 
-def _train(method: Method, config: dict, streams: dict[str, Dataset], steps: dict, workdir: Path) -> dict[str, Any]:
+def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any:
+    first = {k: v[:2] for k, v in dataset.features.items()}
+    variables = jax.jit(method.init)(jax.random.key(config["seed"]), first)
+    return method.load(config["init_from"], variables) if config["init_from"] else variables
+
+
+def _train(
+    method: Method, variables: Any, config: dict, streams: dict[str, Dataset], steps: dict, workdir: Path
+) -> dict[str, Any]:
     dataset, every = streams["train"], config["run"]
     predict, embed = (make_infer(f, config["batch_size"]) for f in (method.predict, method.embed))
     epoch = sum(steps.values())
@@ -122,10 +109,6 @@ def _train(method: Method, config: dict, streams: dict[str, Dataset], steps: dic
         every["checkpoint_every"] * epoch,
         int(every["resident_gib"] * 2**30),
     )
-    first = {k: v[:2] for k, v in dataset.features.items()}
-    variables = jax.jit(method.init)(jax.random.key(config["seed"]), first)
-    if config["init_from"]:
-        variables = method.load(config["init_from"], variables)
     store = Store(workdir / "checkpoints", keep=every["keep"])
     try:
         state, seconds = fit(
@@ -150,79 +133,10 @@ def _train(method: Method, config: dict, streams: dict[str, Dataset], steps: dic
         store.close()
     probabilities = predict(state.variables, dataset.features)
     write_assignments(workdir / "assignments.csv", dataset.ids, probabilities)
-    result = _result(config, dataset, probabilities, seconds)
+    result = result_of(config, dataset, probabilities, seconds)
     print(table(result))
     return result
 
 
 def _shapes(dataset: Dataset) -> dict[str, list]:
     return {k: [list(v.shape[1:]), str(v.dtype)] for k, v in dataset.features.items()}
-
-
-def score(probabilities: np.ndarray, dataset: Dataset) -> dict[str, float]:
-    """Scores of assignments [n, k]; warns of a collapse."""
-    scores, k = evaluate(probabilities, dataset.labels), probabilities.shape[1]
-    if scores["occupied"] < k / 2:
-        warnings.warn(f"only {scores['occupied']} of {k} clusters are occupied: the run is collapsing", stacklevel=2)
-    return scores
-
-
-def write_assignments(path: Path, ids: Iterable, probabilities: np.ndarray) -> None:
-    """assignments.csv: id, cluster, probability of that cluster; a row per example in input order."""
-    write_atomic(path, assignment_lines(ids, probabilities, header=True))
-
-
-def assignment_lines(ids: Iterable, probabilities: np.ndarray, *, header: bool) -> Iterable[str]:
-    """CSV text, quoted where a file name needs it."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    if header:
-        writer.writerow(["id", "cluster", "probability"])
-    for name, row in zip(ids, probabilities, strict=True):
-        writer.writerow([name, int(row.argmax()), f"{row.max():.6f}"])
-    return [buffer.getvalue()]
-
-
-def _result(config: Mapping, dataset: Dataset, probabilities: np.ndarray, seconds: float) -> dict[str, Any]:
-    split = f"{dataset.name}, {dataset.split}: {dataset.num_examples} examples"
-    return {
-        "method": config["method"],
-        "scores": score(probabilities, dataset),
-        "baseline": pixels_kmeans(dataset, config["num_clusters"]) if config["kmeans_baseline"] else {},
-        "protocol": {
-            "trained_on": split,
-            "scored_on": split,
-            "labels": "for scoring alone" if dataset.labels is not None else "none",
-            "scored_at": "last epoch",
-        },
-        "seed": config["seed"],
-        "versions": versions(),
-        "wall_time_seconds": seconds,
-    }
-
-
-def pixels_kmeans(dataset: Dataset, k: int) -> dict[str, float]:
-    """Scores of k-means (10 restarts) on the raw pixels; empty without labels."""
-    if dataset.labels is None:
-        return {}
-    rows = dataset.features["image"].reshape(dataset.num_examples, -1).astype(np.float32) / 255
-    return metrics.scores(dataset.labels, KMeans(k, n_init=10, random_state=0).fit_predict(rows))
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """The final table for the terminal."""
-    scores, rows = result["scores"], []
-    if "acc" in scores:
-        rows = [f"{'':18}" + "".join(f"{name.upper():>8}" for name in TABLE)]
-        for name, values in ((result["method"], scores), ("k-means on pixels", result["baseline"])):
-            if values:
-                rows.append(f"{name:18}" + "".join(f"{values[key]:8.3f}" for key in TABLE))
-    protocol = result["protocol"]
-    return "\n".join(
-        [
-            *rows,
-            f"trained on {protocol['trained_on']}; scored on {protocol['scored_on']}; labels: {protocol['labels']}",
-            f"{scores['occupied']} clusters occupied, sizes {scores['smallest']} to {scores['largest']}, "
-            f"mean confidence {scores['confidence']:.3f}; seed {result['seed']}, {result['wall_time_seconds']:.0f} s",
-        ]
-    )

@@ -13,6 +13,7 @@ from clustering_jax import run
 from clustering_jax.data.images import synthetic
 from clustering_jax.errors import UserError
 from clustering_jax.predict import Predictor
+from clustering_jax.results import score
 from clustering_jax.torch_checkpoint import read_torch
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -82,10 +83,10 @@ def test_the_authors_weights_alone(tmp_path):
 def test_a_collapse_is_reported():
     dataset = synthetic(n=8)
     with pytest.warns(UserWarning, match="only 1 of 4 clusters"):
-        run.score(np.eye(4)[[0] * 8], dataset)
+        score(np.eye(4)[[0] * 8], dataset)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run.score(np.eye(4)[[0, 1] * 4], dataset)
+        score(np.eye(4)[[0, 1] * 4], dataset)
 
 
 def test_an_unknown_variant_is_refused():

@@ -80,9 +80,12 @@ def plan(x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int)
         return Plan("im2col", "im2col", "im2col")
     if kernel[2] < 16:
         return Plan("native", "native", "native")
-    small = out <= 3 or (stride > 1 and out <= 8)
-    form = "im2col" if small else "native"
-    return Plan(form, form, "native" if out > 16 else "im2col")
+    strided, wide = stride > 1 and out <= 8, kernel[2] >= 256
+    return Plan(
+        forward="im2col" if strided or out <= (4 if wide else 3) else "native",
+        input_grad="im2col" if strided or out <= (7 if wide else 3) else "native",
+        kernel_grad="im2col" if out <= 16 else "native",
+    )
 
 
 def _extent(x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int) -> tuple[int, int]:

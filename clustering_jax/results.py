@@ -1,0 +1,104 @@
+"""What a finished run says: scores, protocol, assignments, the table in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import warnings
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.cluster import KMeans
+
+from clustering_jax import metrics
+from clustering_jax.data.base import Dataset
+from clustering_jax.evaluate import evaluate
+from clustering_jax.log import write_atomic
+
+TABLE = ("acc", "nmi", "ari", "purity")
+
+
+def versions() -> dict[str, str]:
+    """Versions and device kind that a result was made with."""
+    packages = ("clustering_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
+    }
+
+
+def score(probabilities: np.ndarray, dataset: Dataset) -> dict[str, float]:
+    """Scores of assignments [n, k]; warns of a collapse."""
+    scores, k = evaluate(probabilities, dataset.labels), probabilities.shape[1]
+    if scores["occupied"] < k / 2:
+        warnings.warn(f"only {scores['occupied']} of {k} clusters are occupied: the run is collapsing", stacklevel=2)
+    return scores
+
+
+def write_assignments(path: Path, ids: Iterable, probabilities: np.ndarray) -> None:
+    """assignments.csv: id, cluster, probability of that cluster; a row per example in input order."""
+    write_atomic(path, assignment_lines(ids, probabilities, header=True))
+
+
+def assignment_lines(ids: Iterable, probabilities: np.ndarray, *, header: bool) -> Iterable[str]:
+    """CSV text, quoted where a file name needs it."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    if header:
+        writer.writerow(["id", "cluster", "probability"])
+    for name, row in zip(ids, probabilities, strict=True):
+        writer.writerow([name, int(row.argmax()), f"{row.max():.6f}"])
+    return [buffer.getvalue()]
+
+
+def result_of(config: Mapping, dataset: Dataset, probabilities: np.ndarray, seconds: float) -> dict[str, Any]:
+    """The content of result.json: what was trained, what was scored, how, and with what."""
+    split = f"{dataset.name}, {dataset.split}: {dataset.num_examples} examples"
+    return {
+        "method": config["method"],
+        "scores": score(probabilities, dataset),
+        "baseline": pixels_kmeans(dataset, config["num_clusters"]) if config["kmeans_baseline"] else {},
+        "protocol": {
+            "trained_on": split,
+            "scored_on": split,
+            "labels": "for scoring alone" if dataset.labels is not None else "none",
+            "scored_at": "last epoch",
+        },
+        "seed": config["seed"],
+        "versions": versions(),
+        "wall_time_seconds": seconds,
+    }
+
+
+def pixels_kmeans(dataset: Dataset, k: int) -> dict[str, float]:
+    """Scores of k-means (10 restarts) on the raw pixels; empty without labels."""
+    if dataset.labels is None:
+        return {}
+    rows = dataset.features["image"].reshape(dataset.num_examples, -1).astype(np.float32) / 255
+    return metrics.scores(dataset.labels, KMeans(k, n_init=10, random_state=0).fit_predict(rows))
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The final table for the terminal."""
+    scores, rows = result["scores"], []
+    if "acc" in scores:
+        rows = [f"{'':18}" + "".join(f"{name.upper():>8}" for name in TABLE)]
+        for name, values in ((result["method"], scores), ("k-means on pixels", result["baseline"])):
+            if values:
+                rows.append(f"{name:18}" + "".join(f"{values[key]:8.3f}" for key in TABLE))
+    protocol = result["protocol"]
+    return "\n".join(
+        [
+            *rows,
+            f"trained on {protocol['trained_on']}; scored on {protocol['scored_on']}; labels: {protocol['labels']}",
+            f"{scores['occupied']} clusters occupied, sizes {scores['smallest']} to {scores['largest']}, "
+            f"mean confidence {scores['confidence']:.3f}; seed {result['seed']}, {result['wall_time_seconds']:.0f} s",
+        ]
+    )
