@@ -19,6 +19,8 @@ lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Both sides under the allocator setting that main gives itself (cli.use_huge_pages).
+bench: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
 bench: .venv/benched
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.training

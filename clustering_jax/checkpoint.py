@@ -146,5 +146,5 @@ def read_json(path: Path) -> Any:
     """Parsed JSON file, or None where it is absent or unreadable as JSON."""
     try:
         return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from clustering_jax import cli, run
+from clustering_jax import cli
 from clustering_jax.errors import UserError
 
 
@@ -23,8 +23,11 @@ def _flags(argv: list[str]) -> tuple[dict, Path]:
     flags.DEFINE_bool("help", False, "Shows this help.", flag_values=values, short_name="h")
     try:
         rest = values(argv)[1:]
+        config = values.config.to_dict() if values["config"].value is not None else None
+    except UserError:
+        raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-        raise UserError(f"{error}; see --help") from error
+        raise UserError(f"the flags or the config can't be read: {error}; see --help") from error
     if values.help:
         print(__doc__.strip(), values.main_module_help(), sep="\n\n")
         sys.exit(0)
@@ -33,13 +36,17 @@ def _flags(argv: list[str]) -> tuple[dict, Path]:
     for name in ("config", "workdir"):
         if not values[name].value:
             raise UserError(f"--{name} is missing: python -m clustering_jax.main --config=FILE --workdir=DIR")
-    return values.config.to_dict(), Path(values.workdir)
+    return config, Path(values.workdir)
 
 
 def main(argv: list[str]) -> None:
     """Reads the flags and runs."""
-    run.train(*_flags(argv))
+    config, workdir = _flags(argv)
+    from clustering_jax import run  # with JAX, which takes seconds: not before the flags are right
+
+    run.train(config, workdir)
 
 
 if __name__ == "__main__":
+    cli.use_huge_pages()
     cli.run(lambda: main(sys.argv))

@@ -163,8 +163,9 @@ def test_max_pool(shape):
 
 
 def test_max_pool_gives_a_tie_to_the_first():
-    gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
-    np.testing.assert_array_equal(gradient.ravel(), [1, 0, 0, 0])
+    # The windows start at pixels -1 and 1; their first pixels inside the image are 0 and 1.
+    gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 4, 4, 1)))
+    np.testing.assert_array_equal(gradient.squeeze(), np.outer([1, 1, 0, 0], [1, 1, 0, 0]))
 
 
 @pytest.mark.parametrize("views", [1, 2])
