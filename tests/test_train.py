@@ -20,6 +20,7 @@ from tests import toy
 
 
 def run(directory, method, *, schedule=None, evaluate=None, streams=None, batch_size=8, seed=0):
+    directory.mkdir(exist_ok=True)
     streams = streams or {"train": toy.dataset()}
     features = streams["train"].features
     infer = make_infer(toy.embed, batch_size)
@@ -91,18 +92,15 @@ def interrupt_at(step, monkeypatch):
 def test_sigterm_saves_and_the_resumed_run_ends_bitwise_equal(tmp_path, monkeypatch, options, at):
     streams = {"train": toy.dataset(), "other": toy.dataset(seed=1)}
     method = toy.method(**options)
-    whole = run(tmp_path / "whole", method, streams=streams) if (tmp_path / "whole").mkdir() is None else None
-    (tmp_path / "cut").mkdir()
+    whole = run(tmp_path / "whole", method, streams=streams)
     with monkeypatch.context() as patch:
         interrupt_at(at, patch)
         with pytest.raises(Interrupted, match="is saved"):
             run(tmp_path / "cut", method, streams=streams)
     resumed = run(tmp_path / "cut", method, streams=streams)
     assert checksums(resumed) == checksums(whole)
-    strip = [{k: v for k, v in line.items() if k != "images_per_second"} for line in lines(tmp_path / "whole")]
-    again = {line["step"]: line for line in lines(tmp_path / "cut")}
-    assert len(again) == len(lines(tmp_path / "cut")), "a step is logged twice"
-    assert strip[-1]["step"] in again
+    logged, expected = ([line["step"] for line in lines(tmp_path / name)] for name in ("cut", "whole"))
+    assert len(set(logged)) == len(logged) and set(expected) <= set(logged)
 
 
 def test_streams_alternate_and_share_one_optimiser(tmp_path):
@@ -132,8 +130,7 @@ def test_objectives_are_played_in_turn_each_with_its_optimiser(tmp_path):
 
 
 def test_targets_join_the_batches(tmp_path):
-    plain = run(tmp_path / "a", toy.method(24)) if (tmp_path / "a").mkdir() is None else None
-    (tmp_path / "b").mkdir()
+    plain = run(tmp_path / "a", toy.method(24))
     with_targets = run(tmp_path / "b", toy.method(12, two_phases=True))
     assert abs(np.asarray(plain.variables["params"]["w"] - with_targets.variables["params"]["w"])).max() > 1e-3
     assert {line["phase"] for line in lines(tmp_path / "b")} == {"one", "two"}
@@ -165,7 +162,6 @@ def test_evaluation_comes_before_the_checkpoint_of_its_step(tmp_path):
 
 
 def test_scan_and_single_steps_agree(tmp_path):
-    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     scanned = run(tmp_path / "a", toy.method(20), schedule=train.Schedule(log_every=20))
     stepped = run(tmp_path / "b", toy.method(20), schedule=train.Schedule(log_every=1))
     assert_close(scanned, stepped, 1e-6)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from clustering_jax.typing import Array, Float
 
 
-class TorchDense(nn.Module):
+class Linear(nn.Module):
     """`x @ kernel + bias`, kernel [in, features], both drawn from U(-1/sqrt(in), 1/sqrt(in)) as `torch.nn.Linear`'s.
 
     `flax.linen.Dense` cannot: its bias initialiser does not see the number of inputs.
@@ -32,11 +32,6 @@ class TorchDense(nn.Module):
         return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
 
 
-def torch_dense(features: int, dtype: Any = jnp.float32, name: str | None = None) -> TorchDense:
-    """A linear layer with PyTorch's default initialisation."""
-    return TorchDense(features, dtype, name=name)
-
-
 class MLP(nn.Module):
     """Linear layers with a ReLU between each two, none after the last: [*n, in] -> [*n, features[-1]].
 
@@ -49,5 +44,5 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
         for i, width in enumerate(self.features):
-            x = TorchDense(width, self.dtype, name=f"linear_{2 * i}")(nn.relu(x) if i else x)
+            x = Linear(width, self.dtype, name=f"linear_{2 * i}")(nn.relu(x) if i else x)
         return x

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from clustering_jax.errors import UserError
-from clustering_jax.nn.mlp import MLP, torch_dense
+from clustering_jax.nn.mlp import MLP, Linear
 from clustering_jax.nn.norm import BatchNorm
 from clustering_jax.nn.pool import max_pool
 from clustering_jax.nn.resnet import ResNet, kaiming_normal
@@ -203,7 +203,7 @@ def test_batch_norm_gradient_is_the_derived_one():
 
 
 def test_torch_dense_starts_as_torch_linear():
-    variables = torch_dense(300).init(jax.random.key(0), jnp.zeros((2, 100)))["params"]
+    variables = Linear(300).init(jax.random.key(0), jnp.zeros((2, 100)))["params"]
     for leaf in (variables["kernel"], variables["bias"]):
         assert 0.095 < np.abs(leaf).max() <= 0.1
         np.testing.assert_allclose(leaf.std(), 0.1 / 3**0.5, rtol=0.1)
