@@ -72,7 +72,11 @@ def test_the_authors_weights_alone(tmp_path):
     """No epoch at all: the released weights are scored."""
     config = load(CONFIGS[0].with_name("cc_cifar10.py"), "smoke")[1].to_dict()
     fixture = Path(__file__).parent / "fixtures" / "cc_resnet18.tar"
-    config |= {"init_from": str(fixture), "epochs": 0, "model": {**config["model"], "backbone": "resnet18", "width": 2}}
+    config |= {
+        "init_from": str(fixture),
+        "epochs": 0,
+        "model": {**config["model"], "backbone": "resnet18", "width": 2, "instance_dim": 8},
+    }
     run.train(config, tmp_path)
     expected = read_torch(fixture)["net"]["resnet.bn1.running_var"]
     np.testing.assert_array_equal(

@@ -516,7 +516,7 @@ def test_loaded_network_computes_what_torch_computed(backbone):
     net, expected = network(backbone), np.load(FIXTURES / "cc_outputs.npz")
     variables = load_cc(FIXTURES / f"cc_{backbone}.tar", template(net))
     images = expected["images"].astype(np.float32) / 255
-    h = net.apply(variables, images, method=Network.embed)
+    h = net.apply(variables, images, False, heads=False)
     g, c = net.apply(variables, images, False)
     z = g / np.linalg.norm(g, axis=1, keepdims=True)
     for name, value in {"h": h, "z": z, "c": c}.items():

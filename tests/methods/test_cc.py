@@ -113,7 +113,7 @@ def test_prediction_is_on_the_simplex_and_does_not_mix_rows(method, variables):
 
 def test_bfloat16_keeps_parameters_and_losses_in_float32(variables):
     method = cc.build(SPEC, **SMALL, dtype="bfloat16")
-    half = method.init(jax.random.key(0), BATCH)
+    half = jax.eval_shape(method.init, jax.random.key(0), BATCH)
     assert {str(x.dtype) for x in jax.tree.leaves(half)} == {"float32"}
     value = loss(method, variables)[0]
     assert value.dtype == jnp.float32
@@ -150,13 +150,13 @@ def test_the_unlabelled_stream_has_the_instance_loss_alone(variables):
 )
 def test_wrong_settings_name_the_nearest(settings, words):
     with pytest.raises(UserError, match=words):
-        cc.build(SPEC, **{**SMALL, **settings}).init(jax.random.key(0), BATCH)
+        jax.eval_shape(cc.build(SPEC, **{**SMALL, **settings}).init, jax.random.key(0), BATCH)
 
 
 def test_the_average_follows_the_weights_and_leaves_training_alone(variables):
     decay = 0.9
     averaged = cc.build(SPEC, **SMALL, average_decay=decay)
-    start = averaged.init(jax.random.key(0), BATCH)
+    start = jax.jit(averaged.init)(jax.random.key(0), BATCH)
     jax.tree.map(np.testing.assert_array_equal, start["average"]["params"], start["params"])
     moved = {**start, "params": jax.tree.map(lambda x: x + 1.0, start["params"])}
     value, (changed, _) = loss(averaged, moved)
