@@ -25,13 +25,13 @@ bench: .venv/benched
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.training
 
-.venv/python:
+.venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; run: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	touch $@
 
-.venv/installed: .venv/python pyproject.toml constraints.txt
+.venv/installed: .venv/made pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
