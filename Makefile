@@ -24,6 +24,7 @@ bench: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
 bench: .venv/benched
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.prediction
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,4 +1,4 @@
-"""Whole CC steps and predictions, ours against a plain PyTorch loop, both sides in one run, in turn.
+"""Whole CC training steps, ours against a plain PyTorch loop, both sides in one run, in turn.
 
     make bench                      (installs the extra [bench]; a few minutes)
     python -m benchmarks.training
@@ -14,12 +14,9 @@ import resource
 import time
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from benchmarks import torch_cc
 from clustering_jax.data.images import synthetic
-from clustering_jax.evaluate import make_infer
 from clustering_jax.feed import Feed
 from clustering_jax.method import Spec
 from clustering_jax.methods import cc
@@ -32,13 +29,12 @@ TRAINING = ((32, 128, 20, 1.2), (96, 64, 10, 0.7))
 
 
 def ours(dataset, size: int, batch: int):
-    """Returns ``run(steps) -> seconds``, `method` and its variables; the first call compiles."""
+    """Returns ``run(steps) -> seconds``; the first call compiles."""
     spec = Spec(10, batch, 1, {"train": dataset.num_examples // batch})
     method = cc.build(spec, backbone="resnet18", image_size=size)
     mesh, key = data_mesh(batch), jax.random.key(0)
     variables = jax.jit(method.init)(key, {k: v[:2] for k, v in dataset.features.items()})
-    # A copy, since the update donates what it is given.
-    state = jax.device_put(init_state(method, jax.tree.map(jnp.copy, variables)), replicated(mesh))
+    state = jax.device_put(init_state(method, variables), replicated(mesh))
     feed = Feed({"train": dataset}, seed=0, batch_size=batch, mesh=mesh, limit=4 << 30)
     update = make_update(method.phases[0], optimizers(method), mesh, feed.resident)
     done = 0
@@ -53,7 +49,7 @@ def ours(dataset, size: int, batch: int):
         jax.block_until_ready(terms)
         return time.perf_counter() - began
 
-    return run, method, variables
+    return run
 
 
 def line(what: str, mine: float, theirs: float, promised: float) -> None:
@@ -66,21 +62,13 @@ def main() -> None:
     print(f"{'images/s':24}{'ours':>10}{'PyTorch':>10}{'ratio':>8}{'promised':>10}")
     for size, batch, steps, promised in TRAINING:
         dataset = synthetic(n=1024, size=size)
-        run, method, variables = ours(dataset, size, batch)
+        run = ours(dataset, size, batch)
         compiled = run(1)
         peer = torch_cc.trainer(dataset.features["image"], size, batch)
         peer(1)
         rounds = [(settled(run, steps), peer(steps)) for _ in range(ROUNDS)]
         mine, theirs = (batch * steps / min(side) for side in zip(*rounds, strict=True))
         line(f"training, {size} px, {batch}", mine, theirs, promised)
-        if size == 32:
-            assign, guess = (
-                make_infer(method.predict, 256),
-                torch_cc.predictor(dataset.features["image"], size, 256),
-            )
-            assign(variables, dataset.features), guess()
-            rounds = [(settled(timed, assign, variables, dataset.features), guess()) for _ in range(ROUNDS)]
-            line("predict, 32 px, 256", *(1024 / min(side) for side in zip(*rounds, strict=True)), 1.2)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"  first step with compilation {compiled:.1f} s; peak memory of both sides so far {peak:.1f} GiB",
@@ -95,13 +83,6 @@ def settled(function, *arguments) -> float:
     """
     time.sleep(4)
     return function(*arguments)
-
-
-def timed(function, *arguments) -> float:
-    """Seconds of a call whose result is on the host."""
-    began = time.perf_counter()
-    np.asarray(function(*arguments))
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

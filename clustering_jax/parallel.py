@@ -8,6 +8,7 @@ kernel serves both.
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import jax
@@ -30,6 +31,17 @@ def data_mesh(batch_size: int, devices: list | None = None) -> Mesh:
             stacklevel=1,  # one place, so that it is shown once
         )
     return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def device_per_core() -> None:
+    """Makes every core of the host one device of JAX's CPU backend; to be called before JAX starts.
+
+    The backend spreads one program over the cores unevenly: prediction with ResNet18 is 1.5 times faster when each core
+    has rows of its own. Training is not, since its batch statistics are exchanged in every layer. Accelerators, and a
+    number of devices that XLA_FLAGS already sets, stay as they are.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -21,7 +21,7 @@ from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
 from clustering_jax.log import write_atomic
 from clustering_jax.methods import from_config
-from clustering_jax.parallel import data_mesh, replicated
+from clustering_jax.parallel import data_mesh, device_per_core, replicated
 from clustering_jax.results import assignment_lines
 from clustering_jax.train import init_state
 
@@ -61,6 +61,7 @@ class Predictor:
         method = from_config(config, meta["steps_per_epoch"])
         example = {k: jax.ShapeDtypeStruct((2, *shape), dtype) for k, (shape, dtype) in meta["features"].items()}
         size = batch_size or config["batch_size"]
+        size += -size % jax.device_count()  # the last batch is padded in any case
         whole = replicated(data_mesh(size))
         abstract = jax.eval_shape(lambda batch: init_state(method, method.init(jax.random.key(0), batch)), example)
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), abstract)
@@ -112,4 +113,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    cli.use_huge_pages()
+    device_per_core()
     cli.run(main)
