@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from jax import Array
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 else:
 
     class _Shaped:
         def __class_getitem__(cls, item: Any) -> Any:
             return Array
 
-    Float = Int = _Shaped
+    Bool = Float = Int = _Shaped
 
-__all__ = ["Array", "Float", "Int"]
+__all__ = ["Array", "Bool", "Float", "Int"]

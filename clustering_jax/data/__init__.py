@@ -6,14 +6,18 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from clustering_jax.data import arrays, images, tfds
+from clustering_jax.data import arrays, digits_views, images, multiview, pca, planted, tfds
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError, check_keywords, nearest
 
 SOURCES: dict[str, Callable[..., Dataset]] = {
     "arrays": arrays.arrays,
     "digits": images.digits,
+    "digits_views": digits_views.digits_views,
     "folder": images.folder,
+    "multiview": multiview.multiview,
+    "multiview_pca": pca.multiview_pca,
+    "planted": planted.planted,
     "synthetic": images.synthetic,
     "tfds": tfds.tfds,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ class Dataset(NamedTuple):
     ids: n strings, a file name or the row's number.
     labels: int [n], negative where a row has none, or None: for scoring only, training never sees them.
     notes: what the user should be told, one line each.
+    scalings: how multi-view features were scaled, as JSON keeps it, so that new rows can be: see `multiview.scaled`.
     """
 
     features: dict[str, np.ndarray]
@@ -23,6 +24,7 @@ class Dataset(NamedTuple):
     name: str
     split: str
     notes: tuple[str, ...] = ()
+    scalings: dict[str, Any] | None = None
 
     @property
     def num_examples(self) -> int:

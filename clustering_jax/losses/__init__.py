@@ -1,5 +1,32 @@
 """Losses: pure functions of arrays, each the mean over the global batch."""
 
 from clustering_jax.losses.contrastive import cluster_contrast, imbalance, normalize, nt_xent
+from clustering_jax.losses.information import (
+    gaussian_kl,
+    info_nce,
+    jsd,
+    mutual_information,
+    nwj,
+    posterior_skl,
+    prior_kl,
+)
+from clustering_jax.losses.matching import balanced_labels, contingency, maximum_matching
+from clustering_jax.losses.pseudo_label import pseudo_label_loss
 
-__all__ = ["cluster_contrast", "imbalance", "normalize", "nt_xent"]
+__all__ = [
+    "balanced_labels",
+    "cluster_contrast",
+    "contingency",
+    "gaussian_kl",
+    "imbalance",
+    "info_nce",
+    "jsd",
+    "maximum_matching",
+    "mutual_information",
+    "normalize",
+    "nt_xent",
+    "nwj",
+    "posterior_skl",
+    "prior_kl",
+    "pseudo_label_loss",
+]

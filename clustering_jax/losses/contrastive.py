@@ -21,10 +21,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from clustering_jax.parallel import axis_index, axis_size, gather, pmean, psum
-from clustering_jax.typing import Array, Float
+from clustering_jax.typing import Array, Bool, Float
 
 # Rows and columns smaller than this count as zero: their gradient, near 1 / size, would overflow float32.
 _NEGLIGIBLE = 1e-30
+# Similarity of what is not compared. Not infinite: a row with no negative at all would have no gradient.
+_EXCLUDED = -1e30
 
 
 def nt_xent(
@@ -32,6 +34,7 @@ def nt_xent(
     b: Float[Array, "n d"],
     *,
     temperature: float | Float[Array, ""] = 0.5,
+    where: Bool[Array, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     """Normalised-temperature cross-entropy: each row must find its other view among the rows of both.
@@ -45,10 +48,11 @@ def nt_xent(
       a: [n, d] embeddings of the first view; n >= 2 over all devices.
       b: [n, d] embeddings of the second view, row i of the same example as row i of `a`.
       temperature: > 0; the smaller, the more the nearest negatives weigh.
+      where: [n] examples that count, as if the others were not in the batch; None is all.
       axis_name: mapped axis over which the batch is split, see the module's docstring.
 
     Returns:
-      Scalar >= 0; log(2n - 1) if all rows are equal.
+      Scalar >= 0; log(2n - 1) if all rows are equal; 0 if fewer than two examples count.
 
     Raises:
       ValueError: unequal shapes, rank other than 2, a batch of 1, not floating point, or temperature <= 0.
@@ -63,7 +67,14 @@ def nt_xent(
     own, everyone = jnp.stack([a, b]), jnp.stack([gather(a, axis_name), gather(b, axis_name)])
     similarity = jnp.einsum("vid,wjd->viwj", own, everyone, precision="highest") / temperature
     positive = jnp.sum(a * b, axis=1) / temperature
-    return pmean(_contrast(similarity, positive, axis_index(axis_name) * len(a)), axis_name)
+    first = axis_index(axis_name) * len(a)
+    if where is None:
+        return pmean(jnp.mean(_contrast(similarity, positive, first)), axis_name)
+    if jnp.shape(where) != a.shape[:1]:
+        raise ValueError(f"nt_xent: needs where [n], got {jnp.shape(where)} for {a.shape}")
+    similarity = jnp.where(gather(where, axis_name), similarity, _EXCLUDED)
+    losses = jnp.sum(_contrast(similarity, positive, first), axis=0, where=where)
+    return pmean(losses.sum(), axis_name) / (2 * jnp.maximum(pmean(jnp.mean(where), axis_name), 1e-30) * len(a))
 
 
 def cluster_contrast(
@@ -99,7 +110,7 @@ def cluster_contrast(
     if k < 2:
         raise ValueError(f"cluster_contrast: needs 2 or more clusters, got {p.shape} and {q.shape}")
     similarity = _column_cosines(jnp.concatenate([p, q], axis=1), axis_name) / temperature
-    return _contrast(similarity.reshape(2, k, 2, k), jnp.diagonal(similarity, k), 0)
+    return jnp.mean(_contrast(similarity.reshape(2, k, 2, k), jnp.diagonal(similarity, k), 0))
 
 
 def imbalance(p: Float[Array, "n k"], *, axis_name: str | None = None) -> Float[Array, ""]:
@@ -150,13 +161,13 @@ def normalize(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 
 def _contrast(similarity: Array, positive: Array, first: int | Array) -> Array:
-    """Mean cross-entropy of m items, index `first` onwards, among n: [view, m, view, n]; `positive`: [m]."""
+    """Cross-entropies [view, m] of m items, index `first` onwards, among n: [view, m, view, n]; `positive`: [m]."""
     _, m, _, n = similarity.shape
     # The same index in either view is the item itself or its positive.
     same = (first + jnp.arange(m))[:, None, None] == jnp.arange(n)
-    negatives = jax.nn.logsumexp(jnp.where(same, -jnp.inf, similarity), axis=(2, 3))
+    negatives = jax.nn.logsumexp(jnp.where(same, _EXCLUDED, similarity), axis=(2, 3))
     # Equal to logsumexp with the positive minus the positive, whose gradient cancels at low temperature.
-    return jnp.mean(jax.nn.softplus(negatives - positive))
+    return jax.nn.softplus(negatives - positive)
 
 
 def _column_cosines(x: Array, axis_name: str | None) -> Array:

@@ -185,6 +185,35 @@ def test_pairing_matters(name):
     assert rows > together + 1e-2 and columns > together + 1e-2
 
 
+def masked(p, q, axis_name=None):
+    """`nt_xent` of the rows whose first entry is not small."""
+    return nt_xent(p, q, where=p[:, 0] > 0.15, axis_name=axis_name)
+
+
+def test_excluded_rows_are_as_if_absent():
+    a, b = views(12, 5)
+    where = np.arange(12) % 3 > 0
+    grad = jax.value_and_grad(lambda a, b: nt_xent(a, b, where=jnp.asarray(where)), (0, 1))
+    value, gradients = grad(*(jnp.where(where[:, None], x, 1e6) for x in (a, b)))
+    expected, expected_gradients = jax.value_and_grad(nt_xent, (0, 1))(a[where], b[where])
+    assert_close(value, expected, 1e-6)
+    for actual, wanted in zip(gradients, expected_gradients, strict=True):
+        assert_close(actual[where], wanted, 1e-5)
+        assert not np.asarray(actual)[~where].any()
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_rows_that_count_are_no_loss(count):
+    a, b = views(6, 3)
+    value, gradient = jax.value_and_grad(nt_xent)(a, b, where=jnp.arange(6) < count)
+    assert value == 0 and np.isfinite(gradient).all()
+
+
+def test_where_must_fit():
+    with pytest.raises(ValueError, match=r"where \[n\], got \(5,\) for \(6, 3\)"):
+        nt_xent(*views(6, 3), where=np.ones(5, bool))
+
+
 @pytest.mark.parametrize("name", ["cluster_contrast", "imbalance"])
 def test_duplicated_batch_leaves_cluster_losses_unchanged(name):
     with jax.enable_x64(True):
@@ -338,7 +367,8 @@ def test_half_precision_normalize():
 def network_loss(names, weights, a, b, axis_name=None):
     """As in training: a replicated network, then the sum of the losses of its outputs."""
     p, q = (jax.nn.softmax(x @ weights) for x in (a, b))
-    return sum(LOSSES[name](p, q, axis_name=axis_name) for name in names.split(" + "))
+    losses = {**LOSSES, "masked nt_xent": masked}
+    return sum(losses[name](p, q, axis_name=axis_name) for name in names.split(" + "))
 
 
 def shardings():
@@ -406,7 +436,7 @@ FORMS = {
 
 # With 8 rows each device has a batch of one.
 @pytest.mark.parametrize("n, form", [*((24, form) for form in FORMS), (8, "shard_map, gradient inside")])
-@pytest.mark.parametrize("names", ["nt_xent", "cluster_contrast + imbalance"])
+@pytest.mark.parametrize("names", ["nt_xent", "cluster_contrast + imbalance", "masked nt_xent"])
 def test_any_number_of_devices(names, form, n):
     rng = np.random.default_rng(6)
     a = rng.normal(size=(n, 6))

@@ -1,0 +1,82 @@
+"""Arrays of MATLAB files by name, the cells of cell arrays and the fields of structs one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.io
+import scipy.sparse
+
+from clustering_jax.errors import UserError
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """Dense and sparse arrays in the words of MATLAB: ``"X1"``, ``"X{2}"`` of a cell array, ``"s.X"`` of a struct.
+
+    Versions to 7 are read by SciPy, 7.3 by h5py. A cell array of text is one array of strings.
+
+    Raises:
+      UserError: version 7.3 without h5py. Over broken files the libraries raise nearly anything.
+    """
+    try:
+        variables = scipy.io.loadmat(path, appendmat=False)
+    except NotImplementedError:
+        return _read_hdf5(path)
+    found: dict[str, Any] = {}
+    for name, value in variables.items():
+        if not name.startswith("__"):
+            found |= _leaves(name, value)
+    return found
+
+
+def _leaves(name: str, value: Any) -> dict[str, Any]:
+    """`value` by itself, or what is in its cells and fields."""
+    if scipy.sparse.issparse(value) or (value.dtype.names is None and value.dtype != object):
+        return {name: value}
+    cells = value.ravel(order="F")
+    if value.dtype.names is not None:
+        numbered = [(f"{name}({i})" if value.size > 1 else name, cell) for i, cell in enumerate(cells, 1)]
+        parts = [(f"{each}.{field}", cell[field]) for each, cell in numbered for field in value.dtype.names]
+    elif cells.size and all(getattr(cell, "dtype", np.dtype("V")).kind == "U" for cell in cells):
+        return {name: np.array(["".join(cell) for cell in cells])}
+    else:
+        parts = [(f"{name}{{{i}}}", cell) for i, cell in enumerate(cells, 1)]
+    return {key: leaf for part, cell in parts for key, leaf in _leaves(part, np.asanyarray(cell)).items()}
+
+
+def _read_hdf5(path: Path) -> dict[str, Any]:
+    try:
+        import h5py
+    except ImportError as error:
+        hint = 'pip install "clustering_jax[mat73]", or save it in MATLAB with -v7'
+        raise UserError(f"{path} is a MATLAB 7.3 file, which needs h5py to be read: {hint}") from error
+    found: dict[str, Any] = {}
+    with h5py.File(path) as file:
+        for name, node in file.items():
+            if not name.startswith("#"):
+                found |= _nodes(name, node, file)
+    return found
+
+
+def _nodes(name: str, node: Any, file: Any) -> dict[str, Any]:
+    """`_leaves` of HDF5, where dimensions are in reverse, cells are references and structs are groups."""
+    if "MATLAB_sparse" in node.attrs:
+        shape = (int(node.attrs["MATLAB_sparse"]), len(node["jc"]) - 1)
+        # Without entries MATLAB leaves them out.
+        data, rows = (node[key][()] if key in node else np.empty(0) for key in ("data", "ir"))
+        return {name: scipy.sparse.csc_array((data, rows.astype(np.int64), node["jc"][()].astype(np.int64)), shape)}
+    if not hasattr(node, "dtype"):
+        parts = [(f"{name}.{field}", child) for field, child in node.items()]
+    elif node.dtype == object:
+        parts = [(f"{name}{{{i}}}", file[reference]) for i, reference in enumerate(node[()].ravel(), 1)]
+        if parts and all(_is_text(cell) for _, cell in parts):
+            return {name: np.array(["".join(map(chr, cell[()].ravel())) for _, cell in parts])}
+    else:
+        return {name: node[()].T}
+    return {key: leaf for part, child in parts for key, leaf in _nodes(part, child, file).items()}
+
+
+def _is_text(node: Any) -> bool:
+    return node.attrs.get("MATLAB_class", b"") == b"char"

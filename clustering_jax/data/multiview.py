@@ -1,0 +1,122 @@
+"""Objects seen in several views, a row of numbers in each; a view of an object may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clustering_jax.data.base import Dataset, row_ids
+from clustering_jax.data.scaling import SCALINGS, apply_scaling, fit_scaling
+from clustering_jax.data.sources import names
+from clustering_jax.data.views import Views, load_views, zeroed
+from clustering_jax.errors import UserError, nearest
+
+
+def multiview(
+    path: str | Path | Sequence[str | Path],
+    *,
+    views: str | Sequence[str] = (),
+    label_key: str = "",
+    mask_key: str = "",
+    scaling: str | Sequence[str] = "none",
+    missing: str = "error",
+    transpose: bool = False,
+    allow_single: bool = False,
+) -> Dataset:
+    """Views of files, scaled: float32 [n, d_v] "view0", "view1", ..., and where some are missing, "mask".
+
+    "mask" is bool [n, views], True where the object has the view; rows of missing views are zeros.
+
+    Args:
+      path: a `.npz` or `.mat` file; or one file a view, `.npy`, `.csv`, `.parquet`, a `.npz` of
+        `scipy.sparse.save_npz`, or a `.npz` or `.mat` of one array: a folder of them in natural order, or several
+        files as a sequence or a string with commas. A CSV's first line may be names; pandas' index is left out;
+        empty cells are NaN. Arrays of a rank above 2, images say, become rows. Sparse ones become dense.
+      views: keys of the file, or file names in the folder, in the order wanted; a cell array or struct of MATLAB
+        stands for all it holds. () is all files, or view0, view1, ... or X1, X2, ... or the cells of X.
+      label_key: key, or a file, of labels: integers as they are (a negative one is none), or text as ranks.
+      mask_key: key, or a file, of the mask: [n, views] of 0 and 1, columns in the order of `views`.
+      scaling: of `SCALINGS` (see `apply_scaling`), one for all views or one a view.
+      missing: "error", or "nan": a view is missing in the rows where all of it is NaN.
+      transpose: objects are columns in the files, as often in MATLAB; for arrays of rank 2.
+      allow_single: whether one view is enough.
+
+    Returns:
+      The data set; `scalings` holds what new rows are scaled by, see `scaled`.
+
+    Raises:
+      UserError: something is missing, damaged, no numbers, not finite, constant, or of a wrong shape.
+    """
+    found = load_views(
+        path,
+        views=views,
+        label_key=label_key,
+        mask_key=mask_key,
+        missing=missing,
+        transpose=transpose,
+        allow_single=allow_single,
+    )
+    notes = tuple(filter(None, (_constant_note(found, v) for v in range(len(found.arrays)))))
+    return scaled(found._replace(notes=found.notes + notes), fit_scalings(found, scaling))
+
+
+def fit_scalings(views: Views, scaling: str | Sequence[str] = "none") -> dict[str, dict[str, Any]]:
+    """What `scaled` needs, of the rows that have the view: ``{"view0": {"kind": "minmax", ...}, ...}``.
+
+    Plain numbers, strings and lists, which JSON keeps exactly.
+
+    Raises:
+      UserError: an unknown scaling, too many or too few, or negative numbers where "tfidf" needs counts.
+    """
+    kinds = names(scaling)
+    kinds = kinds * len(views.arrays) if len(kinds) == 1 else kinds
+    if len(kinds) != len(views.arrays):
+        raise UserError(f"scaling names {len(kinds)} for {len(views.arrays)} views: give one, or one a view")
+    found = {}
+    for v, (kind, array, origin) in enumerate(zip(kinds, views.arrays, views.origins, strict=True)):
+        if kind not in SCALINGS:
+            raise UserError(f"unknown scaling '{kind}'{nearest(kind, SCALINGS)}")
+        if kind == "tfidf" and array.min() < 0:
+            row, column = np.argwhere(array < 0)[0]
+            raise UserError(
+                f"{origin} row {row}, column {column} is {array[row, column]}: tfidf needs counts, not below 0"
+            )
+        stats = fit_scaling(kind, array, views.present[:, v])
+        found[f"view{v}"] = {"kind": kind, "columns": array.shape[1], **{k: s.tolist() for k, s in stats.items()}}
+    return found
+
+
+def scaled(views: Views, scalings: Mapping[str, Mapping[str, Any]]) -> Dataset:
+    """The data set that `multiview` makes of `views`, which may be new rows, with the `scalings` of the training.
+
+    Raises:
+      UserError: `views` are not as many or not as wide as those that were fitted.
+    """
+    if len(scalings) != len(views.arrays):
+        raise UserError(f"{views.name} has {len(views.arrays)} views, the training data had {len(scalings)}")
+    features = {}
+    for v, array in enumerate(views.arrays):
+        fitted = scalings[f"view{v}"]
+        columns = fitted["columns"]
+        if array.shape[1] != columns:
+            raise UserError(f"{views.origins[v]} has {array.shape[1]} columns, the training data had {columns}")
+        stats = {name: np.asarray(value) for name, value in fitted.items() if name not in ("kind", "columns")}
+        features[f"view{v}"] = zeroed(apply_scaling(fitted["kind"], stats, array), views.present[:, v])
+    if not views.present.all():
+        features["mask"] = views.present
+    n = len(views.present)
+    return Dataset(features, row_ids(n), views.labels, views.name, "all", views.notes, dict(scalings))
+
+
+def _constant_note(views: Views, v: int) -> str:
+    """How many columns of a view are constant, "" for none; a view that is constant as a whole is an error."""
+    array, present = views.arrays[v], views.present[:, v]
+    rows = array if present.all() else array[present]
+    low, high = rows.min(0), rows.max(0)
+    if low.min() == high.max():
+        raise UserError(f"{views.origins[v]} is {low[0]} everywhere: leave the view out")
+    count = int((low == high).sum())
+    return f"{views.origins[v]}: {count} of {len(low)} columns are constant" if count else ""

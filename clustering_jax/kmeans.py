@@ -1,0 +1,288 @@
+"""k-means on the device: restarts advance together, as the columns of one matrix product over blocks of rows.
+
+Everything is one compiled program, a pure function of its arguments, and may stand inside `jax.jit`. Sharded rows
+give the same result; they stay on their devices where one block holds them all, and meet block by block otherwise.
+Entries must be finite and their squares must not overflow.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax, random
+
+from clustering_jax.losses import normalize
+from clustering_jax.rows import Rows, half_squares
+from clustering_jax.typing import Array, Float, Int
+
+# Centres that advance together: enough for a product at full speed, few enough that its result stays in cache.
+_COLUMNS = 256
+# Numbers that the seeding of restarts side by side may hold.
+_SEEDING = 1 << 24
+
+
+class KMeans(NamedTuple):
+    """The best restart: centers [k, d]; labels int32 [n], the nearest center of each row; iterations it took.
+
+    inertia: sum over rows of the squared distance to the nearest center, or of 1 - cosine if spherical.
+    """
+
+    centers: Array
+    labels: Array
+    inertia: Array
+    iterations: Array
+
+
+def kmeans(
+    key: Array,
+    x: Float[Array, "n d"],
+    k: int,
+    *,
+    restarts: int = 10,
+    max_iter: int = 300,
+    tol: float = 1e-4,
+    spherical: bool = False,
+    block: int = 2048,
+) -> KMeans:
+    """Lloyd's algorithm from greedy k-means++ seeds; of all restarts the one of least inertia.
+
+    Restart i depends on `key` and i alone: more restarts are never worse. One ends when its centers together move
+    by a square of at most `tol` times the mean variance of a column, which covers labels that stay as they are.
+    A cluster that loses all rows goes to the row farthest from its center. With fewer than `k` distinct rows some
+    clusters stay empty. Memory beyond `x` and the result is some numbers a row, never a second `x`.
+
+    Args:
+      key: of `jax.random`.
+      x: [n, d]; half precision is computed in float32.
+      k: clusters, 1 to n. restarts: at least 1. max_iter: of each restart, at least 1. tol: at least 0.
+      spherical: rows and centers are scaled to norm 1 and compared by their cosine. A row of zeros is at distance
+        1 from everything and moves no center.
+      block: rows in a step, at least 1.
+
+    Returns:
+      `KMeans`; as good as scikit-learn's with as many restarts.
+
+    Raises:
+      ValueError: `x` is not floating [n, d] with d above 0, or a number is out of its range.
+
+    References:
+      Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 1982.
+      Arthur and Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007; 2 + log k trials a seed.
+      Dhillon and Modha, Concept decompositions for large sparse text data, Machine Learning 2001: spherical.
+    """
+    _check_rows("kmeans", x, block)
+    if not 1 <= k <= len(x):
+        raise ValueError(f"kmeans: needs 1 <= k <= n, got k = {k} for rows of shape {jnp.shape(x)}")
+    if restarts < 1 or max_iter < 1:
+        raise ValueError(f"kmeans: needs restarts and max_iter of 1 or more, got {restarts} and {max_iter}")
+    return _kmeans(key, jnp.asarray(x), tol, k=k, restarts=restarts, max_iter=max_iter, spherical=spherical, block=block)
+
+
+def assign(
+    x: Float[Array, "n d"], centers: Float[Array, "k d"], *, spherical: bool = False, block: int = 2048
+) -> tuple[Int[Array, n], Float[Array, n]]:
+    """The nearest of `centers` to each row and the distance to it, exact near 0 too.
+
+    Args:
+      x: [n, d]. centers: [k, d]. spherical, block: as for `kmeans`.
+
+    Returns:
+      ``(labels, distances)``: int32 [n], the first where several are nearest, and [n] >= 0: squared Euclidean, or
+      1 - cosine if spherical. The distances add up to the inertia.
+
+    Raises:
+      ValueError: either is not floating [., d] with one d above 0, or there is no center.
+    """
+    _check_rows("assign", x, block)
+    _check_rows("assign", centers, block)
+    x, centers = jnp.asarray(x), jnp.asarray(centers)
+    if x.shape[1] != centers.shape[1]:
+        raise ValueError(f"assign: needs rows of one length, got {x.shape} and {centers.shape}")
+    labels, distances, _ = _assign(x, centers, spherical=spherical, block=block)
+    return labels, distances
+
+
+@partial(jax.jit, static_argnames=("k", "restarts", "max_iter", "spherical", "block"))
+def _kmeans(
+    key: Array, x: Array, tol: Array, *, k: int, restarts: int, max_iter: int, spherical: bool, block: int
+) -> KMeans:
+    dtype = jnp.result_type(jnp.float32, x)
+    # Centred, the expanded squares of distances lose least to rounding.
+    shift = jnp.zeros(x.shape[1], dtype) if spherical else jnp.mean(x, axis=0, dtype=dtype)
+    rows = Rows(x, shift, spherical, block)
+    seeds = _seeds(key, rows, k, restarts)
+    centers, iterations = _search(rows, seeds, max_iter, tol * _variance(rows))
+    labels, _, inertia = _assign(x, centers + shift, spherical=spherical, block=block)
+    return KMeans(centers + shift, labels, inertia, iterations)
+
+
+@partial(jax.jit, static_argnames=("spherical", "block"))
+def _assign(x: Array, centers: Array, *, spherical: bool, block: int) -> tuple[Array, Array, Array]:
+    """Labels, distances and their sum."""
+    centers = centers.astype(jnp.result_type(jnp.float32, x, centers))
+    shift = jnp.zeros(x.shape[1], centers.dtype) if spherical else jnp.mean(centers, axis=0)
+    rows = Rows(x, shift, spherical, block)
+    centers = rows.prepared(centers)
+
+    def step(total: Array, rows: Array, index: Array) -> tuple[Array, tuple[Array, Array]]:
+        labels = _nearest(centers[None], rows)[0]
+        near = centers[labels]
+        distances = jnp.maximum(1 - jnp.sum(rows * near, 1), 0) if spherical else jnp.sum((rows - near) ** 2, 1)
+        return total, (labels, distances)
+
+    labels, distances = (rows.joined(part) for part in rows.fold(step, 0)[1])
+    return labels, distances, jnp.sum(distances)
+
+
+def _variance(rows: Rows) -> Array:
+    """Mean over the columns of their variance."""
+
+    def step(carry: tuple[Array, Array, Array], rows: Array, index: Array) -> tuple[tuple, None]:
+        counted = jnp.where(index[:, None] >= 0, rows, 0)
+        return (carry[0] + jnp.sum(index >= 0), carry[1] + jnp.sum(counted, 0), carry[2] + jnp.sum(counted**2, 0)), None
+
+    zero = jnp.zeros_like(rows.shift)
+    (count, sums, squares), _ = rows.fold(step, (jnp.int32(0), zero, zero))
+    count = jnp.maximum(count, 1)
+    return jnp.mean(squares / count - (sums / count) ** 2)
+
+
+def _trials(k: int) -> int:
+    return 2 + int(math.log(k))
+
+
+def _seeds(key: Array, rows: Rows, k: int, restarts: int) -> Array:
+    """int32 [restarts, k], in groups of equal size that fit in memory."""
+    groups = min(restarts, -(-restarts * len(rows.x) * _trials(k) // _SEEDING))
+    keys = jax.vmap(partial(random.fold_in, key))(jnp.arange(-(-restarts // groups) * groups))
+    seed = jax.vmap(lambda key: _seed(key, rows, k))
+    return lax.map(seed, keys.reshape(groups, -1, *keys.shape[1:])).reshape(-1, k)[:restarts]
+
+
+def _seed(key: Array, rows: Rows, k: int) -> Array:
+    """k rows, int32 [k]: each the best of a few drawn by their squared distance to those before."""
+
+    def step(points: Array, cost: Array, rows: Array, index: Array, closest: Array) -> tuple[Array, Array]:
+        squares = jnp.sum(rows**2, 1) + 2 * half_squares(points, rows)
+        closer = jnp.where(index >= 0, jnp.clip(squares, 0, closest), 0)
+        return cost + jnp.sum(closer, 1), closer
+
+    def add(carry: tuple[Array, Array], uniform: Array) -> tuple[tuple[Array, Array], Array]:
+        weights, closest = carry
+        points = rows.take(candidates := _draw(uniform, rows, weights))
+        cost, closer = rows.fold(partial(step, points), jnp.zeros(len(points), points.dtype), closest)
+        best = jnp.argmin(cost)
+        return (closer[:, best], closer[:, best]), candidates[best]
+
+    counts = rows.fold(lambda carry, _, index: (carry, index >= 0), 0)[1].astype(rows.shift.dtype)
+    uniforms = random.uniform(key, (k, 2, _trials(k)), counts.dtype)
+    # The first has no choice: the best of several would always be near the mean.
+    uniforms = uniforms.at[0].set(uniforms[0, :, :1])
+    return lax.scan(add, (counts, jnp.full_like(counts, jnp.inf)), uniforms)[1]
+
+
+def _draw(uniforms: Array, rows: Rows, weights: Array) -> Array:
+    """Rows with probabilities that go with their weights: [2, number] in [0, 1), [count, size] to int32 [number].
+
+    First the block, then the row in it: one running sum over all rows is slow, and inexact in float32.
+    """
+    outer, inner = uniforms
+    block = _draw_column(outer, jnp.broadcast_to(jnp.sum(weights, 1), (len(outer), rows.count)))
+    return rows.first(block) + _draw_column(inner, weights[block])
+
+
+def _draw_column(uniform: Array, weights: Array) -> Array:
+    """A column of each row: [m] and [m, c] to [m]; the last where all weigh nothing."""
+    sums = jnp.cumsum(weights, axis=1)
+    passed = jnp.sum(sums <= uniform[:, None] * sums[:, -1:], axis=1)
+    return jnp.minimum(passed, weights.shape[1] - 1)
+
+
+class _Search(NamedTuple):
+    """Restarts on their way, each in a slot that takes the next when one ends, and the best so far."""
+
+    centers: Array  # [slots, k, d]
+    restart: Array  # [slots], at least the number of restarts where the slot idles
+    steps: Array  # [slots]
+    started: Array
+    best: tuple[Array, Array, Array]  # fit, centers [k, d], steps
+
+
+def _search(rows: Rows, seeds: Array, max_iter: int, limit: Array) -> tuple[Array, Array]:
+    """Centers [k, d] and steps of the best restart; `seeds` [restarts, k]."""
+    restarts, k = seeds.shape
+    slots = max(1, min(restarts, _COLUMNS // k))
+
+    def step(now: _Search) -> _Search:
+        centers, fit = _lloyd(rows, now.centers)
+        moved, steps = jnp.sum((centers - now.centers) ** 2, (1, 2)), now.steps + 1
+        done = (now.restart < restarts) & ((moved <= limit) | (steps >= max_iter))
+        top = jnp.argmax(jnp.where(done, fit, -jnp.inf))
+        better = done[top] & (fit[top] > now.best[0])
+        found = (fit[top], centers[top], steps[top])
+        best = jax.tree.map(partial(jnp.where, better), found, now.best)
+        restart = jnp.where(done, now.started + jnp.cumsum(done) - 1, now.restart)
+        fresh = rows.take(seeds[jnp.minimum(restart, restarts - 1)])
+        centers = jnp.where(done[:, None, None], fresh, centers)
+        return _Search(centers, restart, jnp.where(done, 0, steps), now.started + jnp.sum(done), best)
+
+    first, zero = rows.take(seeds[:slots]), jnp.int32(0)
+    none = (jnp.full((), -jnp.inf, first.dtype), jnp.zeros_like(first[0]), zero)
+    start = _Search(first, jnp.arange(slots), jnp.zeros(slots, jnp.int32), jnp.int32(slots), none)
+    end = lax.while_loop(lambda now: jnp.any(now.restart < restarts), step, start)
+    return end.best[1], end.best[2]
+
+
+def _lloyd(rows: Rows, centers: Array) -> tuple[Array, Array]:
+    """The next centers [slots, k, d], and how well they fit: sum of squares (or cosines) that they account for."""
+    clusters = jnp.arange(centers.shape[1])[:, None]
+
+    def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
+        # As a product with 0 and 1: faster than a segment sum where k is small, and what accelerators are made for.
+        member = ((_nearest(centers, rows)[:, None] == clusters) & (index >= 0)).astype(rows.dtype)
+        sums = jnp.einsum("gkb,bd->gkd", member, rows, precision="highest")
+        return (carry[0] + sums, carry[1] + jnp.sum(member, 2)), None
+
+    zero = jnp.zeros_like(centers), jnp.zeros_like(centers[..., 0])
+    (sums, counts), _ = rows.fold(step, zero)
+    means = jax.vmap(normalize)(sums) if rows.spherical else sums / jnp.maximum(counts, 1)[..., None]
+    fit, empty = jnp.sum(sums * means, (1, 2)), counts == 0
+    refilled = partial(_refilled, rows, centers, empty)
+    return lax.cond(jnp.any(empty), refilled, lambda means: means, means), fit
+
+
+def _refilled(rows: Rows, centers: Array, empty: Array, means: Array) -> Array:
+    """`means`, but each empty cluster's one of the rows that are farthest from their centers."""
+
+    def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
+        squares = jnp.sum(rows**2, 1) + 2 * jnp.min(half_squares(centers, rows), 1)
+        both = jnp.concatenate([carry[0], jnp.where(index >= 0, squares, -jnp.inf)], 1)
+        indices = jnp.concatenate([carry[1], jnp.broadcast_to(index, squares.shape)], 1)
+        top, at = lax.top_k(both, empty.shape[1])
+        return (top, jnp.take_along_axis(indices, at, 1)), None
+
+    none = jnp.full(empty.shape, -jnp.inf, centers.dtype), jnp.zeros(empty.shape, jnp.int32)
+    (_, farthest), _ = rows.fold(step, none)
+    rank = jnp.maximum(jnp.cumsum(empty, axis=1) - 1, 0)
+    return jnp.where(empty[..., None], rows.take(jnp.take_along_axis(farthest, rank, 1)), means)
+
+
+def _nearest(centers: Array, rows: Array) -> Array:
+    """The nearest of each slot's centers, the first if several are: [slots, k, d] and [b, d] to int32 [slots, b]."""
+    halves = half_squares(centers, rows)
+    # XLA's own argmin takes three times as long on CPU where k is large.
+    clusters = jnp.arange(halves.shape[1])[:, None]
+    nearest = halves <= lax.optimization_barrier(jnp.min(halves, axis=1, keepdims=True))
+    return jnp.min(jnp.where(nearest, clusters, halves.shape[1] - 1), axis=1)
+
+
+def _check_rows(name: str, x: Array, block: int) -> None:
+    if jnp.ndim(x) != 2 or 0 in jnp.shape(x) or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
+        found = f"{jnp.result_type(x)} of shape {jnp.shape(x)}"
+        raise ValueError(f"{name}: needs floating point [n, d] with n and d above 0, got {found}")
+    if block < 1:
+        raise ValueError(f"{name}: needs a block of 1 or more, got {block}")

@@ -1,0 +1,463 @@
+"""Information-theoretic losses against the authors' values, textbook loops, their symmetries, any number of devices."""
+
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clustering_jax.losses import gaussian_kl, info_nce, jsd, mutual_information, nwj, posterior_skl, prior_kl
+from tests.losses.test_contrastive import (
+    COLUMNS,
+    FORMS,
+    HARD,
+    ROWS,
+    assert_close,
+    largest_message,
+    on_shards,
+    per_device,
+    slope,
+    softmax,
+    views,
+)
+
+FIXTURES = np.load(Path(__file__).parents[1] / "fixtures" / "information.npz")
+BOUNDS = {"info_nce": info_nce, "nwj": nwj, "jsd": jsd}
+
+
+def widths(x):
+    """Standard deviations from any numbers."""
+    return 0.1 + abs(x)
+
+
+def two_posteriors(a, b, axis_name=None):
+    return posterior_skl(a, widths(b), b, widths(a), axis_name=axis_name)
+
+
+LOSSES = {
+    "symmetric": mutual_information,
+    "plain": partial(mutual_information, symmetrize=False),
+    "rectangular": lambda p, q, axis_name=None: mutual_information(p, q[:, :2], symmetrize=False, axis_name=axis_name),
+    "masked": lambda p, q, axis_name=None: mutual_information(p, q, where=p[:, 0] < p[:, 1], axis_name=axis_name),
+    "prior_kl": prior_kl,
+    "gaussian_kl": lambda a, b, axis_name=None: gaussian_kl(a, widths(b), axis_name=axis_name),
+    "posterior_skl": two_posteriors,
+}
+FUNCTIONS = LOSSES | {name: lambda a, b, f=f: f(a @ b.T) for name, f in BOUNDS.items()}
+
+
+@cache
+def value_and_gradients(name):
+    """Compiled once for each shape and type; NumPy out."""
+    compiled = jax.jit(jax.value_and_grad(FUNCTIONS[name], (0, 1)))
+    return lambda *arrays: jax.device_get(compiled(*arrays))
+
+
+# --- Textbook loops
+
+
+def information_loop(p, q, symmetrize=True):
+    joint = sum(np.outer(x, y) for x, y in zip(p, q, strict=True))
+    joint = (joint + joint.T) / 2 if symmetrize else joint
+    joint = joint / joint.sum()
+    value = 0.0
+    for row in joint:
+        for j, cell in enumerate(row):
+            value += cell * np.log(cell / (row.sum() * joint[:, j].sum())) if cell > 0 else 0
+    return value
+
+
+def masked_loop(p, q):
+    rows = p[:, 0] < p[:, 1]
+    return information_loop(p[rows], q[rows])
+
+
+def prior_kl_loop(z, prior):
+    terms = [
+        s * np.log(s / t) for x, y in zip(softmax(z), softmax(prior), strict=True) for t, s in zip(x, y, strict=True)
+    ]
+    return sum(terms) / z.size
+
+
+def normal_kl(mu_a, sigma_a, mu_b, sigma_b):
+    """Sum over d of the KL divergence of normal distributions."""
+    spread = (sigma_a**2 + (mu_a - mu_b) ** 2) / (2 * sigma_b**2)
+    return np.sum(np.log(sigma_b / sigma_a) + spread - 0.5)
+
+
+def gaussian_kl_loop(a, b):
+    return np.mean([normal_kl(mu, widths(sigma), 0.0, 1.0) for mu, sigma in zip(a, b, strict=True)])
+
+
+def posterior_skl_loop(a, b):
+    pairs = [((x, widths(y)), (y, widths(x))) for x, y in zip(a, b, strict=True)]
+    return np.mean([(normal_kl(*one, *other) + normal_kl(*other, *one)) / 2 for one, other in pairs])
+
+
+def softplus(x):
+    return np.log(1 + np.exp(x))
+
+
+def bound_loop(of_pair, of_other):
+    """Mean over pairs of one function, less the mean over all the rest of the other."""
+
+    def loop(a, b):
+        n = len(a)
+        pairs = [of_pair(a[i] @ b[i]) for i in range(n)]
+        others = [of_other(a[i] @ b[j]) for i in range(n) for j in range(n) if i != j]
+        return np.mean(pairs) - np.mean(others)
+
+    return loop
+
+
+def info_nce_loop(a, b):
+    rows = [a[i] @ b[i] - np.log(np.mean([np.exp(a[i] @ y) for y in b])) for i in range(len(a))]
+    return np.mean(rows)
+
+
+LOOPS = {
+    "symmetric": information_loop,
+    "plain": partial(information_loop, symmetrize=False),
+    "rectangular": lambda p, q: information_loop(p, q[:, :2], symmetrize=False),
+    "masked": masked_loop,
+    "prior_kl": prior_kl_loop,
+    "gaussian_kl": gaussian_kl_loop,
+    "posterior_skl": posterior_skl_loop,
+    "info_nce": info_nce_loop,
+    "nwj": bound_loop(lambda f: f, lambda f: np.exp(f - 1)),
+    "jsd": bound_loop(lambda f: -softplus(-f), softplus),
+}
+
+
+@pytest.mark.parametrize("n, k", [(3, 4), (16, 10)])
+@pytest.mark.parametrize("name", LOOPS)
+def test_equals_the_loop(name, n, k):
+    arrays = views(n, k)
+    expected = LOOPS[name](*arrays)
+    value, _ = value_and_gradients(name)(*(x.astype(np.float32) for x in arrays))
+    assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    with jax.enable_x64(True):
+        value, gradients = value_and_gradients(name)(*arrays)
+    assert value == pytest.approx(expected, rel=1e-12, abs=1e-13)
+    for directions in np.random.default_rng(7).normal(size=(4, 2, n, k)):
+        along = sum(np.sum(g * v) for g, v in zip(gradients, directions, strict=True))
+        assert along == pytest.approx(slope(LOOPS[name], arrays, directions, 1e-6), rel=1e-6, abs=1e-8)
+
+
+# --- The authors' code, and values worked out from its formulas
+
+
+@pytest.mark.parametrize("case", sorted({key.rsplit("/", 1)[0] for key in FIXTURES}))
+@pytest.mark.parametrize("x64, value_tolerance, gradient_tolerance", [(False, 1e-5, 1e-4), (True, 1e-10, 1e-10)])
+def test_equals_the_authors_code(case, x64, value_tolerance, gradient_tolerance):
+    """Their loss is the mutual information negated."""
+    name, sign = ("prior_kl", 1) if "prior_kl" in case else ("symmetric", -1)
+    with jax.enable_x64(x64):
+        arrays = [jnp.asarray(FIXTURES[f"{case}/in{i}"]) for i in (0, 1)]
+        value, gradients = value_and_gradients(name)(*arrays)
+        assert value.dtype == (jnp.float64 if x64 else jnp.float32)
+        assert_close(sign * value, FIXTURES[f"{case}/value"], value_tolerance)
+        for i, gradient in enumerate(gradients):
+            assert_close(sign * gradient, FIXTURES[f"{case}/grad{i}"], gradient_tolerance)
+
+
+def test_known_values():
+    i, j = np.mgrid[:6, :3]
+    p, q = softmax(2 * np.sin(1 + 0.7 * i + 1.3 * j)), softmax(2 * np.cos(0.5 + 0.9 * i - 0.8 * j))
+    assert mutual_information(p, q) == pytest.approx(0.0885193, abs=1e-6)
+    assert mutual_information(p, p) == pytest.approx(0.1790929, abs=1e-6)
+    z, prior = 1.5 * np.sin(1 + 0.7 * i + 1.3 * j), np.cos(0.5 + 0.9 * i - 0.8 * j)
+    assert prior_kl(z, prior) == pytest.approx(0.2254068, abs=1e-6)
+
+
+ONE_HOT = np.eye(3)[np.arange(6) % 3]
+LABELS = {
+    "the same": ([0, 1, 2], True, np.log(3)),
+    "two swapped": ([1, 0, 2], True, np.log(3)),
+    "a cycle": ([1, 2, 0], True, 0.4054651),
+    "a cycle, not symmetrised": ([1, 2, 0], False, np.log(3)),
+    "a column dropped": ([0, 1], False, np.log(3) / 3 + 2 / 3 * np.log(3 / 2)),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_one_hot_labels(case):
+    columns, symmetrize, expected = LABELS[case]
+    # A dropped column's rows go to the last that is left: labels of a coarser clustering.
+    q = ONE_HOT[:, columns] + (1 - ONE_HOT[:, columns].sum(1, keepdims=True)) * np.eye(len(columns))[-1]
+    assert mutual_information(ONE_HOT, q, symmetrize=symmetrize) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["symmetric", "plain", "rectangular"])
+def test_independence_gives_zero(name):
+    """Every row of one side with every row of the other; or one side the same throughout."""
+    p, q = views(8)
+    every = np.repeat(p, 8, axis=0), np.tile(q, (8, 1))
+    expected = LOOPS[name](*every) if name == "symmetric" else 0  # The symmetrised joint is not a product.
+    assert value_and_gradients(name)(*every)[0] == pytest.approx(expected, abs=1e-6)
+    for uniform in (np.full((8, 5), 0.2), np.tile(p[:1], (8, 1))):
+        assert value_and_gradients(name)(uniform, uniform)[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_divergences_are_zero_where_both_agree():
+    mu, sigma = views()
+    assert gaussian_kl(jnp.zeros((4, 3)), jnp.ones((4, 3))) == 0
+    assert posterior_skl(mu, sigma, mu, sigma) == 0
+    assert prior_kl(mu + 3, mu) == pytest.approx(0, abs=1e-6)
+
+
+# --- Symmetries: function(T x) == function(x), and the gradient turns with T
+
+SYMMETRIES = {
+    "rows permuted": lambda a, b: (a[ROWS], b[ROWS]),
+    "columns permuted": lambda a, b: (a[:, COLUMNS], b[:, COLUMNS]),
+    "sides swapped": lambda a, b: (b, a),
+    "one side relabelled": lambda a, b: (a, b[:, COLUMNS]),
+}
+EVERY = {"rows permuted", "columns permuted"}
+HAS = {
+    "symmetric": EVERY | {"sides swapped"},
+    "plain": {*SYMMETRIES},
+    "prior_kl": EVERY,
+    "gaussian_kl": EVERY | {"one side relabelled"},
+    "posterior_skl": EVERY | {"sides swapped"},
+    "info_nce": EVERY,
+    "nwj": EVERY | {"sides swapped"},
+    "jsd": EVERY | {"sides swapped"},
+}
+
+
+@pytest.mark.parametrize("symmetry", SYMMETRIES)
+@pytest.mark.parametrize("name", HAS)
+def test_symmetry(name, symmetry):
+    function, move = value_and_gradients(name), SYMMETRIES[symmetry]
+    with jax.enable_x64(True):
+        value, gradients = function(*views())
+        moved_value, moved_gradients = function(*move(*views()))
+        if symmetry not in HAS[name]:
+            assert abs(value - moved_value) > 1e-4 * abs(value)
+            return
+        assert_close(moved_value, value, 1e-12)
+        for moved, expected in zip(moved_gradients, move(*gradients), strict=True):
+            assert_close(moved, expected, 1e-11)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_duplicated_batch(name):
+    with jax.enable_x64(True):
+        value, gradients = value_and_gradients(name)(*views())
+        twice, shared = value_and_gradients(name)(*(np.concatenate([x, x]) for x in views()))
+    assert_close(twice, value, 1e-12)
+    for half, gradient in zip(shared, gradients, strict=True):
+        assert_close(2 * np.asarray(half), np.concatenate([gradient, gradient]), 1e-11)
+
+
+# --- Rows that do not count
+
+
+def test_missing_rows_may_hold_anything():
+    p, q = views()
+    counts = np.arange(24) % 3 > 0
+    broken = np.where(counts[:, None], q, np.nan)
+    function = jax.jit(jax.value_and_grad(partial(mutual_information, where=counts), (0, 1)))
+    value, gradients = function(jnp.asarray(p), jnp.asarray(broken))
+    assert value == pytest.approx(information_loop(p[counts], q[counts]), rel=1e-5)
+    for gradient in gradients:
+        assert np.isfinite(gradient).all() and not gradient[~counts].any() and gradient[counts].all()
+
+
+def test_no_row_counts():
+    value, gradient = jax.value_and_grad(mutual_information)(*views(), where=np.zeros(24, bool))
+    assert value == pytest.approx(0, abs=1e-6) and not gradient.any()
+
+
+# --- Bounds
+
+N = 64
+
+
+@cache
+def bound_and_gradient(name):
+    """Compiled once for each shape and type."""
+    return jax.jit(jax.value_and_grad(BOUNDS[name]))
+
+
+def bounds_of(scores):
+    return {name: bound_and_gradient(name)(scores)[0] for name in BOUNDS}
+
+
+def test_bounds_of_equal_scores():
+    zeros, ones = bounds_of(np.zeros((N, N), np.float32)), bounds_of(np.ones((N, N), np.float32))
+    assert zeros["info_nce"] == pytest.approx(0, abs=1e-6) and ones["info_nce"] == pytest.approx(0, abs=1e-6)
+    assert zeros["nwj"] == pytest.approx(-np.exp(-1), rel=1e-6) and ones["nwj"] == pytest.approx(0, abs=1e-6)
+    assert zeros["jsd"] == pytest.approx(-2 * np.log(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [80, 1e4])
+def test_ceilings_of_perfect_scores(size):
+    """Pairs high, others low: all of log n, no ceiling, all of 0, and nothing overflows."""
+    scores = np.float32(size * (2 * np.eye(N) - 1))
+    ceilings = {"info_nce": np.log(N), "nwj": size, "jsd": 0}
+    assert bounds_of(scores) == pytest.approx(ceilings, rel=1e-6, abs=1e-6)
+    for name in BOUNDS:
+        assert np.isfinite(bound_and_gradient(name)(scores)[1]).all()
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_worst_scores(name):
+    """Others above the pairs: finite, and the gradient pulls them apart."""
+    value, gradient = bound_and_gradient(name)(np.float32(40 * (1 - 2 * np.eye(N))))
+    assert np.isfinite(value) and value < -40
+    assert (np.diagonal(gradient) > 0).all() and (gradient[~np.eye(N, dtype=bool)] < 0).all()
+
+
+def test_bounds_of_gaussians():
+    """Correlated normal variables: each bound is tight under its best critic, and less under another."""
+    rho, n = 0.8, 1000
+    truth = -np.log(1 - rho**2) / 2
+    x, noise = np.random.default_rng(8).normal(size=(2, n))
+    y = rho * x + np.sqrt(1 - rho**2) * noise
+    ratio = truth - (y - rho * x[:, None]) ** 2 / (1 - rho**2) / 2 + y**2 / 2  # log p(y | x) / p(y)
+    best, above, below, other = (bounds_of(np.float32(x)) for x in (ratio, ratio + 1, ratio - 1, ratio / 2))
+    assert best["info_nce"] == pytest.approx(truth, abs=0.05) and other["info_nce"] < best["info_nce"]
+    assert above["nwj"] == pytest.approx(truth, abs=0.05) and best["nwj"] < above["nwj"]
+    assert best["jsd"] > max(above["jsd"], below["jsd"], other["jsd"])
+
+
+def test_low_temperature_gradient():
+    """Float32 against float64 where every pair wins by far."""
+    scores = 15 * np.eye(N) + np.random.default_rng(5).normal(size=(N, N))
+    _, single = bound_and_gradient("info_nce")(scores.astype(np.float32))
+    with jax.enable_x64(True):
+        assert_close(single, bound_and_gradient("info_nce")(scores)[1], 1e-4)
+
+
+# --- Hard inputs
+
+
+@pytest.mark.parametrize("hard", HARD)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_finite_value_and_gradient(name, hard):
+    x = HARD[hard].astype(np.float32)
+    for other in (x, np.roll(x, 1, axis=0)):
+        value, gradients = value_and_gradients(name)(x, other)
+        assert np.isfinite(value) and np.isfinite(gradients).all()
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1e-45, 1e-20, 1e-7])
+def test_no_width_is_finite(sigma):
+    ones, narrow = jnp.ones((4, 3)), jnp.full((4, 3), sigma)
+    for arrays in ((ones, narrow), (ones, narrow, 0 * ones, ones), (ones, narrow, 0 * ones, narrow)):
+        function = gaussian_kl if len(arrays) == 2 else posterior_skl
+        value, gradients = jax.value_and_grad(function, tuple(range(len(arrays))))(*arrays)
+        assert value > 1 and np.isfinite(value) and np.isfinite(gradients).all()
+
+
+def test_values_of_collapse():
+    collapsed = HARD["total collapse"]
+    for symmetrize in (True, False):
+        assert mutual_information(collapsed, collapsed, symmetrize=symmetrize) == pytest.approx(0, abs=1e-6)
+
+
+HALVES = {
+    mutual_information: 2,
+    partial(mutual_information, symmetrize=False): 2,
+    prior_kl: 2,
+    gaussian_kl: 2,
+    posterior_skl: 4,
+    **dict.fromkeys(BOUNDS.values(), 1),
+}
+
+
+@pytest.mark.parametrize("function", HALVES)
+def test_half_precision_is_computed_in_float32(function):
+    arrays = [x[:5] for seed in (0, 1) for x in views(seed=seed)][: HALVES[function]]
+    half = [jnp.asarray(x, jnp.bfloat16) for x in arrays]
+    compiled = jax.jit(jax.value_and_grad(function, tuple(range(len(half)))))
+    value, gradients = compiled(*half)
+    expected, exact = compiled(*(x.astype(jnp.float32) for x in half))
+    assert value.dtype == jnp.float32 and value == expected
+    for gradient, full in zip(gradients, exact, strict=True):
+        np.testing.assert_array_equal(gradient, full.astype(jnp.bfloat16), strict=True)
+
+
+# --- Devices: the same value and gradient, with respect to replicated parameters and to the rows themselves
+
+
+def network_loss(names, weights, a, b, axis_name=None):
+    """As in training: a replicated network, then the sum of the losses of its outputs."""
+    p, q = (jax.nn.softmax(x @ weights) for x in (a, b))
+    return sum(LOSSES[name](p, q, axis_name=axis_name) for name in names.split(" + "))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("names", ["symmetric + masked", "prior_kl + gaussian_kl + posterior_skl"])
+def test_any_number_of_devices(names, form):
+    rng = np.random.default_rng(6)
+    a = rng.normal(size=(24, 6))
+    arrays = [jnp.asarray(x, jnp.float32) for x in (rng.normal(size=(6, 5)), a, a + rng.normal(size=a.shape))]
+    loss = partial(network_loss, names)
+    value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*arrays)
+    assert jax.device_count() == 8
+    actual_value, actual_gradients = FORMS[form](loss, *arrays)
+    assert_close(actual_value, value, 1e-5)
+    for actual, expected in zip(actual_gradients, gradients, strict=True):
+        assert_close(actual, expected, 2e-5)
+
+
+@pytest.mark.parametrize("form", ["jit", "shard_map"])
+def test_mutual_information_never_gathers_the_batch(form):
+    """It sends [k, k] sums and the gradient of the [6, 5] weights."""
+    loss = partial(network_loss, "symmetric")
+    gradient = jax.jit(jax.value_and_grad(loss)) if form == "jit" else on_shards(per_device(loss))
+    assert largest_message(gradient) <= 6 * 5
+
+
+# --- Misuse
+
+FLOATS, INTS = np.ones((4, 3), np.float32), np.ones((4, 3), np.int32)
+ERRORS = {
+    "rows differ": ((FLOATS, FLOATS[:3]), r"\(4, 3\) and \(3, 3\)"),
+    "columns differ": ((FLOATS, FLOATS[:, :2]), r"\(4, 3\) and \(4, 2\)"),
+    "rank 1": ((FLOATS[0], FLOATS[0]), r"\(3,\) and \(3,\)"),
+    "empty": ((FLOATS[:0], FLOATS[:0]), r"or more, got \(0, 3\) and \(0, 3\)"),
+    "no column": ((FLOATS[:, :0], FLOATS[:, :0]), r"or more, got \(4, 0\) and \(4, 0\)"),
+    "integers": ((INTS, INTS), r"int32 and int32 of shape \(4, 3\) and \(4, 3\)"),
+    "one integer": ((FLOATS, INTS), r"float32 and int32"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("function", [mutual_information, prior_kl, gaussian_kl])
+def test_errors_of_two_arrays(function, error):
+    arrays, message = ERRORS[error]
+    with pytest.raises(ValueError, match=f"^{function.__name__}: .*{message}"):
+        function(*arrays)
+
+
+def test_errors_of_posteriors():
+    with pytest.raises(ValueError, match=r"^posterior_skl: .*\(4, 3\) and \(4, 3\) and \(4, 3\) and \(4, 2\)"):
+        posterior_skl(FLOATS, FLOATS, FLOATS, FLOATS[:, :2])
+
+
+@pytest.mark.parametrize("arrays", [(FLOATS, FLOATS[:3]), (FLOATS[0], FLOATS), (FLOATS, INTS), (FLOATS[:0],) * 2])
+def test_errors_of_a_rectangular_table(arrays):
+    assert mutual_information(FLOATS, FLOATS[:, :2], symmetrize=False).shape == ()
+    with pytest.raises(ValueError, match=r"^mutual_information: "):
+        mutual_information(*arrays, symmetrize=False)
+
+
+@pytest.mark.parametrize("where", [np.ones(3, bool), np.ones((4, 1), bool), np.ones(4), True])
+def test_errors_of_where(where):
+    with pytest.raises(ValueError, match=r"`where` bool \[n\], got .* for \(4, 3\) and \(4, 3\)"):
+        mutual_information(FLOATS, FLOATS, where=where)
+
+
+@pytest.mark.parametrize("scores", [FLOATS, FLOATS[0], FLOATS[:1, :1], FLOATS[:0, :0], INTS[:3]])
+@pytest.mark.parametrize("bound", BOUNDS.values())
+def test_errors_of_scores(bound, scores):
+    shape = ", ".join(map(str, scores.shape))
+    with pytest.raises(ValueError, match=rf"^{bound.__name__}: .*\({shape}"):
+        bound(scores)
