@@ -35,7 +35,7 @@ def ours(dataset, size: int, batch: int):
     mesh, key = data_mesh(batch), jax.random.key(0)
     variables = jax.jit(method.init)(key, {k: v[:2] for k, v in dataset.features.items()})
     state = jax.device_put(init_state(method, variables), replicated(mesh))
-    feed = Feed({"train": dataset}, seed=0, batch_size=batch, mesh=mesh, limit=4 << 30)
+    feed = Feed({"train": dataset}, seeds=(0,), batch_size=batch, mesh=mesh, limit=4 << 30)
     update = make_update(method.phases[0], optimizers(method), mesh, feed.resident)
     done = 0
 
@@ -43,8 +43,7 @@ def ours(dataset, size: int, batch: int):
         nonlocal state, done
         began = time.perf_counter()
         for step in range(done, done + steps):
-            source, indices, epochs = feed("train", step, 1, {})
-            state, terms = update(state, source, indices, epochs, key)
+            state, terms = update(state, *feed(method.phases[0], step, 1, {}), key)
         done += steps
         jax.block_until_ready(terms)
         return time.perf_counter() - began

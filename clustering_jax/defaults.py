@@ -15,68 +15,156 @@ from clustering_jax.errors import UserError
 SMOKE = "smoke"
 
 
-def cc(variant: str = "", **changes: Any) -> ConfigDict:
-    """CC as published, for `configs/cc_*.py`.
+ADAM = {
+    "learning_rate": 3e-4,
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "b1": 0.9,
+    "b2": 0.999,
+    "eps": 1e-8,
+    "weight_decay": 0.0,
+    "clip_norm": 0.0,
+}
 
-    Args:
-      variant: "" or "smoke": two steps on small generated images, to see that everything runs.
-      changes: what the config changes. `model`, `optimizer` and `run` are merged into the defaults; other groups
-        replace them.
 
-    Raises:
-      UserError: an unknown variant.
-    """
-    config = ConfigDict(
-        {
-            "method": "cc",
-            "seed": 0,
-            "num_clusters": 10,
-            "batch_size": 256,
-            "epochs": 1000,
-            # The authors' released checkpoint (.tar) to start from.
-            "init_from": "",
-            # ACC, NMI, ... of k-means on the raw pixels beside the final scores.
-            "kmeans_baseline": False,
-            "data": {},
-            # A second stream without labels, passed over before each epoch with the instance loss alone (STL-10).
-            "unlabelled": {},
-            "model": {
-                "backbone": "resnet34",
-                "stem": "imagenet",
-                "width": 64,
-                "image_size": 224,
-                "instance_dim": 128,
-                "instance_temperature": 0.5,
-                "cluster_temperature": 1.0,
-                "dtype": "float32",
-                "average_decay": 0.0,
-            },
-            "augment": {"kind": "natural", "strength": 0.5, "blur": False},
-            "optimizer": {
-                "learning_rate": 3e-4,
-                "schedule": "constant",
-                "warmup_steps": 0,
-                "b1": 0.9,
-                "b2": 0.999,
-                "eps": 1e-8,
-                "weight_decay": 0.0,
-                "clip_norm": 0.0,
-            },
-            "run": {
-                "log_every": 50,  # steps
-                "evaluate_every": 10,  # epochs; 0 is only at the end
-                "checkpoint_every": 10,  # epochs; 0 is only at the end and when interrupted
-                "keep": 2,  # checkpoints
-                "resident_gib": 4.0,  # larger data sets stay on the host
-            },
-        }
-    )
+def _defaults(method: str, **groups: Any) -> dict[str, Any]:
+    """What every config has, and the method's own."""
+    return {
+        "method": method,
+        "seed": 0,
+        # Runs of seeds seed, seed + 1, ... trained side by side; one is kept, chosen without labels.
+        "num_seeds": 1,
+        "num_clusters": 10,
+        "batch_size": 256,
+        "epochs": 1000,
+        # The authors' released checkpoint to start from.
+        "init_from": "",
+        # ACC, NMI, ... of k-means on the raw pixels or views beside the final scores.
+        "kmeans_baseline": False,
+        "data": {},
+        # CC: a second stream without labels, passed over before each epoch with the instance loss alone (STL-10).
+        "unlabelled": {},
+        "model": {},
+        "optimizer": dict(ADAM),
+        "run": {
+            "log_every": 50,  # steps
+            "evaluate_every": 10,  # epochs; 0 is only at the end
+            "checkpoint_every": 10,  # epochs; 0 is only at the end and when interrupted
+            "keep": 2,  # checkpoints
+            "resident_gib": 4.0,  # larger data sets stay on the host
+        },
+        **groups,
+    }
+
+
+def _changed(defaults: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
+    """`model`, `optimizer` and `run` are merged into the defaults; other groups replace them."""
+    config = ConfigDict(defaults)
     for name, value in changes.items():
         if name in ("model", "optimizer", "run"):
             config[name].update(value)
         else:
             config[name] = ConfigDict(value) if isinstance(value, dict) else value
+    return config
+
+
+def cc(variant: str = "", **changes: Any) -> ConfigDict:
+    """CC as published, for `configs/cc_*.py`.
+
+    Args:
+      variant: "" or "smoke": two steps on small generated images, to see that everything runs.
+      changes: what the config changes, see `_changed`.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    model = {
+        "backbone": "resnet34",
+        "stem": "imagenet",
+        "width": 64,
+        "image_size": 224,
+        "instance_dim": 128,
+        "instance_temperature": 0.5,
+        "cluster_temperature": 1.0,
+        "dtype": "float32",
+        "average_decay": 0.0,
+        "predict_views": 0,
+    }
+    augment = {"kind": "natural", "strength": 0.5, "blur": False}
+    config = _changed(_defaults("cc", model=model, augment=augment), changes)
     return _smoke(config) if _known(variant) else config
+
+
+def cmmc(variant: str = "", **changes: Any) -> ConfigDict:
+    """CMMC as in the authors' code, for `configs/cmmc_*.py`; `epochs` is the length of the contrastive stage.
+
+    Args:
+      variant: "" or "smoke": two steps of each stage on small generated views.
+      changes: what the config changes, see `_changed`.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    model = {
+        "hidden": (500, 500, 2000),
+        "latent_dim": 512,
+        "feature_dim": 128,
+        "feature_temperature": 0.5,
+        "label_temperature": 1.0,
+        "reconstruction_epochs": 200,
+        "matching_steps": 50,
+        "kmeans_restarts": 100,
+        "chunk": 0,
+        "double_softmax": True,
+        "entropy_per_pair": True,
+        "dtype": "float32",
+    }
+    run = {"log_every": 50, "evaluate_every": 0, "checkpoint_every": 50, "keep": 2, "resident_gib": 4.0}
+    config = _changed(_defaults("cmmc", epochs=50, model=model, run=run), changes)
+    if _known(variant):
+        config.batch_size, config.epochs = max(8, config.num_clusters), 1
+        config.model.update({"reconstruction_epochs": 1, "matching_steps": 2, "kmeans_restarts": 2})
+        config.run.log_every = 1
+        config.data = ConfigDict({"source": "planted", "n": 2 * config.batch_size})
+    return config
+
+
+def dmim(variant: str = "", **changes: Any) -> ConfigDict:
+    """DMIM as in the authors' demonstration, for `configs/dmim_*.py`: each epoch is one step on all rows.
+
+    Args:
+      variant: "" or "smoke": two steps on small generated views.
+      changes: what the config changes, see `_changed`.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    model = {
+        "over_clusters": 10,
+        "cluster_weight": 1.0,
+        "over_weight": 1.0,
+        "superfluous_weight": 1.0,
+        "balance_weight": 0.5,
+        "superfluous": "prior",
+        "heads": "h",
+        "symmetrize": True,
+        "balanced": "first",
+        "double_softmax": True,
+        "power": 10.0,
+        "refresh_epochs": 5,
+        "common_statistics": True,
+        "prediction": "first",
+        "full_batch": True,
+    }
+    run = {"log_every": 50, "evaluate_every": 50, "checkpoint_every": 100, "keep": 2, "resident_gib": 4.0}
+    optimizer = {**ADAM, "learning_rate": 5e-4}
+    config = _changed(_defaults("dmim", epochs=500, model=model, optimizer=optimizer, run=run), changes)
+    if _known(variant):
+        n = 2 * max(8, config.num_clusters)
+        config.batch_size, config.epochs = (n, 2) if config.model.full_batch else (n // 2, 1)
+        config.run.log_every = 1
+        config.data = ConfigDict({"source": "planted", "n": n})
+    return config
 
 
 def _known(variant: str) -> bool:

@@ -79,7 +79,9 @@ def kmeans(
         raise ValueError(f"kmeans: needs 1 <= k <= n, got k = {k} for rows of shape {jnp.shape(x)}")
     if restarts < 1 or max_iter < 1:
         raise ValueError(f"kmeans: needs restarts and max_iter of 1 or more, got {restarts} and {max_iter}")
-    return _kmeans(key, jnp.asarray(x), tol, k=k, restarts=restarts, max_iter=max_iter, spherical=spherical, block=block)
+    return _kmeans(
+        key, jnp.asarray(x), tol, k=k, restarts=restarts, max_iter=max_iter, spherical=spherical, block=block
+    )
 
 
 def assign(

@@ -45,8 +45,10 @@ class Objective(NamedTuple):
 class Phase(NamedTuple):
     """`num_steps` steps on one data stream; the objectives are played in turn on each batch.
 
-    targets: host side, once as the phase starts: ``(variables, infer) -> {name: array [n, ...]}``; its rows join
-    the batches.
+    targets: host side, once as the phase starts: ``(key, variables, infer) -> {name: array [n, ...]}``; its rows
+    join the batches. ``infer(function, variables)`` is ``function(variables, batch)`` over all rows of the train
+    stream, joined.
+    whole: each batch is the whole stream, rows in order.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Phase(NamedTuple):
     objectives: tuple[Objective, ...]
     targets: Callable | None = None
     stream: str = "train"
+    whole: bool = False
 
 
 class Method(NamedTuple):
@@ -62,6 +65,7 @@ class Method(NamedTuple):
     init: ``(key, batch) -> variables``. embed: ``(variables, batch) -> [n, d]`` features.
     predict: ``(variables, batch) -> [n, k]`` soft assignments, rows on the simplex.
     load: ``(path, variables) -> variables``, the authors' released weights, or None.
+    criterion: ``(key, variables, infer) -> float`` without labels, the least is best: which of several seeds to keep.
     convolves: XLA's CPU backend slows convolutions inside a scan 36 times: the loop then steps one by one there.
     """
 
@@ -70,4 +74,5 @@ class Method(NamedTuple):
     embed: Callable
     predict: Callable
     load: Callable | None = None
+    criterion: Callable | None = None
     convolves: bool = False

@@ -1,12 +1,13 @@
 """``python -m clustering_jax.predict --workdir=DIR --input=PATH --output=out.csv``.
 
-Assigns new images (a folder, `.npy` or `.npz`) by the newest checkpoint of a run: a stream in constant memory.
+Assigns new examples by the newest checkpoint of a run: images (a folder, `.npy` or `.npz`) as a stream in constant
+memory, views of objects from such files as the run was trained on; `--views=0,2` where the input has only some of them.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,31 @@ from typing import Any
 import jax
 import numpy as np
 
-from clustering_jax import cli
-from clustering_jax.checkpoint import Store
+from clustering_jax import cli, seeds
+from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.images import iter_images
+from clustering_jax.data.multiview import new_rows
 from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
 from clustering_jax.log import write_atomic
 from clustering_jax.methods import from_config
 from clustering_jax.parallel import data_mesh, device_per_core, replicated
 from clustering_jax.results import assignment_lines
-from clustering_jax.train import init_state
+from clustering_jax.train import init_state, member
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model ready for new examples: `embed` and `predict_proba` take ``{"image": uint8 [n, h, w, c]}``."""
+    """A trained model ready for new examples.
+
+    `embed` and `predict_proba` take features as the run was trained on: ``{"image": uint8 [n, h, w, c]}``, or scaled
+    views ``{"view0": float32 [n, d], ...}``, all or some. shapes: of one example of each. scalings: of the views.
+    """
 
     variables: Any
     config: dict[str, Any]
-    image_shape: tuple[int, ...]
+    shapes: dict[str, tuple[int, ...]]
+    scalings: dict[str, Any] | None
     _predict: Callable
     _embed: Callable
 
@@ -40,8 +47,10 @@ class Predictor:
     def restore(cls, workdir: str | Path, *, batch_size: int = 0) -> Predictor:
         """The newest intact checkpoint of `workdir`; `batch_size` 0 is the run's own.
 
+        Of several seeds, the one that the run kept.
+
         Raises:
-          UserError: there is no checkpoint, or none is intact.
+          UserError: there is no checkpoint, or none is intact; several seeds that have not finished.
         """
         directory = Path(workdir) / "checkpoints"
         if not directory.is_dir():
@@ -63,13 +72,18 @@ class Predictor:
         size = batch_size or config["batch_size"]
         size += -size % jax.device_count()  # the last batch is padded in any case
         whole = replicated(data_mesh(size))
-        abstract = jax.eval_shape(lambda batch: init_state(method, method.init(jax.random.key(0), batch)), example)
+        chosen, kept = seeds.seeds_of(config), _kept(config, Path(workdir))
+        abstract = jax.eval_shape(
+            lambda batch: init_state(method, seeds.initial(method, chosen, batch), len(chosen)), example
+        )
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), abstract)
         found = store.restore(abstract)
         if found is None:
             raise UserError(f"{workdir} holds no finished checkpoint yet")
         predict, embed = make_infer(method.predict, size), make_infer(method.embed, size)
-        return cls(found[1].variables, config, tuple(meta["features"]["image"][0]), predict, embed)
+        variables = found[1].variables if len(chosen) == 1 else member(found[1].variables, chosen.index(kept))
+        shapes = {k: tuple(shape) for k, (shape, _) in meta["features"].items()}
+        return cls(variables, config, shapes, meta["scalings"], predict, embed)
 
     def predict_proba(self, features: dict[str, np.ndarray]) -> np.ndarray:
         """Soft assignments [n, k]."""
@@ -84,20 +98,50 @@ class Predictor:
         return self._embed(self.variables, features)
 
 
-def lines(predictor: Predictor, path: str | Path, chunk: int) -> Iterator[str]:
-    """The CSV of `path`'s images, `chunk` rows at a time."""
+def _kept(config: Mapping[str, Any], workdir: Path) -> int:
+    """The seed to predict with."""
+    result = read_json(workdir / "result.json")
+    if config["num_seeds"] > 1 and not result:
+        raise UserError(
+            f"{workdir} has not finished its {config['num_seeds']} seeds, so none is chosen: finish the run"
+        )
+    return result["seed"] if result else config["seed"]
+
+
+def lines(predictor: Predictor, path: str | Path, chunk: int, views: Sequence[int] = ()) -> Iterator[str]:
+    """The CSV of `path`'s examples, `chunk` rows at a time; views: which of the run's views it has, () is all."""
     yield from assignment_lines([], np.zeros((0, 1)), header=True)
-    for ids, images in iter_images(path, predictor.image_shape, chunk):
-        yield from assignment_lines(ids, predictor.predict_proba({"image": images}), header=False)
+    for ids, features in _examples(predictor, path, chunk, views):
+        yield from assignment_lines(ids, predictor.predict_proba(features), header=False)
+
+
+def _examples(predictor: Predictor, path: str | Path, chunk: int, views: Sequence[int]) -> Iterator[tuple]:
+    """``(ids, features)``."""
+    if "image" in predictor.shapes:
+        for ids, images in iter_images(path, predictor.shapes["image"], chunk):
+            yield ids, {"image": images}
+        return
+    if predictor.scalings is None:
+        raise UserError("this run was trained on embedded or generated views: there are no files like them to assign")
+    found = new_rows(path, predictor.config["data"], predictor.scalings, views)
+    yield found.ids, found.features
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m clustering_jax.predict", description=__doc__.partition("\n")[2])
     parser.add_argument("--workdir", required=True, help="the directory of the run")
-    parser.add_argument("--input", required=True, help="image folder, .npy or .npz")
+    parser.add_argument("--input", required=True, help="image folder, .npy or .npz; for views, files as in training")
+    parser.add_argument("--views", default="", help="numbers of the views that the input has, as 0,2 (default: all)")
     parser.add_argument("--output", required=True, help="CSV to write: id, cluster, probability")
     parser.add_argument("--batch_size", type=int, default=0, help="rows at a time (default: the run's)")
     return parser.parse_args()
+
+
+def _numbers(views: str) -> list[int]:
+    parts = [part for part in views.split(",") if part]
+    if not all(part.strip().isdecimal() for part in parts):
+        raise UserError(f"--views={views}: give numbers, as --views=0,2")
+    return [int(part) for part in parts]
 
 
 def main() -> None:
@@ -108,7 +152,7 @@ def main() -> None:
         raise UserError(f"--output={output}: there is no directory {output.parent}")
     predictor = Predictor.restore(arguments.workdir, batch_size=arguments.batch_size)
     chunk = arguments.batch_size or predictor.config["batch_size"]
-    write_atomic(output, lines(predictor, arguments.input, chunk))
+    write_atomic(output, lines(predictor, arguments.input, chunk, _numbers(arguments.views)))
     print(f"{output} written")
 
 

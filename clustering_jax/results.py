@@ -6,7 +6,7 @@ import csv
 import io
 import platform
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,14 @@ def score(probabilities: np.ndarray, dataset: Dataset) -> dict[str, float]:
     return scores
 
 
+def score_all(assignments: Sequence[np.ndarray], dataset: Dataset) -> dict[str, float]:
+    """`score` of one seed; of several the means, and the standard deviation of ACC where there are labels."""
+    scores = [score(p, dataset) for p in assignments]
+    means = scores[0] if len(scores) == 1 else {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
+    spread = {"acc_std": float(np.std([s["acc"] for s in scores]))} if len(scores) > 1 and "acc" in means else {}
+    return {**means, **spread}
+
+
 def write_assignments(path: Path, ids: Iterable, probabilities: np.ndarray) -> None:
     """assignments.csv: id, cluster, probability of that cluster; a row per example in input order."""
     write_atomic(path, assignment_lines(ids, probabilities, header=True))
@@ -64,7 +72,7 @@ def result_of(config: Mapping, dataset: Dataset, probabilities: np.ndarray, seco
     return {
         "method": config["method"],
         "scores": score(probabilities, dataset),
-        "baseline": pixels_kmeans(dataset, config["num_clusters"]) if config["kmeans_baseline"] else {},
+        "baseline": kmeans_baseline(dataset, config["num_clusters"]) if config["kmeans_baseline"] else {},
         "protocol": {
             "trained_on": split,
             "scored_on": split,
@@ -77,12 +85,28 @@ def result_of(config: Mapping, dataset: Dataset, probabilities: np.ndarray, seco
     }
 
 
-def pixels_kmeans(dataset: Dataset, k: int) -> dict[str, float]:
-    """Scores of k-means (10 restarts) on the raw pixels; empty without labels."""
+def kmeans_baseline(dataset: Dataset, k: int) -> dict[str, Any]:
+    """Scores of k-means (10 restarts) on the raw pixels, or on all views side by side; empty without labels."""
     if dataset.labels is None:
         return {}
-    rows = dataset.features["image"].reshape(dataset.num_examples, -1).astype(np.float32) / 255
-    return metrics.scores(dataset.labels, KMeans(k, n_init=10, random_state=0).fit_predict(rows))
+    if "image" in dataset.features:
+        name, rows = "k-means on pixels", dataset.features["image"].astype(np.float32) / 255
+    else:
+        name, rows = "k-means on views", np.concatenate([v for k, v in dataset.features.items() if k != "mask"], 1)
+    found = KMeans(k, n_init=10, random_state=0).fit_predict(rows.reshape(len(rows), -1))
+    return {"name": name, **metrics.scores(dataset.labels, found)}
+
+
+def _scored(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Rows of the table."""
+    yield result["method"], result["scores"]
+    if several := result.get("seeds"):
+        count = len(several["each"])
+        yield f"mean of {count}", several["mean"]
+        yield "std", several["std"]
+        yield "best by label", max(several["each"], key=lambda scores: scores["acc"])
+    if baseline := result["baseline"]:
+        yield baseline["name"], baseline
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -90,9 +114,8 @@ def table(result: Mapping[str, Any]) -> str:
     scores, rows = result["scores"], []
     if "acc" in scores:
         rows = [f"{'':18}" + "".join(f"{name.upper():>8}" for name in TABLE)]
-        for name, values in ((result["method"], scores), ("k-means on pixels", result["baseline"])):
-            if values:
-                rows.append(f"{name:18}" + "".join(f"{values[key]:8.3f}" for key in TABLE))
+        for name, values in _scored(result):
+            rows.append(f"{name:18}" + "".join(f"{values[key]:8.3f}" for key in TABLE))
     protocol = result["protocol"]
     return "\n".join(
         [

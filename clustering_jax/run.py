@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
 from flax.traverse_util import flatten_dict
 
-from clustering_jax import data
+from clustering_jax import data, seeds
 from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
@@ -18,7 +19,7 @@ from clustering_jax.evaluate import make_infer
 from clustering_jax.log import MetricsLog, write_json
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
-from clustering_jax.results import result_of, score, table, versions, write_assignments
+from clustering_jax.results import result_of, score, score_all, table, versions, write_assignments
 from clustering_jax.train import Schedule, fit
 
 
@@ -37,6 +38,7 @@ def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     settings = {**config, "batch_size": _batch_size(config, streams)}
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
     method = from_config(settings, steps)
+    seeds.check(config, method, _resident(config, streams))
     variables = _initial(method, settings, streams["train"])
     _open(workdir, config)
     result = _train(method, variables, settings, streams, steps, workdir)
@@ -93,15 +95,23 @@ def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> in
 
 def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any:
     first = {k: v[:2] for k, v in dataset.features.items()}
-    variables = jax.jit(method.init)(jax.random.key(config["seed"]), first)
-    return method.load(config["init_from"], variables) if config["init_from"] else variables
+    if not config["init_from"]:
+        return seeds.initial(method, seeds.seeds_of(config), first)
+    variables = seeds.initial(method, (config["seed"],), first)
+    return seeds.stacked(method.load(config["init_from"], variables), config["num_seeds"])
+
+
+def _resident(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> bool:
+    sizes = (v.nbytes for d in streams.values() for v in d.features.values())
+    return sum(sizes) <= config["run"]["resident_gib"] * 2**30
 
 
 def _train(
     method: Method, variables: Any, config: dict, streams: dict[str, Dataset], steps: dict, workdir: Path
 ) -> dict[str, Any]:
-    dataset, every = streams["train"], config["run"]
-    predict, embed = (make_infer(f, config["batch_size"]) for f in (method.predict, method.embed))
+    dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
+    predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
+    compiled = cache(partial(make_infer, batch_size=size))
     epoch = sum(steps.values())
     schedule = Schedule(
         every["log_every"],
@@ -109,31 +119,45 @@ def _train(
         every["checkpoint_every"] * epoch,
         int(every["resident_gib"] * 2**30),
     )
+
+    def infer(function, variables):
+        return compiled(function)(variables, dataset.features)
+
+    def assign(variables) -> list[np.ndarray]:
+        """Soft assignments [n, k] of each seed."""
+        found = predict(variables, dataset.features)
+        return [found] if len(chosen) == 1 else list(found.swapaxes(0, 1))
+
     store = Store(workdir / "checkpoints", keep=every["keep"])
     try:
         state, seconds = fit(
             method,
             streams,
             variables,
-            seed=config["seed"],
-            batch_size=config["batch_size"],
+            seeds=chosen,
+            batch_size=size,
             schedule=schedule,
             store=store,
-            open_log=lambda step, total: MetricsLog(workdir / "metrics.jsonl", step, total, config["batch_size"]),
+            open_log=lambda step, total: MetricsLog(workdir / "metrics.jsonl", step, total, size * len(chosen)),
             meta={
                 "config": config,
                 "versions": versions(),
                 "steps_per_epoch": steps,
                 "features": _shapes(dataset),
+                "scalings": dataset.scalings,
             },
-            infer=lambda variables: embed(variables, dataset.features),
-            evaluate=lambda variables: score(predict(variables, dataset.features), dataset),
+            infer=infer,
+            evaluate=lambda variables: score_all(assign(variables), dataset),
         )
     finally:
         store.close()
-    probabilities = predict(state.variables, dataset.features)
-    write_assignments(workdir / "assignments.csv", dataset.ids, probabilities)
-    result = result_of(config, dataset, probabilities, seconds)
+    found, values = assign(state.variables), seeds.criteria(method, chosen, state.variables, infer)
+    best = int(np.argmin(values))
+    write_assignments(workdir / "assignments.csv", dataset.ids, found[best])
+    result = result_of(config, dataset, found[best], seconds)
+    result |= {"seed": chosen[best], "criterion": values[best]}
+    if len(chosen) > 1:
+        result["seeds"] = seeds.summary(chosen, [score(p, dataset) for p in found], values)
     print(table(result))
     return result
 

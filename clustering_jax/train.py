@@ -1,14 +1,15 @@
 """The loop, written once.
 
 Batches and keys are pure functions of (seed, step): a run is resumed from its step, its state and its phase's targets,
-and ends bitwise where an uninterrupted one does on the same devices.
+and ends bitwise where an uninterrupted one does on the same devices. Several seeds train side by side in one program:
+every array of the state then has them as its first dimension.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -58,8 +59,10 @@ def optimizers(method: Method) -> list[optax.GradientTransformation]:
     return found
 
 
-def init_state(method: Method, variables: Any) -> TrainState:
-    """State before the first step."""
+def init_state(method: Method, variables: Any, seeds: int = 1) -> TrainState:
+    """State before the first step; with several seeds, `variables` and the state have them as the first dimension."""
+    if seeds > 1:
+        return jax.vmap(partial(init_state, method))(variables)
     opt_states = tuple(tx.init(variables["params"]) for tx in optimizers(method))
     return TrainState(step=jnp.zeros((), jnp.int32), variables=variables, opt_states=opt_states)
 
@@ -85,25 +88,35 @@ def train_step(phase: Phase, txs: list, state: TrainState, batch: Mapping, key: 
     return TrainState(state.step + 1, variables, tuple(opt_states)), terms
 
 
-def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool) -> Callable:
-    """Compiles ``update(state, source, indices [s, b], epochs [s], key) -> (state, {term: [s]})``, the state donated.
+def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool, seeds: int = 1) -> Callable:
+    """Compiles ``update(state, data, targets, indices, epochs, key) -> (state, {term: [s]})``, the state donated.
 
-    source: whole arrays of the data set when `resident`, else the rows of the one batch.
+    data, targets, indices ``[s, b]``, epochs ``[s]``: as `Feed` gives them. With several seeds the state, the key and
+    the targets have them as the first dimension, and each term is ``[s, seeds]``.
     """
 
-    def one(source, key, state, inputs):
+    def one(data, targets, key, state, inputs):
         index, epoch = inputs
-        batch = {k: v[index] for k, v in source.items()} if resident else source
-        return train_step(phase, txs, state, {**batch, "index": index}, jax.random.fold_in(key, epoch))
+        # Here rather than as an argument's sharding, which the number of rows would have to divide.
+        index = jax.lax.with_sharding_constraint(index, batch_sharding(mesh, axis=index.ndim - 1))
 
-    def update(state, source, indices, epochs, key):
+        def step(state, targets, key, index):
+            batch = {**data, **targets}
+            batch = {k: v[index] for k, v in batch.items()} if resident else batch
+            return train_step(phase, txs, state, {**batch, "index": index}, jax.random.fold_in(key, epoch))
+
+        step = jax.vmap(step, in_axes=(0, 0, 0, None if phase.whole else 0)) if seeds > 1 else step
+        return step(state, targets, key, index)
+
+    def update(state, data, targets, indices, epochs, key):
         if len(indices) > 1:
-            return jax.lax.scan(partial(one, source, key), state, (indices, epochs))
-        state, terms = one(source, key, state, (indices[0], epochs[0]))
+            return jax.lax.scan(partial(one, data, targets, key), state, (indices, epochs))
+        state, terms = one(data, targets, key, state, (indices[0], epochs[0]))
         return state, jax.tree.map(lambda x: x[None], terms)
 
-    whole, rows = replicated(mesh), batch_sharding(mesh)
-    in_shardings = (whole, whole if resident else rows, batch_sharding(mesh, axis=1), whole, whole)
+    whole = replicated(mesh)
+    rows = whole if resident else batch_sharding(mesh)
+    in_shardings = (whole, rows, rows, whole, whole, whole)
     return jax.jit(update, donate_argnums=0, in_shardings=in_shardings, out_shardings=whole)
 
 
@@ -139,7 +152,7 @@ def fit(
     streams: Mapping[str, Dataset],
     variables: Any,
     *,
-    seed: int,
+    seeds: Sequence[int],
     batch_size: int,
     schedule: Schedule,
     store: Store,
@@ -153,11 +166,11 @@ def fit(
     Args:
       method: what to train.
       streams: data sets by the names the phases use.
-      variables: initial Flax variables.
-      seed: of batches, augmentation and noise. batch_size: global, over all devices.
+      variables: initial Flax variables, for several seeds with these as the first dimension.
+      seeds: of batches, augmentation and noise, one for each run trained. batch_size: global, over all devices.
       schedule: when to log, evaluate and save; it is saved at the end in any case.
       store: checkpoints. open_log: the log at ``(first step, total steps)``. meta: JSON for each checkpoint.
-      infer: ``(variables) -> features [n, d]`` of the train stream, for `Phase.targets`.
+      infer: as `Phase.targets` takes it.
       evaluate: ``(variables) -> {name: score}``.
 
     Returns:
@@ -169,14 +182,14 @@ def fit(
     """
     mesh, txs = data_mesh(batch_size), optimizers(method)
     total = sum(phase.num_steps for phase in method.phases)
-    state = jax.device_put(init_state(method, variables), replicated(mesh))
+    state = jax.device_put(init_state(method, variables, len(seeds)), replicated(mesh))
     start, state, targets, spent = _resume(store, state)
     step = start
-    feed = Feed(streams, seed=seed, batch_size=batch_size, mesh=mesh, limit=schedule.resident_bytes)
+    feed = Feed(streams, seeds=seeds, batch_size=batch_size, mesh=mesh, limit=schedule.resident_bytes)
     slow_scan = method.convolves and mesh.devices.flat[0].platform == "cpu"
     chunk = SCAN_STEPS if feed.resident and not slow_scan else 1
-    key, began = jax.device_put(jax.random.key(seed), replicated(mesh)), time.monotonic() - spent
-    updates: dict[int, Callable] = {}
+    key, began = jax.device_put(keys_of(seeds), replicated(mesh)), time.monotonic() - spent
+    updates: dict[tuple[int, bool], Callable] = {}
     with Signals() as signals, open_log(start, total) as log:
         while True:
             phase, first, end, stream_step = locate(method.phases, step)
@@ -193,18 +206,37 @@ def fit(
             if signals.caught:
                 raise Interrupted(f"stopped by a signal; step {step} of {total} is saved, the same command resumes")
             if step == first:
-                targets = phase.targets(state.variables, infer) if phase.targets else {}
+                targets = _targets(phase, first, key, state.variables, infer, len(seeds))
             stop = next_stop(step, end, chunk, schedule)
-            source, indices, epochs = feed(phase.stream, stream_step, stop - step, targets)
             # Phases that repeat (an epoch of two streams) share their objectives and so their compiled step.
-            slot = id(phase.objectives)
+            slot = id(phase.objectives), phase.whole
             if slot not in updates:
-                updates[slot] = make_update(phase, txs, mesh, feed.resident)
-            state, terms = updates[slot](state, source, indices, epochs, key)
+                updates[slot] = make_update(phase, txs, mesh, feed.resident, len(seeds))
+            state, terms = updates[slot](state, *feed(phase, stream_step, stop - step, targets), key)
             log.add(terms)
             step = stop
             if _due(step, schedule.log_every):
                 _check(log.flush(step, phase.name), step)
+
+
+def keys_of(seeds: Sequence[int]) -> jax.Array:
+    """The random key of a seed, or the keys of several, stacked."""
+    return jax.random.key(seeds[0]) if len(seeds) == 1 else jnp.stack([jax.random.key(s) for s in seeds])
+
+
+def member(tree: Any, i: int) -> Any:
+    """The `i`-th of several seeds' trees, stacked as one."""
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+def _targets(phase: Phase, first: int, key: jax.Array, variables: Any, infer: Callable, seeds: int) -> dict:
+    """The phase's targets; with several seeds, these are the first dimension."""
+    if phase.targets is None:
+        return {}
+    if seeds == 1:
+        return phase.targets(jax.random.fold_in(key, first), variables, infer)
+    each = [_targets(phase, first, key[i], member(variables, i), infer, 1) for i in range(seeds)]
+    return {name: np.stack([targets[name] for targets in each]) for name in each[0]}
 
 
 def _resume(store: Store, state: TrainState) -> tuple[int, TrainState, dict[str, np.ndarray], float]:

@@ -19,24 +19,24 @@ from clustering_jax.method import Objective, Phase
 from tests import toy
 
 
-def run(directory, method, *, schedule=None, evaluate=None, streams=None, batch_size=8, seed=0):
+def run(directory, method, *, schedule=None, evaluate=None, streams=None, batch_size=8, seeds=(0,)):
     directory.mkdir(exist_ok=True)
     streams = streams or {"train": toy.dataset()}
     features = streams["train"].features
-    infer = make_infer(toy.embed, batch_size)
+    each = [toy.init(jax.random.key(seed), features) for seed in seeds]
     store = Store(directory / "checkpoints")
     try:
         return train.fit(
             method,
             streams,
-            toy.init(jax.random.key(seed), features),
-            seed=seed,
+            each[0] if len(seeds) == 1 else jax.tree.map(lambda *x: np.stack(x), *each),
+            seeds=seeds,
             batch_size=batch_size,
             schedule=schedule or train.Schedule(log_every=2, checkpoint_every=4),
             store=store,
             open_log=lambda step, total: MetricsLog(directory / "metrics.jsonl", step, total, batch_size),
             meta={},
-            infer=lambda variables: infer(variables, features),
+            infer=lambda function, variables: make_infer(function, batch_size)(variables, features),
             evaluate=evaluate or (lambda variables: {"acc": 0.5}),
         )[0]
     finally:
@@ -77,11 +77,11 @@ def interrupt_at(step, monkeypatch):
     """Sends SIGTERM when the feed is asked for `step`, so that the loop sees it after that call."""
     original = train.Feed.__call__
 
-    def call(self, stream, at, count, targets):
+    def call(self, phase, at, count, targets):
         if interrupt_at.seen <= step < interrupt_at.seen + count:
             os.kill(os.getpid(), signal.SIGTERM)
         interrupt_at.seen += count
-        return original(self, stream, at, count, targets)
+        return original(self, phase, at, count, targets)
 
     interrupt_at.seen = 0
     monkeypatch.setattr(train.Feed, "__call__", call)
@@ -171,3 +171,38 @@ def test_scan_and_single_steps_agree(tmp_path):
 def test_next_stop_depends_on_the_step_alone(step, expected):
     schedule = train.Schedule(log_every=6, evaluate_every=10, checkpoint_every=0)
     assert train.next_stop(step, 1000, 16, schedule) == expected
+
+
+def test_a_whole_phase_sees_every_row_once_in_order_whatever_the_devices(tmp_path, monkeypatch):
+    seen, original = [], train.Feed.__call__
+
+    def call(self, phase, *rest):
+        found = original(self, phase, *rest)
+        seen.extend(found[2] if phase.whole else [])
+        return found
+
+    monkeypatch.setattr(train.Feed, "__call__", call)
+    streams = {"train": toy.dataset(n=37)}  # no multiple of eight devices
+    method = toy.method(4, two_phases=True, whole=True)
+    state = run(tmp_path, method, streams=streams)
+    assert int(state.step) == 8 and len(seen) == 4 and all(np.array_equal(rows, np.arange(37)) for rows in seen)
+
+
+@pytest.mark.parametrize("options", [{}, {"two_phases": True}, {"two_phases": True, "whole": True}], ids=str)
+def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path, options):
+    method = toy.method(8, **options)
+    together = run(tmp_path / "all", method, seeds=(3, 4, 9))
+    for i, seed in enumerate((3, 4, 9)):
+        alone = run(tmp_path / str(seed), method, seeds=(seed,))
+        assert_close(train.member(together, i), alone, 1e-5)
+
+
+@pytest.mark.parametrize("at", [0, 9, 13])
+def test_seeds_side_by_side_resume_bitwise(tmp_path, monkeypatch, at):
+    method = toy.method(two_phases=True, whole=True)
+    whole = run(tmp_path / "whole", method, seeds=(0, 1))
+    with monkeypatch.context() as patch:
+        interrupt_at(at, patch)
+        with pytest.raises(Interrupted, match="is saved"):
+            run(tmp_path / "cut", method, seeds=(0, 1))
+    assert checksums(run(tmp_path / "cut", method, seeds=(0, 1))) == checksums(whole)

@@ -39,15 +39,15 @@ def loss(variables, batch, key):
     return value, ({"seen": {"n": variables["seen"]["n"] + 1}}, {"square": value})
 
 
-def targets(variables, infer):
-    return {"target": np.asarray(infer(variables)).sum(1)}
+def targets(key, variables, infer):
+    return {"target": np.asarray(infer(embed, variables)).sum(1) + float(jax.random.uniform(key))}
 
 
-def method(steps=12, tx=None, *, two_phases=False, two_streams=False):
+def method(steps=12, tx=None, *, two_phases=False, two_streams=False, whole=False):
     objectives = (Objective(loss, tx or optax.adam(0.01)),)
     phases = (Phase("one", steps, objectives),)
     if two_phases:
-        phases += (Phase("two", steps, objectives, targets=targets),)
+        phases += (Phase("two", steps, objectives, targets=targets, whole=whole),)
     if two_streams:
         phases = (Phase("other", 2, objectives, stream="other"), Phase("one", 3, objectives)) * 4
     return Method(init, phases, embed, predict)

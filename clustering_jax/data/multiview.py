@@ -92,23 +92,53 @@ def fit_scalings(views: Views, scaling: str | Sequence[str] = "none") -> dict[st
 def scaled(views: Views, scalings: Mapping[str, Mapping[str, Any]]) -> Dataset:
     """The data set that `multiview` makes of `views`, which may be new rows, with the `scalings` of the training.
 
+    `scalings` may be those of some of the training's views only, which then are the features.
+
     Raises:
       UserError: `views` are not as many or not as wide as those that were fitted.
     """
     if len(scalings) != len(views.arrays):
         raise UserError(f"{views.name} has {len(views.arrays)} views, the training data had {len(scalings)}")
     features = {}
-    for v, array in enumerate(views.arrays):
-        fitted = scalings[f"view{v}"]
+    numbers = sorted(int(name.removeprefix("view")) for name in scalings)
+    for v, (number, array) in enumerate(zip(numbers, views.arrays, strict=True)):
+        fitted = scalings[f"view{number}"]
         columns = fitted["columns"]
         if array.shape[1] != columns:
             raise UserError(f"{views.origins[v]} has {array.shape[1]} columns, the training data had {columns}")
         stats = {name: np.asarray(value) for name, value in fitted.items() if name not in ("kind", "columns")}
-        features[f"view{v}"] = zeroed(apply_scaling(fitted["kind"], stats, array), views.present[:, v])
+        features[f"view{number}"] = zeroed(apply_scaling(fitted["kind"], stats, array), views.present[:, v])
     if not views.present.all():
-        features["mask"] = views.present
+        features["mask"] = np.ones((len(views.present), numbers[-1] + 1), bool)
+        features["mask"][:, numbers] = views.present
     n = len(views.present)
     return Dataset(features, row_ids(n), views.labels, views.name, "all", views.notes, dict(scalings))
+
+
+def new_rows(
+    path: str | Path,
+    options: Mapping[str, Any],
+    scalings: Mapping[str, Mapping[str, Any]],
+    numbers: Sequence[int] = (),
+) -> Dataset:
+    """New objects for a model that was trained on `multiview` with `options`, scaled as the training data was.
+
+    Args:
+      path: as for `multiview`. options: of the training; where they name views of one file, the same are read.
+      scalings: of the training data. numbers: which of its views `path` holds, from 0; () is all.
+
+    Raises:
+      UserError: as `multiview`; a number that is no view of the training.
+    """
+    wrong = [v for v in numbers if f"view{v}" not in scalings]
+    if wrong:
+        raise UserError(f"there is no view {wrong[0]}: the training data had views 0 to {len(scalings) - 1}")
+    numbers = sorted(numbers) or range(len(scalings))
+    keys = names(options.get("views", ()))
+    keys = [keys[v] for v in numbers] if len(keys) == len(scalings) else keys
+    kept = {k: options[k] for k in ("mask_key", "missing", "transpose") if k in options}
+    views = load_views(path, views=keys, allow_single=True, **kept)
+    return scaled(views, {f"view{v}": scalings[f"view{v}"] for v in numbers})
 
 
 def _constant_note(views: Views, v: int) -> str:

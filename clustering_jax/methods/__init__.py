@@ -7,13 +7,13 @@ from typing import Any
 
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.method import Method, Spec
-from clustering_jax.methods import cc
+from clustering_jax.methods import cc, cmmc, dmim
 
-METHODS = {"cc": cc.build}
+METHODS = {"cc": cc.build, "cmmc": cmmc.build, "dmim": dmim.build}
 
 
 def from_config(config: Mapping[str, Any], steps_per_epoch: Mapping[str, int]) -> Method:
-    """The method of a plain, resolved config: its `model` settings, `augment` and `optimizer`.
+    """The method of a plain, resolved config: its `model` settings, `optimizer` and, if it has one, `augment`.
 
     Raises:
       UserError: an unknown method or setting, with the nearest known name.
@@ -22,6 +22,6 @@ def from_config(config: Mapping[str, Any], steps_per_epoch: Mapping[str, int]) -
     if name not in METHODS:
         raise UserError(f"unknown method '{name}'{nearest(name, METHODS)}")
     spec = Spec(config["num_clusters"], config["batch_size"], config["epochs"], steps_per_epoch)
-    settings = {**config["model"], "augment": config["augment"], "optimizer": config["optimizer"]}
+    settings = {**config["model"], **{k: config[k] for k in ("augment", "optimizer") if k in config}}
     check_keywords(METHODS[name], settings, f"method '{name}'")
     return METHODS[name](spec, **settings)

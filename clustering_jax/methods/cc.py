@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from clustering_jax.data.augment import Policy, cc_policy, digits_policy, resize, two_views
+from clustering_jax.data.augment import augment as augmented
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.method import Method, Objective, Phase, Spec, Variables
@@ -68,6 +69,7 @@ def build(
     cluster_temperature: float = 1.0,
     dtype: str = "float32",
     average_decay: float = 0.0,
+    predict_views: int = 0,
     augment: dict | None = None,
     optimizer: dict | None = None,
 ) -> Method:
@@ -82,6 +84,8 @@ def build(
       dtype: of the encoder's arithmetic; statistics, heads and losses stay in float32.
       average_decay: above 0, `predict` and `embed` use a moving average of the weights and running statistics, of this
         decay per step. Training is the same; at a constant rate the average is steadier than the last step.
+      predict_views: besides the image itself, so many augmented views of it are assigned, and the mean of all counts;
+        the views are drawn once and for all, so that an image's assignment depends on nothing but the image.
       augment: ``{"kind": "natural", "strength": 0.5, "blur": False}``, or kind "digits" and settings of
         `digits_policy`.
       optimizer: settings of `make_optimizer`.
@@ -92,6 +96,8 @@ def build(
     views = _policy(image_size, **(augment or {}))
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
+    if predict_views < 0:
+        raise UserError(f"model.predict_views is {predict_views}: choose 0 or more")
     network = Network(backbone, stem, width, spec.num_clusters, instance_dim, jnp.dtype(dtype))
 
     def init(key, batch):
@@ -115,15 +121,20 @@ def build(
         cluster, terms = cluster_loss(*c, cluster_temperature)
         return instance + cluster, (changed, {"instance": instance, **terms})
 
-    def infer(variables, batch, **options):
+    def infer(variables, images, **options):
         weights = _trained(variables["average"] if average_decay else variables)
-        return network.apply(weights, resize(batch["image"], image_size), False, **options)
+        return network.apply(weights, images, False, **options)
 
     def embed(variables, batch):
-        return infer(variables, batch, heads=False)
+        return infer(variables, resize(batch["image"], image_size), heads=False)
 
     def predict(variables, batch):
-        return infer(variables, batch)[1]
+        image = batch["image"]
+        c = infer(variables, resize(image, image_size))[1]
+        same = jnp.zeros(len(image), jnp.int32)
+        for view in range(predict_views):
+            c += infer(variables, augmented(jax.random.key(0), image, same, view, views))[1]
+        return c / (1 + predict_views)
 
     def load(path, variables):
         return _with_average(load_cc(path, _trained(variables)), average_decay)

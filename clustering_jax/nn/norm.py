@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from clustering_jax.typing import Array, Float
+from clustering_jax.typing import Array, Bool, Float
 
 EPSILON = 1e-5
 DECAY = 0.9  # PyTorch's momentum 0.1 is the weight of the new value
@@ -48,6 +48,41 @@ class BatchNorm(nn.Module):
                 mean.value = DECAY * mean.value + (1 - DECAY) * batch_mean[view]
                 var.value = DECAY * var.value + (1 - DECAY) * unbiased[view]
         return y.reshape(x.shape)
+
+
+class RowNorm(nn.Module):
+    """As `BatchNorm`, for rows [n, d] of which some may not count.
+
+    Scale and shift are common to all rows that pass through the module.
+
+    Args:
+      averages: sets of running averages kept; each call reads or updates one of them.
+    """
+
+    averages: int = 1
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n d"], train: bool, *, where: Bool[Array, " n"] | None = None, average: int = 0
+    ) -> Float[Array, "n d"]:
+        """Rows outside of `where` [n] don't change the others nor the averages, which stay if no row counts."""
+        width = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, width)
+        bias = self.param("bias", nn.initializers.zeros, width)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (self.averages, *width))
+        var = self.variable("batch_stats", "var", jnp.ones, (self.averages, *width))
+        if not train:
+            return (x - mean.value[average]) * lax.rsqrt(var.value[average] + EPSILON) * scale + bias
+        counts = jnp.ones(len(x), bool) if where is None else where
+        rows, number = counts[:, None], jnp.maximum(jnp.sum(counts), 1)
+        batch_mean = jnp.sum(x, 0, where=rows) / number
+        batch_var = jnp.sum(jnp.square(x - batch_mean), 0, where=rows) / number
+        if not self.is_initializing():
+            weight = jnp.where(jnp.any(counts), 1 - DECAY, 0.0)
+            unbiased = batch_var * (number / jnp.maximum(number - 1, 1))
+            mean.value = mean.value.at[average].add(weight * (batch_mean - mean.value[average]))
+            var.value = var.value.at[average].add(weight * (unbiased - var.value[average]))
+        return (x - batch_mean) * lax.rsqrt(batch_var + EPSILON) * scale + bias
 
 
 @jax.custom_vjp

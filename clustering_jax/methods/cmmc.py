@@ -1,0 +1,315 @@
+"""CMMC / MFLVC: contrastive multi-view clustering (Xu, Tang, Ren, Peng, Zhu and He; arXiv 2106.11193, CVPR 2022).
+
+An autoencoder for each view; on its low-level features z two heads that all views share: high-level features h, which
+views contrast row by row, and soft assignments q, which they contrast column by column. Three stages under one
+optimiser: reconstruction, contrast, and fine-tuning on pseudo-labels that k-means finds in h.
+
+A batch holds "view0", "view1", ... [n, d_v] and, where some are missing, "mask" bool [n, views]: losses and predictions
+then count only what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sklearn.metrics import mutual_info_score
+
+from clustering_jax.errors import UserError, check_keywords
+from clustering_jax.kmeans import kmeans
+from clustering_jax.losses import (
+    cluster_contrast,
+    contingency,
+    imbalance,
+    maximum_matching,
+    normalize,
+    nt_xent,
+    pseudo_label_loss,
+)
+from clustering_jax.method import Method, Objective, Phase, Spec
+from clustering_jax.methods.cmmc_weights import load_cmmc
+from clustering_jax.nn.mlp import MLP
+from clustering_jax.optim import make_optimizer
+from clustering_jax.typing import Array
+
+
+class Outputs(NamedTuple):
+    """Of all views in the order of the batch: h [n, 128] of norm 1, q [n, k], reconstructions [n, d_v] (or none)."""
+
+    h: list[Array]
+    q: list[Array]
+    x: list[Array]
+
+
+class Network(nn.Module):
+    """Autoencoders and the shared heads (paper, figure 2)."""
+
+    num_clusters: int
+    hidden: tuple[int, ...]
+    latent_dim: int
+    feature_dim: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, batch: Mapping[str, Array], *, decode: bool = False) -> Outputs:
+        """`Outputs` of the views in `batch`; those the network was not given at first can't be."""
+        feature_head = MLP((self.feature_dim,), name="feature_head")
+        label_head = MLP((self.num_clusters,), name="label_head")
+        h, q, x = [], [], []
+        for name in view_names(batch):
+            rows = batch[name].astype(jnp.float32)
+            z = MLP((*self.hidden, self.latent_dim), self.dtype, name=f"encoder_{name}")(rows)
+            if decode:
+                back = (*self.hidden[::-1], rows.shape[1])
+                x.append(MLP(back, self.dtype, name=f"decoder_{name}")(z).astype(jnp.float32))
+            z = z.astype(jnp.float32)
+            h.append(normalize(feature_head(z)))
+            q.append(nn.softmax(label_head(z)))
+        return Outputs(h, q, x)
+
+
+def view_names(batch: Mapping[str, Any]) -> list[str]:
+    """The views of a batch in their order."""
+    return sorted((k for k in batch if k.startswith("view")), key=lambda name: int(name.removeprefix("view")))
+
+
+def presence(batch: Mapping[str, Array]) -> list[Array | None]:
+    """Which rows have each view, bool [n]; None is all of them."""
+    names = view_names(batch)
+    return [batch["mask"][:, int(v.removeprefix("view"))] for v in names] if "mask" in batch else [None] * len(names)
+
+
+def reconstruction_loss(outputs: Outputs, batch: Mapping[str, Array]) -> Array:
+    """Paper, eq. 1: the mean squared error over the entries of each view, summed over views."""
+    views = zip((batch[name] for name in view_names(batch)), outputs.x, presence(batch), strict=True)
+    errors = [_mean(jnp.mean((x.astype(jnp.float32) - y) ** 2, axis=1), where) for x, y, where in views]
+    return sum(errors, start=jnp.zeros(()))
+
+
+def _mean(rows: Array, where: Array | None) -> Array:
+    return jnp.mean(rows) if where is None else jnp.sum(rows, where=where) / jnp.maximum(where.sum(), 1)
+
+
+def contrast_losses(
+    outputs: Outputs,
+    present: list[Array | None],
+    *,
+    feature_temperature: float,
+    label_temperature: float,
+    entropy_per_pair: bool,
+) -> dict[str, Array]:
+    """Paper, eq. 5 to 8: contrast of features and of clusters over the pairs of views, and the balance of each view."""
+    feature = cluster = balance = jnp.zeros(())
+    for v, w in combinations(range(len(outputs.h)), 2):
+        both = None if present[v] is None else present[v] & present[w]
+        feature += nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=both)
+        p, q = (_kept(outputs.q[i], both) for i in (v, w))
+        cluster += cluster_contrast(p, q, temperature=label_temperature)
+        # As in the authors' code: once per pair, so that each view counts V - 1 times. The paper has it once.
+        balance += (imbalance(p) + imbalance(q)) * entropy_per_pair
+    if not entropy_per_pair:
+        balance = sum(imbalance(_kept(q, where)) for q, where in zip(outputs.q, present, strict=True))
+    return {"feature": feature, "cluster": cluster, "imbalance": balance}
+
+
+def _kept(q: Array, where: Array | None) -> Array:
+    """Rows of zeros where there is nothing: no column's cosine or sum sees them."""
+    return q if where is None else jnp.where(where[:, None], q, 0)
+
+
+def assignments(outputs: Outputs, present: list[Array | None]) -> Array:
+    """The mean of the soft assignments over the views that are present, [n, k]."""
+    weights = [jnp.ones(len(q)) if w is None else w.astype(q.dtype) for q, w in zip(outputs.q, present, strict=True)]
+    total = sum(q * w[:, None] for q, w in zip(outputs.q, weights, strict=True))
+    return total / jnp.maximum(sum(weights), 1)[:, None]
+
+
+def occupancy(q: Array) -> dict[str, Array]:
+    """Occupied clusters and the entropy of the mean assignment, for the log."""
+    mean = q.mean(0)
+    occupied = jnp.zeros(q.shape[1]).at[q.argmax(1)].set(1.0).sum()
+    return {"occupied": occupied, "entropy": -jnp.sum(mean * jnp.log(jnp.where(mean > 0, mean, 1.0)))}
+
+
+def matched_targets(q: list[Array], pseudo: Array, k: int) -> list[Array]:
+    """The k-means clusters renamed to agree best with the present argmax of q, view by view (paper, eq. 10 and 11).
+
+    pseudo: int [n, views], negative where the view is missing; what comes back is too.
+    """
+    targets = []
+    for v, rows in enumerate(q):
+        names = maximum_matching(contingency(pseudo[:, v], rows.argmax(1), k, k))
+        targets.append(jnp.where(pseudo[:, v] < 0, -1, names[pseudo[:, v]]))
+    return targets
+
+
+def matching_loss(forward: Callable, batch: Mapping[str, Array], k: int, double_softmax: bool) -> tuple[Array, Array]:
+    """Paper, eq. 12: cross-entropy of q with the matched pseudo-labels, summed over views. Also the mean q, [n, k]."""
+    outputs = forward(batch)
+    targets = matched_targets(outputs.q, batch["pseudo"], k)
+    value = sum(pseudo_label_loss(q, y, double_softmax=double_softmax) for q, y in zip(outputs.q, targets, strict=True))
+    return value, assignments(outputs, presence(batch))
+
+
+def chunked_matching_loss(
+    forward: Callable, batch: Mapping[str, Array], k: int, double_softmax: bool, size: int
+) -> tuple[Array, Array]:
+    """`matching_loss` with the same gradient, holding the activations of `size` rows at a time."""
+    n = len(batch["index"])
+    filler = jnp.arange(-(-n // size) * size) >= n
+    chunks = {k: _chunks(v, len(filler), size) for k, v in batch.items()}
+    q = jax.lax.map(lambda rows: jnp.stack(forward(rows).q), jax.lax.stop_gradient(chunks))
+    q = jax.lax.stop_gradient(q.swapaxes(0, 1).reshape(q.shape[1], -1, k)[:, :n])
+    targets = jnp.stack(matched_targets(list(q), batch["pseudo"], k), axis=1)
+    chunks["target"] = jnp.where(filler.reshape(-1, size)[..., None], -1, _chunks(targets, len(filler), size))
+
+    @jax.checkpoint
+    def part(rows):
+        each = zip(forward(rows).q, rows["target"].T, strict=True)
+        return jnp.stack([pseudo_label_loss(q, y, double_softmax=double_softmax) * (y >= 0).sum() for q, y in each])
+
+    value = jnp.sum(jax.lax.map(part, chunks).sum(0) / jnp.maximum((targets >= 0).sum(0), 1))
+    return value, assignments(Outputs([], list(q), []), presence(batch))
+
+
+def _chunks(rows: Array, padded: int, size: int) -> Array:
+    """[n, ...] as [chunks, size, ...], filled up with copies of the first row."""
+    index = jnp.arange(padded)
+    return rows[jnp.where(index < len(rows), index, 0)].reshape(-1, size, *rows.shape[1:])
+
+
+def pseudo_labels(key: Array, features: np.ndarray, mask: np.ndarray, k: int, restarts: int) -> dict[str, np.ndarray]:
+    """k-means on each view's features, min-max scaled by column: ``{"pseudo": int32 [n, views]}``, -1 where missing.
+
+    features: [n, views, d]. mask: bool [n, views].
+    """
+    n, views, _ = features.shape
+    pseudo = np.full((n, views), -1, np.int32)
+    for v in range(views):
+        rows = np.flatnonzero(mask[:, v])
+        x = features[rows, v] - features[rows, v].min(0)
+        x = x / np.where(x.max(0) > 0, x.max(0), 1)
+        pseudo[rows, v] = kmeans(jax.random.fold_in(key, v), jnp.asarray(x), k, restarts=restarts).labels
+    return {"pseudo": pseudo}
+
+
+def build(
+    spec: Spec,
+    *,
+    hidden: tuple[int, ...] = (500, 500, 2000),
+    latent_dim: int = 512,
+    feature_dim: int = 128,
+    feature_temperature: float = 0.5,
+    label_temperature: float = 1.0,
+    reconstruction_epochs: int = 200,
+    matching_steps: int = 50,
+    kmeans_restarts: int = 100,
+    chunk: int = 0,
+    double_softmax: bool = True,
+    entropy_per_pair: bool = True,
+    dtype: str = "float32",
+    optimizer: dict | None = None,
+) -> Method:
+    """CMMC for `spec`; `spec.epochs` is the length of the contrastive stage.
+
+    Args:
+      spec: run.
+      hidden: widths of the encoders' hidden layers; decoders mirror them.
+      latent_dim, feature_dim: widths of z and of h.
+      feature_temperature, label_temperature: of the two contrasts.
+      reconstruction_epochs: length of the first stage. matching_steps: of the third, each on the whole data set.
+      kmeans_restarts: of the pseudo-labels.
+      chunk: rows at a time within a step of the third stage, the same gradient in less memory; 0 is all at once.
+      double_softmax: soft-max q again before the cross-entropy, as in the authors' code; the paper does not.
+      entropy_per_pair: the balance term once for each pair of views, as in the authors' code, or (paper) for each view.
+      dtype: of the autoencoders' arithmetic, "float32" or "bfloat16"; heads and losses stay in float32.
+      optimizer: settings of `make_optimizer`, for all three stages.
+
+    Raises:
+      UserError: an unknown setting or a value out of range.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
+    k = spec.num_clusters
+    network = Network(k, tuple(hidden), latent_dim, feature_dim, jnp.dtype(dtype))
+
+    def forward(params, batch, decode=False):
+        return network.apply({"params": params}, batch, decode=decode)
+
+    def init(key, batch):
+        return network.init(key, batch, decode=True)
+
+    def reconstruct(variables, batch, key):
+        value = reconstruction_loss(forward(variables["params"], batch, decode=True), batch)
+        return value, ({}, {"reconstruction": value})
+
+    def contrast(variables, batch, key):
+        outputs, present = forward(variables["params"], batch, decode=True), presence(batch)
+        terms = contrast_losses(
+            outputs,
+            present,
+            feature_temperature=feature_temperature,
+            label_temperature=label_temperature,
+            entropy_per_pair=entropy_per_pair,
+        )
+        terms["reconstruction"] = reconstruction_loss(outputs, batch)
+        return sum(terms.values()), ({}, {**terms, **occupancy(assignments(outputs, present))})
+
+    def match(variables, batch, key):
+        rest = (partial(forward, variables["params"]), batch, k, double_softmax)
+        value, q = chunked_matching_loss(*rest, chunk) if chunk else matching_loss(*rest)
+        return value, ({}, {"matching": value, **occupancy(q)})
+
+    def features(variables, batch):
+        return jnp.stack(forward(variables["params"], batch).h, axis=1)
+
+    def targets(key, variables, infer):
+        return pseudo_labels(key, infer(features, variables), infer(_masks, variables), k, kmeans_restarts)
+
+    def embed(variables, batch):
+        kept = [_kept(h, w) for h, w in zip(forward(variables["params"], batch).h, presence(batch), strict=True)]
+        return jnp.concatenate(kept, axis=1)
+
+    def predict(variables, batch):
+        return assignments(forward(variables["params"], batch), presence(batch))
+
+    def soft(variables, batch):
+        return jnp.stack(forward(variables["params"], batch).q, axis=1)
+
+    def criterion(key, variables, infer):
+        return -shared_information(infer(soft, variables).argmax(2), infer(_masks, variables))
+
+    settings = dict(optimizer or {})
+    check_keywords(make_optimizer, settings, "optimizer")
+    steps = spec.steps_per_epoch["train"]
+    lengths = (reconstruction_epochs * steps, spec.epochs * steps, matching_steps)
+    tx = make_optimizer(total_steps=sum(lengths), **settings)
+    phases = (
+        Phase("reconstruct", lengths[0], (Objective(reconstruct, tx),)),
+        Phase("contrast", lengths[1], (Objective(contrast, tx),)),
+        Phase("match", lengths[2], (Objective(match, tx),), targets=targets, whole=True),
+    )
+    return Method(init, tuple(p for p in phases if p.num_steps), embed, predict, load=load_cmmc, criterion=criterion)
+
+
+def shared_information(labels: np.ndarray, mask: np.ndarray) -> float:
+    """Mutual information of the views' hard assignments, int [n, views], in nats: the mean over pairs of views.
+
+    Greatest, the logarithm of the number of clusters, where the views agree on clusters of equal size; 0 in a collapse. mask: bool [n, views].
+    """
+    pairs = list(combinations(range(labels.shape[1]), 2))
+    both = [mask[:, v] & mask[:, w] for v, w in pairs]
+    found = [mutual_info_score(labels[rows, v], labels[rows, w]) for (v, w), rows in zip(pairs, both, strict=True)]
+    return float(np.mean(found))
+
+
+def _masks(_: Any, batch: Mapping[str, Array]) -> Array:
+    """Bool [n, views]."""
+    rows = zip((batch[name] for name in view_names(batch)), presence(batch), strict=True)
+    return jnp.stack([jnp.ones(len(x), bool) if where is None else where for x, where in rows], axis=1)

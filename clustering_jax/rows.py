@@ -1,0 +1,68 @@
+"""Many rows in blocks, for what needs the distance of each to a few points: one pass, and no second copy of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+
+from clustering_jax.losses import normalize
+from clustering_jax.typing import Array
+
+
+class Rows(NamedTuple):
+    """The rows of `x` as the algorithm sees them, less `shift` or scaled to norm 1, in blocks of equal size.
+
+    The last block reaches back over rows of the one before, as padding would copy `x`.
+    """
+
+    x: Array
+    shift: Array
+    spherical: bool
+    block: int
+
+    @property
+    def count(self) -> int:
+        return -(-len(self.x) // self.block)
+
+    @property
+    def size(self) -> int:
+        return -(-len(self.x) // self.count)
+
+    def first(self, block: Array) -> Array:
+        return jnp.minimum(block * self.size, len(self.x) - self.size)
+
+    def prepared(self, x: Array) -> Array:
+        x = x.astype(self.shift.dtype)
+        return normalize(x) if self.spherical else x - self.shift
+
+    def take(self, index: Array) -> Array:
+        """[...] to [..., d]."""
+        return self.prepared(self.x[index.reshape(-1)]).reshape(*index.shape, -1)
+
+    def fold(self, step: Callable, carry: Any, *each: Array) -> tuple[Any, Any]:
+        """Scan of ``step(carry, rows [size, d], index [size], *each) -> (carry, output)`` over the blocks.
+
+        A row that does not count, since an earlier block had it or since it has no direction, has index -1.
+        """
+
+        def body(carry: Any, xs: tuple) -> tuple[Any, Any]:
+            first = self.first(xs[0])
+            rows = self.prepared(lax.dynamic_slice_in_dim(self.x, first, self.size))
+            index = first + jnp.arange(self.size)
+            counts = (index >= xs[0] * self.size) & (jnp.any(rows != 0, 1) if self.spherical else True)
+            return step(carry, rows, jnp.where(counts, index, -1), *xs[1:])
+
+        return lax.scan(body, carry, (jnp.arange(self.count), *each))
+
+    def joined(self, blocks: Array) -> Array:
+        """[count, size] to [n]."""
+        return jnp.concatenate([blocks[:-1].reshape(-1), blocks[-1, self.count * self.size - len(self.x) :]])
+
+
+def half_squares(points: Array, rows: Array) -> Array:
+    """Half the squared distance, less half the row's own square: [..., k, d] and [b, d] to [..., k, b]."""
+    products = jnp.einsum("...kd,bd->...kb", points, rows, precision="highest")
+    return jnp.sum(points**2, -1)[..., None] / 2 - products

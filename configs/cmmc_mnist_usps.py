@@ -1,0 +1,28 @@
+"""CMMC on MNIST-USPS: 5,000 objects, two pictures of the same digit, MNIST's and USPS's, 784 pixels each; 10 clusters.
+
+Paper: https://arxiv.org/abs/2106.11193
+Expected (published, ACC / NMI): .9966 / .9901, one chosen seed of the released models.
+Minutes: TIME_mnist_usps
+Command: python -m clustering_jax.main --config=configs/cmmc_mnist_usps.py --workdir=runs/mnist_usps \
+  --config.data.path=MNIST_USPS.mat
+The path is MFLVC's own .mat (X1, X2, ..., Y), or any file with such keys (`--config.data.views`, `label_key`).
+Trained and scored on all objects; labels are for scoring alone, `--config.data.label_key=` reads none.
+"""
+
+from clustering_jax.defaults import cmmc
+
+
+def get_config(variant: str = ""):
+    """`variant`: "" or "smoke" (two steps of each stage on generated views)."""
+    return cmmc(
+        variant,
+        num_clusters=10,
+        epochs=50,
+        data={
+            "source": "multiview",
+            "path": "",
+            "views": ("X1", "X2"),
+            "label_key": "Y",
+            "scaling": "none",
+        },
+    )
