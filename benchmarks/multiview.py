@@ -2,9 +2,9 @@
 
     python -m benchmarks.multiview --data=DIR [--sets=bdgp,handwritten --seeds=10 --output=docs/multiview]
 
-DIR holds bdgp.npz, mnist_usps.npz, fashion_mv3.npz, handwritten.npz: keys view0, view1, ... and y. Trained and scored on
-all objects, last step, labels for scoring alone. Seeds that OUTPUT.json has already are not run again, so that the hours
-can be spent in parts; a changed setting needs another OUTPUT. Rows of README and of the terminal come from OUTPUT.json.
+DIR holds bdgp.npz, mnist_usps.npz, fashion_mv3.npz, handwritten.npz: keys view0, view1, ... and y. Trained and scored
+on all objects, last step, labels for scoring alone. Seeds that OUTPUT.json has already are not run again, so that the
+hours can be spent in parts; a changed setting needs another OUTPUT.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     make bench                      (installs the extra [bench])
     python -m benchmarks.prediction
 
-ResNet18 with the 7x7 stem, 32 px, batch 256, generated images; PyTorch's are prepared by DataLoader workers. Ours runs as
-`clustering_jax.predict` does, with one device a core. The fastest of `ROUNDS` rounds of each side counts.
+ResNet18 with the 7x7 stem, 32 px, batch 256, generated images; PyTorch's are prepared by DataLoader workers. Ours runs
+as `clustering_jax.predict` does, with one device a core. The fastest of `ROUNDS` rounds of each side counts.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def cc(variant: str = "", **changes: Any) -> ConfigDict:
         "cluster_temperature": 1.0,
         "dtype": "float32",
         "average_decay": 0.0,
-        "predict_views": 0,
+        "ten_crop": False,
     }
     augment = {"kind": "natural", "strength": 0.5, "blur": False}
     config = _changed(_defaults("cc", model=model, augment=augment), changes)

@@ -25,6 +25,24 @@ PUBLISHED = {
     "cc_imagenet_dogs": (".445 / .429 / .274", 15, 1.0, True),
     "cc_tiny_imagenet": (".340 / .140 / .071", 200, 0.5, False),
 }
+PAPERS = {
+    "cc": "https://arxiv.org/abs/2009.09687",
+    "cmmc": "https://arxiv.org/abs/2106.11193",
+    "dmim": "https://ojs.aaai.org/index.php/AAAI/article/view/17076",
+}
+# Scores, clusters, epochs of contrast, views, scaling.
+PUBLISHED_VIEWS = {
+    "cmmc_bdgp": (".9908 / .9702", 5, 10, ("X1", "X2"), "none"),
+    "cmmc_mnist_usps": (".9966 / .9901", 10, 50, ("X1", "X2"), "none"),
+    "cmmc_fashion": (".9938 / .9837", 10, 100, ("X1", "X2", "X3"), "none"),
+    "cmmc_ccv": (".3166 / .3124", 20, 50, ("STIP.npy", "SIFT.npy", "MFCC.npy"), ("minmax", "none", "none")),
+    "cmmc_caltech_2v": (".6200 / .5430", 7, 50, ("X1", "X2"), "minmax"),
+    "cmmc_caltech_3v": (".6679 / .5842", 7, 50, ("X1", "X2", "X5"), "minmax"),
+    "cmmc_caltech_4v": (".7843 / .7106", 7, 50, ("X1", "X2", "X5", "X4"), "minmax"),
+    "cmmc_caltech_5v": (".8621 / .7701", 7, 50, ("X1", "X2", "X5", "X4", "X3"), "minmax"),
+}
+OF_VIEWS = [path for path in CONFIGS if path.stem.startswith("cmmc_")]
+OF_IMAGES = [path for path in CONFIGS if path.stem.startswith("cc_")]
 
 
 def load(path, variant=""):
@@ -37,7 +55,7 @@ def load(path, variant=""):
 def test_docstring_has_paper_expectation_hours_and_command(path):
     doc, config = load(path)
     assert isinstance(config, ConfigDict)
-    assert "https://arxiv.org/abs/2009.09687" in doc and re.search(r"Expected|Measured", doc)
+    assert PAPERS[path.stem.split("_")[0]] in doc and re.search(r"Expected|Measured", doc)
     assert re.search(r"Hours|Minutes", doc) and f"--config=configs/{path.name}" in doc
 
 
@@ -56,7 +74,41 @@ def test_the_published_settings(name):
     assert bool(config.unlabelled) == (name == "cc_stl10")
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("name", PUBLISHED_VIEWS)
+def test_the_published_settings_of_views(name):
+    doc, config = load(Path(__file__).parents[1] / "configs" / f"{name}.py")
+    scores, k, epochs, views, scaling = PUBLISHED_VIEWS[name]
+    assert scores in doc and (config.num_clusters, config.epochs) == (k, epochs)
+    assert (config.data.views, config.data.scaling) == (views, scaling)
+    assert (config.batch_size, config.optimizer.learning_rate, config.optimizer.weight_decay) == (256, 3e-4, 0)
+    expected = {
+        "hidden": (500, 500, 2000),
+        "latent_dim": 512,
+        "feature_dim": 128,
+        "feature_temperature": 0.5,
+        "label_temperature": 1.0,
+        "reconstruction_epochs": 200,
+        "matching_steps": 50,
+        "kmeans_restarts": 100,
+        "double_softmax": True,
+        "entropy_per_pair": True,
+        "dtype": "float32",
+    }
+    assert expected.items() <= config.model.to_dict().items()
+
+
+@pytest.mark.parametrize("path", OF_VIEWS, ids=lambda p: p.stem)
+def test_smoke_takes_two_steps_of_each_stage(path, tmp_path):
+    config = load(path, "smoke")[1].to_dict()
+    config["model"] |= {"hidden": (8,), "latent_dim": 6, "feature_dim": 5}
+    result = run.train(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["phase"] for line in lines if "loss" in line]
+    assert steps == ["reconstruct"] * 2 + ["contrast"] * 2 + ["match"] * 2
+    assert result["scores"]["occupied"] >= 1
+
+
+@pytest.mark.parametrize("path", OF_IMAGES, ids=lambda p: p.stem)
 def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
     config = load(path, "smoke")[1].to_dict()
     config["model"]["width"] = 4  # the encoder's size is no part of what is tested here

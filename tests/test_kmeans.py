@@ -10,7 +10,9 @@ from sklearn.cluster import KMeans as Peer
 from sklearn.datasets import load_digits, make_blobs
 from threadpoolctl import threadpool_limits
 
+from clustering_jax import kmeans as module
 from clustering_jax.kmeans import assign, kmeans
+from clustering_jax.metrics import accuracy
 from clustering_jax.parallel import batch_sharding, data_mesh
 
 KEY = jax.random.key(0)
@@ -89,8 +91,7 @@ def spherical_lloyd(x, centers, iterations):
     return unit(centers)
 
 
-@pytest.mark.parametrize("spherical", [False, True])
-@pytest.mark.parametrize("block", [499, 64, 2048])
+@pytest.mark.parametrize("block, spherical", [(64, False), (2048, False), (499, True)])
 def test_is_a_fixed_point_of_the_textbook_loop(block, spherical):
     """Blocks overlap, or one holds all."""
     x = unstructured(500, 6) + 0.5
@@ -102,12 +103,12 @@ def test_is_a_fixed_point_of_the_textbook_loop(block, spherical):
 
 def test_stops_by_the_tolerance():
     """After fewer iterations, close to the end but not at it; a looser one sooner still."""
-    runs = [run(unstructured(), 8, restarts=1, tol=tol) for tol in (0.0, 1e-2, 1e9)]
+    x = unstructured(2000)
+    runs = [run(x, 8, restarts=1, tol=tol) for tol in (0.0, 0.03, 1e9)]
     assert runs[0].iterations > runs[1].iterations > runs[2].iterations == 1
     assert runs[0].inertia < runs[1].inertia < runs[2].inertia
-    x = unstructured()
-    moved = np.sum((lloyd(x, np.asarray(runs[1].centers), 1) - runs[1].centers) ** 2)
-    assert 0 < moved < 1e-2 * x.var(0).mean()
+    moved = np.sum((lloyd(x, runs[1].centers, 1) - runs[1].centers) ** 2)
+    assert 0 < moved < 0.03 * x.var(0).mean()
 
 
 def test_max_iter():
@@ -157,7 +158,7 @@ def repeated(n, distinct):
 
 
 @pytest.mark.parametrize("spherical", [False, True])
-@pytest.mark.parametrize("distinct, k", [(1, 1), (1, 3), (3, 5), (5, 5), (7, 20)])
+@pytest.mark.parametrize("distinct, k", [(1, 3), (3, 5), (7, 20)])
 def test_fewer_distinct_rows_than_clusters(distinct, k, spherical):
     x = repeated(20, distinct)
     result = run(x, k, restarts=4, spherical=spherical, block=8)
@@ -169,11 +170,10 @@ def test_fewer_distinct_rows_than_clusters(distinct, k, spherical):
 
 def test_empty_clusters_move_to_the_farthest_rows():
     """From equal seeds all but one cluster are empty at first, and more than one at once."""
-    from clustering_jax import kmeans as module
 
     x = jnp.asarray(blobs())
     rows = module.Rows(x, jnp.mean(x, 0), False, 128)
-    centers, steps = jax.jit(lambda: module._search(rows, jnp.zeros((1, 6), jnp.int32), 300, 1e-6))()
+    centers, _ = jax.jit(lambda: module._search(rows, jnp.zeros((1, 6), jnp.int32), 300, 1e-6))()
     found = squares(x, centers + rows.shift)
     assert len(np.unique(found.argmin(1))) == 6
     first, _ = module._lloyd(rows, rows.take(jnp.zeros((1, 6), jnp.int32)))
@@ -202,10 +202,9 @@ def test_as_many_clusters_as_rows_or_one(n, k):
     assert result.inertia == pytest.approx(expected, rel=1e-5, abs=1e-8)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_half_precision_is_computed_in_float32(dtype):
-    half = jnp.asarray(blobs(100), dtype)
-    result, expected = run(half, 6), run(half.astype(jnp.float32), 6)
+def test_half_precision_is_computed_in_float32():
+    half = jnp.asarray(blobs(100), jnp.bfloat16)
+    result, expected = run(half, 6, restarts=2), run(half.astype(jnp.float32), 6, restarts=2)
     assert result.centers.dtype == jnp.float32 and result.labels.dtype == jnp.int32
     np.testing.assert_array_equal(result.labels, expected.labels)
 
@@ -214,7 +213,7 @@ def test_far_from_zero():
     """Tight clusters at 1e4: squares of 1e8 have no digit left for them in float32."""
     x = blobs()
     near, far = run(x, 6), run(x + np.float32(1e4), 6)
-    np.testing.assert_array_equal(near.labels, far.labels)
+    assert accuracy(near.labels, far.labels) == 1
     assert far.inertia == pytest.approx(near.inertia, rel=1e-2)
 
 
@@ -245,7 +244,7 @@ def test_assign_is_exact_near_zero():
 def test_labels_are_those_of_assign():
     x = unstructured()
     result = run(x, 8)
-    labels, distances = assign(x, result.centers)
+    labels, distances = jax.device_get(assign(x, result.centers))
     np.testing.assert_array_equal(result.labels, labels)
     assert result.inertia == pytest.approx(np.sum(distances), rel=1e-6)
 
@@ -266,8 +265,8 @@ def test_memory_beyond_the_rows(spherical):
 @pytest.mark.parametrize("block", [128, 4096])
 def test_sharded_rows(block):
     x = blobs(1024)
-    expected = run(x, 6, block=block)
-    result = run(jax.device_put(x, batch_sharding(data_mesh(1024))), 6, block=block)
+    expected = run(x, 6, restarts=2, block=block)
+    result = run(jax.device_put(x, batch_sharding(data_mesh(1024))), 6, restarts=2, block=block)
     np.testing.assert_array_equal(result.labels, expected.labels)
     np.testing.assert_allclose(result.centers, expected.centers, atol=1e-5)
 

@@ -162,6 +162,22 @@ def _draws(key: Array, index: Array, view: Array | int) -> list[Array]:
     return jnp.split(uniforms(key, index, view, sum(counts)), np.cumsum(counts)[:-1], axis=1)
 
 
+def ten_crops(images: Array, size: int) -> Float[Array, "b 10 size size c"]:
+    """The corners and the centre of 7/8 of the image's sides, resized to `size` squared, and their mirror images.
+
+    For a steadier prediction than from one image: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep
+    convolutional neural networks", NeurIPS 2012, section 4.1 (224 of 256 pixels).
+    """
+    height, width = images.shape[1:3]
+    h, w = (max(1, round(side * 7 / 8)) for side in (height, width))
+    corners = [(top, left) for top in (0, height - h) for left in (0, width - w)]
+    corners.append(((height - h) // 2, (width - w) // 2))
+    boxes = jnp.array([(*corner, h, w) for corner in corners], jnp.float32)
+    crops = [crop_resize(images, jnp.tile(box, (len(images), 1)), size) for box in boxes]
+    crops = jnp.stack(crops, axis=1)
+    return jnp.concatenate([crops, crops[..., ::-1, :]], axis=1)
+
+
 def crop_boxes(
     u: Float[Array, "b 22"],
     height: int,

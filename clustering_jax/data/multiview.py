@@ -133,11 +133,11 @@ def new_rows(
     wrong = [v for v in numbers if f"view{v}" not in scalings]
     if wrong:
         raise UserError(f"there is no view {wrong[0]}: the training data had views 0 to {len(scalings) - 1}")
-    numbers = sorted(numbers) or range(len(scalings))
+    numbers = sorted(numbers) or list(range(len(scalings)))
     keys = names(options.get("views", ()))
     keys = [keys[v] for v in numbers] if len(keys) == len(scalings) else keys
     kept = {k: options[k] for k in ("mask_key", "missing", "transpose") if k in options}
-    views = load_views(path, views=keys, allow_single=True, **kept)
+    views = load_views(path, views=keys, allow_single=True, mask_columns=numbers, **kept)
     return scaled(views, {f"view{v}": scalings[f"view{v}"] for v in numbers})
 
 

@@ -45,8 +45,12 @@ def load_views(
     missing: str = "error",
     transpose: bool = False,
     allow_single: bool = False,
+    mask_columns: Sequence[int] = (),
 ) -> Views:
-    """The views as they are; arguments and errors of `multiview.multiview`, but that constant views pass."""
+    """The views as they are; arguments and errors of `multiview.multiview`, but that constant views pass.
+
+    mask_columns: of a mask that is wider than the views, those that are theirs; () is all.
+    """
     if missing not in ("error", "nan"):
         raise UserError(f"missing is '{missing}': choose 'error' or 'nan'")
     source = open_source(path)
@@ -57,7 +61,7 @@ def load_views(
     dense = [_dense(source.read(key), o, transpose) for key, o in zip(keys, origins, strict=True)]
     arrays, notes = [array for array, _ in dense], tuple(note for _, note in dense if note)
     _check_lengths(arrays, origins)
-    present = _present(source, mask_key, arrays, origins, missing)
+    present = _present(source, mask_key, arrays, origins, missing, mask_columns)
     arrays = [_finite(a, present[:, v], origins[v]) for v, a in enumerate(arrays)]
     labels = _labels(source, label_key, len(present)) if label_key else None
     name = "+".join(Path(file).expanduser().resolve().name for file in names(path))
@@ -107,11 +111,13 @@ def _check_lengths(arrays: list[np.ndarray], origins: list[str]) -> None:
             raise UserError(f"{origins[0]} has {len(arrays[0])} rows, {origin} has {len(array)}: {hint}")
 
 
-def _present(source: Source, mask_key: str, arrays: list[np.ndarray], origins: list[str], missing: str) -> np.ndarray:
+def _present(
+    source: Source, mask_key: str, arrays: list[np.ndarray], origins: list[str], missing: str, columns: Sequence[int]
+) -> np.ndarray:
     """Which object has which view, bool [n, views]."""
     present = np.ones((len(arrays[0]), len(arrays)), bool)
     if mask_key:
-        present &= _mask(source, mask_key, present.shape)
+        present &= _mask(source, mask_key, present.shape, columns)
     if missing == "nan":
         present &= ~np.stack([np.isnan(array).all(1) for array in arrays], 1)
     if not present.any(1).all():
@@ -121,9 +127,11 @@ def _present(source: Source, mask_key: str, arrays: list[np.ndarray], origins: l
     return present
 
 
-def _mask(source: Source, key: str, shape: tuple[int, int]) -> np.ndarray:
+def _mask(source: Source, key: str, shape: tuple[int, int], columns: Sequence[int]) -> np.ndarray:
     mask, origin = source.read(key), source.origin(key)
     mask = mask.toarray() if scipy.sparse.issparse(mask) else np.asarray(mask)
+    if columns and mask.ndim == 2 and max(columns) < mask.shape[1] != shape[1]:
+        mask = mask[:, list(columns)]
     if mask.shape != shape:
         raise UserError(f"{origin} has shape {mask.shape}: the mask of these views must be [rows, views], {shape}")
     if mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():

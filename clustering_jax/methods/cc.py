@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clustering_jax.data.augment import Policy, cc_policy, digits_policy, resize, two_views
-from clustering_jax.data.augment import augment as augmented
+from clustering_jax.data.augment import Policy, cc_policy, digits_policy, resize, ten_crops, two_views
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.method import Method, Objective, Phase, Spec, Variables
@@ -69,7 +68,7 @@ def build(
     cluster_temperature: float = 1.0,
     dtype: str = "float32",
     average_decay: float = 0.0,
-    predict_views: int = 0,
+    ten_crop: bool = False,
     augment: dict | None = None,
     optimizer: dict | None = None,
 ) -> Method:
@@ -84,8 +83,7 @@ def build(
       dtype: of the encoder's arithmetic; statistics, heads and losses stay in float32.
       average_decay: above 0, `predict` and `embed` use a moving average of the weights and running statistics, of this
         decay per step. Training is the same; at a constant rate the average is steadier than the last step.
-      predict_views: besides the image itself, so many augmented views of it are assigned, and the mean of all counts;
-        the views are drawn once and for all, so that an image's assignment depends on nothing but the image.
+      ten_crop: `predict` takes the mean over `ten_crops` of an image, for ten times the work.
       augment: ``{"kind": "natural", "strength": 0.5, "blur": False}``, or kind "digits" and settings of
         `digits_policy`.
       optimizer: settings of `make_optimizer`.
@@ -96,8 +94,6 @@ def build(
     views = _policy(image_size, **(augment or {}))
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
-    if predict_views < 0:
-        raise UserError(f"model.predict_views is {predict_views}: choose 0 or more")
     network = Network(backbone, stem, width, spec.num_clusters, instance_dim, jnp.dtype(dtype))
 
     def init(key, batch):
@@ -129,12 +125,9 @@ def build(
         return infer(variables, resize(batch["image"], image_size), heads=False)
 
     def predict(variables, batch):
-        image = batch["image"]
-        c = infer(variables, resize(image, image_size))[1]
-        same = jnp.zeros(len(image), jnp.int32)
-        for view in range(predict_views):
-            c += infer(variables, augmented(jax.random.key(0), image, same, view, views))[1]
-        return c / (1 + predict_views)
+        if ten_crop:
+            return infer(variables, ten_crops(batch["image"], image_size))[1].mean(1)
+        return infer(variables, resize(batch["image"], image_size))[1]
 
     def load(path, variables):
         return _with_average(load_cc(path, _trained(variables)), average_decay)

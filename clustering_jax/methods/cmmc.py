@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,61 +27,14 @@ from clustering_jax.losses import (
     contingency,
     imbalance,
     maximum_matching,
-    normalize,
     nt_xent,
     pseudo_label_loss,
 )
 from clustering_jax.method import Method, Objective, Phase, Spec
+from clustering_jax.methods.cmmc_network import Network, Outputs, assignments, occupancy, presence, view_names
 from clustering_jax.methods.cmmc_weights import load_cmmc
-from clustering_jax.nn.mlp import MLP
 from clustering_jax.optim import make_optimizer
 from clustering_jax.typing import Array
-
-
-class Outputs(NamedTuple):
-    """Of all views in the order of the batch: h [n, 128] of norm 1, q [n, k], reconstructions [n, d_v] (or none)."""
-
-    h: list[Array]
-    q: list[Array]
-    x: list[Array]
-
-
-class Network(nn.Module):
-    """Autoencoders and the shared heads (paper, figure 2)."""
-
-    num_clusters: int
-    hidden: tuple[int, ...]
-    latent_dim: int
-    feature_dim: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, batch: Mapping[str, Array], *, decode: bool = False) -> Outputs:
-        """`Outputs` of the views in `batch`; those the network was not given at first can't be."""
-        feature_head = MLP((self.feature_dim,), name="feature_head")
-        label_head = MLP((self.num_clusters,), name="label_head")
-        h, q, x = [], [], []
-        for name in view_names(batch):
-            rows = batch[name].astype(jnp.float32)
-            z = MLP((*self.hidden, self.latent_dim), self.dtype, name=f"encoder_{name}")(rows)
-            if decode:
-                back = (*self.hidden[::-1], rows.shape[1])
-                x.append(MLP(back, self.dtype, name=f"decoder_{name}")(z).astype(jnp.float32))
-            z = z.astype(jnp.float32)
-            h.append(normalize(feature_head(z)))
-            q.append(nn.softmax(label_head(z)))
-        return Outputs(h, q, x)
-
-
-def view_names(batch: Mapping[str, Any]) -> list[str]:
-    """The views of a batch in their order."""
-    return sorted((k for k in batch if k.startswith("view")), key=lambda name: int(name.removeprefix("view")))
-
-
-def presence(batch: Mapping[str, Array]) -> list[Array | None]:
-    """Which rows have each view, bool [n]; None is all of them."""
-    names = view_names(batch)
-    return [batch["mask"][:, int(v.removeprefix("view"))] for v in names] if "mask" in batch else [None] * len(names)
 
 
 def reconstruction_loss(outputs: Outputs, batch: Mapping[str, Array]) -> Array:
@@ -121,20 +73,6 @@ def contrast_losses(
 def _kept(q: Array, where: Array | None) -> Array:
     """Rows of zeros where there is nothing: no column's cosine or sum sees them."""
     return q if where is None else jnp.where(where[:, None], q, 0)
-
-
-def assignments(outputs: Outputs, present: list[Array | None]) -> Array:
-    """The mean of the soft assignments over the views that are present, [n, k]."""
-    weights = [jnp.ones(len(q)) if w is None else w.astype(q.dtype) for q, w in zip(outputs.q, present, strict=True)]
-    total = sum(q * w[:, None] for q, w in zip(outputs.q, weights, strict=True))
-    return total / jnp.maximum(sum(weights), 1)[:, None]
-
-
-def occupancy(q: Array) -> dict[str, Array]:
-    """Occupied clusters and the entropy of the mean assignment, for the log."""
-    mean = q.mean(0)
-    occupied = jnp.zeros(q.shape[1]).at[q.argmax(1)].set(1.0).sum()
-    return {"occupied": occupied, "entropy": -jnp.sum(mean * jnp.log(jnp.where(mean > 0, mean, 1.0)))}
 
 
 def matched_targets(q: list[Array], pseudo: Array, k: int) -> list[Array]:
@@ -301,7 +239,8 @@ def build(
 def shared_information(labels: np.ndarray, mask: np.ndarray) -> float:
     """Mutual information of the views' hard assignments, int [n, views], in nats: the mean over pairs of views.
 
-    Greatest, the logarithm of the number of clusters, where the views agree on clusters of equal size; 0 in a collapse. mask: bool [n, views].
+    Greatest, the logarithm of the number of clusters, where the views agree on clusters of equal size; 0 in a collapse.
+    mask: bool [n, views].
     """
     pairs = list(combinations(range(labels.shape[1]), 2))
     both = [mask[:, v] & mask[:, w] for v, w in pairs]

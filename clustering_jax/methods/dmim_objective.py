@@ -20,7 +20,7 @@ from clustering_jax.losses import (
     pseudo_label_loss,
 )
 from clustering_jax.method import Batch, Variables
-from clustering_jax.methods.cmmc import occupancy, presence, view_names
+from clustering_jax.methods.cmmc_network import occupancy, presence, view_names
 from clustering_jax.methods.dmim_network import Codes, Network
 from clustering_jax.nn.norm import DECAY
 from clustering_jax.typing import Array, Float

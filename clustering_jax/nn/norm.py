@@ -80,9 +80,14 @@ class RowNorm(nn.Module):
         if not self.is_initializing():
             weight = jnp.where(jnp.any(counts), 1 - DECAY, 0.0)
             unbiased = batch_var * (number / jnp.maximum(number - 1, 1))
-            mean.value = mean.value.at[average].add(weight * (batch_mean - mean.value[average]))
-            var.value = var.value.at[average].add(weight * (unbiased - var.value[average]))
+            mean.value = _moved(mean.value, average, batch_mean, weight)
+            var.value = _moved(var.value, average, unbiased, weight)
         return (x - batch_mean) * lax.rsqrt(batch_var + EPSILON) * scale + bias
+
+
+def _moved(averages: Array, i: int, new: Array, weight: Array) -> Array:
+    """[sets, d] with row `i` moved towards `new`."""
+    return jnp.asarray(averages).at[i].add(weight * (new - averages[i]))
 
 
 @jax.custom_vjp

@@ -391,3 +391,14 @@ class TestPolicies:
     def test_bad_arrays_are_refused(self, images, index, shown):
         with pytest.raises(ValueError, match=shown):
             A.augment(KEY, images, index, 0, EVERYTHING)
+
+
+def test_ten_crops_are_corners_centre_and_their_mirrors():
+    images = photos(3, 16, 24)
+    crops = np.asarray(A.ten_crops(images, 14))
+    assert crops.shape == (3, 10, 14, 14, 3)
+    x = images / np.float32(255)
+    for i, (top, left) in enumerate([(0, 0), (0, 3), (2, 0), (2, 3), (1, 1)]):
+        cut = x[:, top : top + 14, left : left + 21]
+        np.testing.assert_allclose(crops[:, i], A.resize(cut, 14), atol=1e-5)
+        np.testing.assert_array_equal(crops[:, i + 5], crops[:, i, :, ::-1])

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from clustering_jax.data.augment import two_views
+from clustering_jax.data.augment import ten_crops, two_views
 from clustering_jax.data.images import synthetic
 from clustering_jax.errors import UserError
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
@@ -168,6 +168,14 @@ def test_the_average_follows_the_weights_and_leaves_training_alone(variables):
     np.testing.assert_allclose(_first(changed["average"]["params"]), expected, rtol=1e-5)
     last = jax.jit(cc.build(SPEC, **SMALL).predict)(moved, BATCH)
     assert not np.allclose(jax.jit(averaged.predict)(start | {"params": moved["params"]}, BATCH), last)
+
+
+def test_ten_crops_are_averaged(variables):
+    found = jax.jit(cc.build(SPEC, **SMALL, ten_crop=True).predict)(variables, BATCH)
+    one = jax.jit(cc.build(SPEC, **SMALL).predict)
+    crops = ten_crops(BATCH["image"], SMALL["image_size"])
+    expected = np.mean([one(variables, {"image": crops[:, i]}) for i in range(10)], axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def _first(tree):

@@ -1,0 +1,118 @@
+"""A whole run on views in files: seeds side by side, the one kept, and prediction from all views or some."""
+
+import json
+
+import numpy as np
+import pytest
+
+from clustering_jax import run
+from clustering_jax.defaults import cmmc
+from clustering_jax.errors import UserError
+from clustering_jax.methods.cmmc import shared_information
+from clustering_jax.predict import Predictor, lines
+
+N = 48
+
+
+def write(path, seed=0, keys=("a", "b", "c")):
+    """Three clusters in three views of scales of their own; the last view is missing in every fourth row."""
+    rng, labels = np.random.default_rng(seed), np.arange(N) % 3
+    views = {k: (10.0**i) * (rng.normal(size=(N, 4 + i)) + 4 * labels[:, None]) for i, k in enumerate("abc")}
+    mask = np.ones((N, len(keys)), int)
+    mask[::4, -1] = 0
+    np.savez(path, y=labels, there=mask, **{k: views[k] for k in keys})
+    return path
+
+
+def config(path, **changes):
+    data = {
+        "source": "multiview",
+        "path": str(path),
+        "views": ("a", "b", "c"),
+        "label_key": "y",
+        "mask_key": "there",
+        "scaling": "minmax",
+    }
+    model = {"hidden": (16,), "latent_dim": 8, "feature_dim": 8, "reconstruction_epochs": 2, "matching_steps": 3}
+    settings = {"num_clusters": 3, "batch_size": 16, "epochs": 2, "data": data, "kmeans_baseline": True, **changes}
+    return cmmc(model={**model, "kmeans_restarts": 2}, **settings).to_dict()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Three seeds side by side."""
+    directory = tmp_path_factory.mktemp("views")
+    with pytest.warns(UserWarning, match="12 of 48 objects lack a view"):
+        result = run.train(config(write(directory / "views.npz"), num_seeds=3, seed=5), directory / "run")
+    return directory, result
+
+
+def test_the_result_tells_of_every_seed_and_keeps_one_without_labels(finished, capsys):
+    directory, result = finished
+    assert result == json.loads((directory / "run" / "result.json").read_text())
+    each = result["seeds"]["each"]
+    assert [row["seed"] for row in each] == [5, 6, 7]
+    kept = min(each, key=lambda row: row["criterion"])
+    assert (result["seed"], result["criterion"]) == (kept["seed"], kept["criterion"])
+    assert result["scores"]["acc"] == kept["acc"]
+    accs = [row["acc"] for row in each]
+    assert result["seeds"]["mean"]["acc"] == pytest.approx(np.mean(accs))
+    assert result["seeds"]["std"]["acc"] == pytest.approx(np.std(accs))
+    assert result["baseline"]["name"] == "k-means on views"
+
+
+def test_a_seed_alone_is_the_same_run(finished):
+    directory, result = finished
+    alone = run.train(config(directory / "views.npz", seed=6), directory / "alone")
+    assert alone["criterion"] == pytest.approx(result["seeds"]["each"][1]["criterion"], rel=1e-5)
+    assert "seeds" not in alone
+
+
+def test_prediction_of_the_training_file_is_the_assignments(finished):
+    directory, _ = finished
+    predictor = Predictor.restore(directory / "run")
+    text = "".join(lines(predictor, directory / "views.npz", 10))
+    assert text.splitlines() == (directory / "run" / "assignments.csv").read_text().splitlines()
+
+
+def test_prediction_from_some_views_uses_the_training_scale(finished, tmp_path):
+    directory, _ = finished
+    predictor = Predictor.restore(directory / "run")
+    part = write(tmp_path / "part.npz", keys=("a", "c"))
+    whole = Predictor.restore(directory / "run").predict_proba
+    with np.load(directory / "views.npz") as file:
+        scaled = {f"view{v}": file[k] for v, k in enumerate("abc")}
+        low, high = scaled["view0"].min(0), scaled["view0"].max(0)
+    expected = whole({"view0": ((scaled["view0"] - low) / (high - low)).astype(np.float32)})
+    found = "".join(lines(predictor, directory / "views.npz", 10, [0])).splitlines()[1:]
+    assert [int(line.split(",")[1]) for line in found] == expected.argmax(1).tolist()
+    assert len("".join(lines(predictor, part, 10, [0, 2])).splitlines()) == N + 1
+
+
+def test_errors(finished, tmp_path):
+    directory, _ = finished
+    predictor = Predictor.restore(directory / "run")
+    with pytest.raises(UserError, match="there is no view 3: the training data had views 0 to 2"):
+        list(lines(predictor, directory / "views.npz", 10, [0, 3]))
+    (directory / "run" / "result.json").rename(tmp_path / "result.json")
+    with pytest.raises(UserError, match="has not finished its 3 seeds"):
+        Predictor.restore(directory / "run")
+    (tmp_path / "result.json").rename(directory / "run" / "result.json")
+    with pytest.raises(UserError, match="num_seeds is 0"):
+        run.train(config(directory / "views.npz", num_seeds=0), tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "labels, expected",
+    [([[0, 1], [1, 0], [0, 1], [1, 0]], np.log(2)), ([[0, 0]] * 4, 0.0), ([[0, 0], [0, 1], [1, 0], [1, 1]], 0.0)],
+    ids=["renamed", "collapsed", "independent"],
+)
+def test_shared_information(labels, expected):
+    labels = np.array(labels)
+    assert shared_information(labels, np.ones((4, 2), bool)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_shared_information_counts_rows_with_both_views():
+    labels = np.array([[0, 1], [1, 0], [0, 1], [1, 0], [1, 1]])
+    mask = np.array([[1, 1]] * 4 + [[1, 0]], bool)
+    assert shared_information(labels, mask) == pytest.approx(np.log(2))
