@@ -1,8 +1,8 @@
 """k-means on the device: restarts advance together, as the columns of one matrix product over blocks of rows.
 
 Everything is one compiled program, a pure function of its arguments, and may stand inside `jax.jit`. Sharded rows
-give the same result; they stay on their devices where one block holds them all, and meet block by block otherwise.
-Entries must be finite and their squares must not overflow.
+give the same result up to rounding: they stay on their devices where one block holds all (``block=len(x)``), and
+are gathered on each device otherwise. Entries must be finite, and their squares too.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def kmeans(
       block: rows in a step, at least 1.
 
     Returns:
-      `KMeans`; as good as scikit-learn's with as many restarts.
+      `KMeans`, in inertia like scikit-learn's of as many restarts.
 
     Raises:
       ValueError: `x` is not floating [n, d] with d above 0, or a number is out of its range.
@@ -193,7 +193,7 @@ def _draw(uniforms: Array, rows: Rows, weights: Array) -> Array:
     First the block, then the row in it: one running sum over all rows is slow, and inexact in float32.
     """
     outer, inner = uniforms
-    block = _draw_column(outer, jnp.broadcast_to(jnp.sum(weights, 1), (len(outer), rows.count)))
+    block = _draw_column(outer, jnp.broadcast_to(jnp.sum(weights, 1), (len(outer), rows.blocks)))
     return rows.first(block) + _draw_column(inner, weights[block])
 
 

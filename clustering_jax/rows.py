@@ -24,12 +24,12 @@ class Rows(NamedTuple):
     block: int
 
     @property
-    def count(self) -> int:
+    def blocks(self) -> int:
         return -(-len(self.x) // self.block)
 
     @property
     def size(self) -> int:
-        return -(-len(self.x) // self.count)
+        return -(-len(self.x) // self.blocks)
 
     def first(self, block: Array) -> Array:
         return jnp.minimum(block * self.size, len(self.x) - self.size)
@@ -55,11 +55,11 @@ class Rows(NamedTuple):
             counts = (index >= xs[0] * self.size) & (jnp.any(rows != 0, 1) if self.spherical else True)
             return step(carry, rows, jnp.where(counts, index, -1), *xs[1:])
 
-        return lax.scan(body, carry, (jnp.arange(self.count), *each))
+        return lax.scan(body, carry, (jnp.arange(self.blocks), *each))
 
     def joined(self, blocks: Array) -> Array:
         """[count, size] to [n]."""
-        return jnp.concatenate([blocks[:-1].reshape(-1), blocks[-1, self.count * self.size - len(self.x) :]])
+        return jnp.concatenate([blocks[:-1].reshape(-1), blocks[-1, self.blocks * self.size - len(self.x) :]])
 
 
 def half_squares(points: Array, rows: Array) -> Array:
