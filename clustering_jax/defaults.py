@@ -35,7 +35,7 @@ def _defaults(method: str, **groups: Any) -> dict[str, Any]:
         # Runs of seeds seed, seed + 1, ... trained side by side; one is kept, chosen without labels.
         "num_seeds": 1,
         "num_clusters": 10,
-        "batch_size": 256,
+        "batch_size": 256,  # 0 is all rows
         "epochs": 1000,
         # The authors' released checkpoint to start from.
         "init_from": "",

@@ -19,6 +19,7 @@ from clustering_jax import cli, seeds
 from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.images import iter_images
 from clustering_jax.data.multiview import new_rows
+from clustering_jax.data.pca import projected
 from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
 from clustering_jax.log import write_atomic
@@ -123,7 +124,7 @@ def _examples(predictor: Predictor, path: str | Path, chunk: int, views: Sequenc
         return
     if predictor.scalings is None:
         raise UserError("this run was trained on embedded or generated views: there are no files like them to assign")
-    found = new_rows(path, predictor.config["data"], predictor.scalings, views)
+    found = projected(new_rows(path, predictor.config["data"], predictor.scalings, views))
     yield found.ids, found.features
 
 

@@ -80,12 +80,13 @@ def load_streams(config: Mapping[str, Any]) -> dict[str, Dataset]:
 
 
 def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> int:
-    k, wanted, n = config["num_clusters"], config["batch_size"], streams["train"].num_examples
+    k, n = config["num_clusters"], streams["train"].num_examples
+    wanted = config["batch_size"] or n
     smallest = min(d.num_examples for d in streams.values())
     if not 2 <= k <= n:
         raise UserError(f"num_clusters is {k}: choose between 2 and the number of examples, {n}")
     if wanted < 2:
-        raise UserError(f"batch_size is {wanted}: contrast needs at least 2")
+        raise UserError(f"batch_size is {wanted}: at least 2 are needed, 0 is all")
     if config["epochs"] < (0 if config["init_from"] else 1):
         raise UserError(f"epochs is {config['epochs']}: nothing would be trained (0 needs init_from)")
     if smallest < wanted:
@@ -97,6 +98,10 @@ def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any
     first = {k: v[:2] for k, v in dataset.features.items()}
     if not config["init_from"]:
         return seeds.initial(method, seeds.seeds_of(config), first)
+    if method.load is None:
+        raise UserError(
+            f"init_from is '{config['init_from']}', but of {config['method']} there are no released weights"
+        )
     variables = seeds.initial(method, (config["seed"],), first)
     return seeds.stacked(method.load(config["init_from"], variables), config["num_seeds"])
 

@@ -18,7 +18,7 @@ def get_config(variant: str = ""):
     return dmim(
         variant,
         num_clusters=7,
-        batch_size=11032,
+        batch_size=0,
         data={
             "source": "multiview_pca",
             "path": "",

@@ -17,7 +17,7 @@ def get_config(variant: str = ""):
     return dmim(
         variant,
         num_clusters=6,
-        batch_size=12154,
+        batch_size=0,
         data={
             "source": "multiview_pca",
             "path": "",

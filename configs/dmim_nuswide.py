@@ -17,7 +17,7 @@ def get_config(variant: str = ""):
     return dmim(
         variant,
         num_clusters=8,
-        batch_size=20000,
+        batch_size=0,
         data={
             "source": "multiview_pca",
             "path": "",

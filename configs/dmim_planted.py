@@ -16,7 +16,7 @@ def get_config(variant: str = ""):
     return dmim(
         variant,
         num_clusters=8,
-        batch_size=2000,
+        batch_size=0,
         epochs=300,
         kmeans_baseline=True,
         data={"source": "planted", "n": 2000, "shared": 0.7, "private": 1.0, "num_clusters": 8, "seed": 0},

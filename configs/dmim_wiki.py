@@ -17,7 +17,7 @@ def get_config(variant: str = ""):
     return dmim(
         variant,
         num_clusters=10,
-        batch_size=2866,
+        batch_size=0,
         data={
             "source": "multiview_pca",
             "path": "",
