@@ -62,7 +62,7 @@ class Ours:
     def steps(self, name: str, count: int) -> float:
         """Seconds of `count` steps in one call, as the loop makes them."""
         began, targets = time.perf_counter(), self.found if name == "match" else {}
-        inputs = self.feed(self.phases[name], 0, count, targets)
+        inputs = self.feed(self.phases[name], 0, count, targets, count)
         self.state, terms = self.updates[name](self.state, *inputs, self.key)
         jax.block_until_ready(terms)
         return time.perf_counter() - began

@@ -31,13 +31,14 @@ class Feed:
         self._data = {k: put(dict(d.features)) if self.resident else d.features for k, d in streams.items()}
 
     def __call__(
-        self, phase: Phase, step: int, count: int, targets: Mapping[str, np.ndarray]
-    ) -> tuple[dict[str, Any], dict[str, Any], np.ndarray, np.ndarray]:
+        self, phase: Phase, step: int, count: int, targets: Mapping[str, np.ndarray], length: int
+    ) -> tuple[dict[str, Any], dict[str, Any], np.ndarray, np.ndarray, np.int32]:
         """Steps `step` to ``step + count`` of the phase's stream.
 
         Returns:
-          data and targets (whole arrays when `resident`, else the rows of the one batch), row numbers int32 [count, b]
-          ([count, seeds, b] for several seeds, unless the phase takes the whole stream), epochs int32 [count].
+          data and targets (whole arrays when `resident`, else the rows of the one batch), row numbers int32 [length, b]
+          ([length, seeds, b] for several seeds, unless the phase takes the whole stream), epochs int32 [length], and
+          `count`, how many of these are to be taken; the others fill up.
         """
         n, data = self._sizes[phase.stream], self._data[phase.stream]
         steps = np.arange(step, step + count, dtype=np.int32)
@@ -48,7 +49,8 @@ class Feed:
             epochs = steps // (n // self._batch_size)
         if not self.resident:
             data, targets = ({k: v[indices[0]] for k, v in rows.items()} for rows in (data, targets))
-        return dict(data), dict(targets), indices, epochs
+        filled = np.minimum(np.arange(length), count - 1)
+        return dict(data), dict(targets), indices[filled], epochs[filled], np.int32(count)
 
     def _batch(self, step: int, n: int) -> np.ndarray:
         each = [batch_indices(seed, step, n, self._batch_size) for seed in self._seeds]

@@ -45,7 +45,7 @@ class MetricsLog:
         self._file = self.path.open("a", encoding="utf-8", buffering=1)
         # disable=None: no bar where stderr is not a terminal, where it would fill a log file.
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=None, dynamic_ncols=True)
-        self._pending: list[Mapping[str, jax.Array]] = []
+        self._pending: list[tuple[Mapping[str, jax.Array], int]] = []
         self._since, self._step = time.monotonic(), first_step
         if first_step:
             self._bar.write(f"resuming at step {first_step} of {total_steps}")
@@ -54,17 +54,21 @@ class MetricsLog:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
         return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first_step]
 
-    def add(self, terms: Mapping[str, jax.Array]) -> None:
-        """Takes the terms ``{name: [steps]}`` of a call. Waits for the call before it: two under way are enough."""
+    def add(self, terms: Mapping[str, jax.Array], count: int) -> None:
+        """Takes the terms ``{name: [steps, ...]}`` of a call, the first `count` of each.
+
+        Waits for the call before it: two under way are enough.
+        """
         if self._pending:
-            jax.block_until_ready(self._pending[-1])
-        self._pending.append(terms)
+            jax.block_until_ready(self._pending[-1][0])
+        self._pending.append((terms, count))
 
     def flush(self, step: int, phase: str) -> dict[str, float]:
         """Writes the means since the last line and returns them; nothing where no step was taken."""
         if not self._pending:
             return {}
-        values = _means(jax.device_get(self._pending))
+        fetched = jax.device_get(self._pending)
+        values = _means([{name: term[:count] for name, term in terms.items()} for terms, count in fetched])
         rate = (step - self._step) * self._batch_size / (time.monotonic() - self._since)
         self._pending = []
         self._write(step, {"phase": phase, **values, "images_per_second": rate})

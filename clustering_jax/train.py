@@ -28,8 +28,8 @@ from clustering_jax.log import MetricsLog
 from clustering_jax.method import Method, Phase
 from clustering_jax.parallel import batch_sharding, data_mesh, replicated
 
-# Steps of one compiled scan: dispatch is paid once for all of them.
-SCAN_STEPS = 16
+# Steps of one compiled loop, at most: dispatch is paid once for all of them.
+LOOP_STEPS = 16
 
 
 @flax.struct.dataclass
@@ -89,10 +89,11 @@ def train_step(phase: Phase, txs: list, state: TrainState, batch: Mapping, key: 
 
 
 def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool, seeds: int = 1) -> Callable:
-    """Compiles ``update(state, data, targets, indices, epochs, key) -> (state, {term: [s]})``, the state donated.
+    """Compiles ``update(state, data, targets, indices, epochs, count, key) -> (state, {term: [s]})``.
 
-    data, targets, indices ``[s, b]``, epochs ``[s]``: as `Feed` gives them. With several seeds the state, the key and
-    the targets have them as the first dimension, and each term is ``[s, seeds]``.
+    data, targets, indices ``[s, b]``, epochs ``[s]``, count <= s, the steps to take: as `Feed` gives them. The state is
+    donated; of the terms the first `count` are told. With several seeds the state, the key and the targets have them
+    as the first dimension, and each term is ``[s, seeds]``.
     """
 
     def one(data, targets, key, state, inputs):
@@ -108,15 +109,25 @@ def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool, seeds: int 
         step = jax.vmap(step, in_axes=(0, 0, 0, None if phase.whole else 0)) if seeds > 1 else step
         return step(state, targets, key, index)
 
-    def update(state, data, targets, indices, epochs, key):
-        if len(indices) > 1:
-            return jax.lax.scan(partial(one, data, targets, key), state, (indices, epochs))
-        state, terms = one(data, targets, key, state, (indices[0], epochs[0]))
-        return state, jax.tree.map(lambda x: x[None], terms)
+    def update(state, data, targets, indices, epochs, count, key):
+        step = partial(one, data, targets, key)
+        if len(indices) == 1:
+            state, terms = step(state, (indices[0], epochs[0]))
+            return state, jax.tree.map(lambda x: x[None], terms)
+
+        def body(i, carry):
+            state, terms = step(carry[0], (indices[i], epochs[i]))
+            return state, jax.tree.map(lambda told, x: told.at[i].set(x), carry[1], terms)
+
+        _, shapes = jax.eval_shape(step, state, (indices[0], epochs[0]))
+        # A loop of any count is one program; a scan would be compiled for every length.
+        return jax.lax.fori_loop(
+            0, count, body, (state, jax.tree.map(lambda x: jnp.zeros((len(indices), *x.shape), x.dtype), shapes))
+        )
 
     whole = replicated(mesh)
     rows = whole if resident else batch_sharding(mesh)
-    in_shardings = (whole, rows, rows, whole, whole, whole)
+    in_shardings = (whole, rows, rows, whole, whole, whole, whole)
     return jax.jit(update, donate_argnums=0, in_shardings=in_shardings, out_shardings=whole)
 
 
@@ -186,8 +197,8 @@ def fit(
     start, state, targets, spent = _resume(store, state)
     step = start
     feed = Feed(streams, seeds=seeds, batch_size=batch_size, mesh=mesh, limit=schedule.resident_bytes)
-    slow_scan = method.convolves and mesh.devices.flat[0].platform == "cpu"
-    chunk = SCAN_STEPS if feed.resident and not slow_scan else 1
+    slow_loop = method.convolves and mesh.devices.flat[0].platform == "cpu"
+    chunk = LOOP_STEPS if feed.resident and not slow_loop else 1
     key, began = jax.device_put(keys_of(seeds), replicated(mesh)), time.monotonic() - spent
     updates: dict[tuple[int, bool], Callable] = {}
     with Signals() as signals, open_log(start, total) as log:
@@ -212,8 +223,8 @@ def fit(
             slot = id(phase.objectives), phase.whole
             if slot not in updates:
                 updates[slot] = make_update(phase, txs, mesh, feed.resident, len(seeds))
-            state, terms = updates[slot](state, *feed(phase, stream_step, stop - step, targets), key)
-            log.add(terms)
+            state, terms = updates[slot](state, *feed(phase, stream_step, stop - step, targets, chunk), key)
+            log.add(terms, stop - step)
             step = stop
             if _due(step, schedule.log_every):
                 _check(log.flush(step, phase.name), step)

@@ -41,8 +41,14 @@ PUBLISHED_VIEWS = {
     "cmmc_caltech_4v": (".7843 / .7106", 7, 50, ("X1", "X2", "X5", "X4"), "minmax"),
     "cmmc_caltech_5v": (".8621 / .7701", 7, 50, ("X1", "X2", "X5", "X4", "X3"), "minmax"),
 }
-OF_VIEWS = [path for path in CONFIGS if path.stem.startswith("cmmc_")]
-OF_IMAGES = [path for path in CONFIGS if path.stem.startswith("cc_")]
+# The others differ from these in numbers alone.
+QUICK = ("cc_stl10", "cmmc_bdgp", "dmim_planted")
+
+
+def configs_of(method):
+    """Those of a method; all but one or two are slow."""
+    paths = [path for path in CONFIGS if path.stem.startswith(f"{method}_")]
+    return [pytest.param(p, id=p.stem, marks=[] if p.stem in QUICK else [pytest.mark.slow]) for p in paths]
 
 
 def load(path, variant=""):
@@ -97,7 +103,7 @@ def test_the_published_settings_of_views(name):
     assert expected.items() <= config.model.to_dict().items()
 
 
-@pytest.mark.parametrize("path", OF_VIEWS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", configs_of("cmmc"))
 def test_smoke_takes_two_steps_of_each_stage(path, tmp_path):
     config = load(path, "smoke")[1].to_dict()
     config["model"] |= {"hidden": (8,), "latent_dim": 6, "feature_dim": 5}
@@ -108,7 +114,7 @@ def test_smoke_takes_two_steps_of_each_stage(path, tmp_path):
     assert result["scores"]["occupied"] >= 1
 
 
-@pytest.mark.parametrize("path", OF_IMAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", configs_of("cc"))
 def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
     config = load(path, "smoke")[1].to_dict()
     config["model"]["width"] = 4  # the encoder's size is no part of what is tested here
@@ -118,6 +124,14 @@ def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
     streams = 2 if config["unlabelled"] else 1
     assert len(steps) == 2 * streams and result["scores"]["occupied"] >= 1
     assert [line["phase"] for line in steps] == ["instance"] * (2 * streams - 2) + ["contrast"] * 2
+
+
+@pytest.mark.parametrize("path", configs_of("dmim"))
+def test_smoke_takes_two_steps_on_all_rows(path, tmp_path):
+    config = load(path, "smoke")[1].to_dict()
+    result = run.train(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len([line for line in lines if "loss" in line]) == 2 and result["scores"]["occupied"] >= 1
 
 
 def test_the_authors_weights_alone(tmp_path):

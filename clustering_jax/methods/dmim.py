@@ -70,7 +70,8 @@ def build(
         between the posteriors of two modalities, which bounds I(z_u; u | v); "none".
       heads: what the clustering heads read: "h", the trunk's features, or "z", the sample of the code.
       symmetrize: the joint tables of L1; the optimum then allows for swaps of two labels between modalities.
-      balanced: whose assignments L3 takes: the "first" modality's, or the "mean" of those a row has.
+      balanced: whose assignments L3 takes: the "first" modality's, as in the authors' code; the "mean" of those a row
+        has; or each modality's, which the others must predict, "swapped", as what is private can't be.
       double_softmax: soft-max those once more in the cross-entropy, as in the authors' code.
       power: of the assignments in `balanced_labels`. refresh_epochs: between two draws of the labels.
       common_statistics: one running mean and variance for all modalities, as in the authors' code, or one each.
@@ -85,7 +86,7 @@ def build(
     """
     _choose("superfluous", superfluous, SUPERFLUOUS)
     _choose("heads", heads, ("h", "z"))
-    _choose("balanced", balanced, ("first", "mean"))
+    _choose("balanced", balanced, ("first", "mean", "swapped"))
     _choose("prediction", prediction, ("first", "any", "aligned_mean"))
     for name, value in (("over_clusters", over_clusters), ("power", power), ("refresh_epochs", refresh_epochs)):
         if not value > 0:
@@ -116,10 +117,8 @@ def build(
     total = jax.jit(lambda variables, batch, key: loss(variables, batch, key)[0])
 
     def with_labels(variables, batch):
-        p, counts = (np.asarray(x) for x in train_assignments(variables, batch))
-        labels = np.full(len(p), -1, np.int32)
-        labels[counts] = draw(p[counts])
-        return {**batch, "pseudo": labels}
+        labels = [_drawn(draw, np.asarray(p), np.asarray(where)) for p, where in train_assignments(variables, batch)]
+        return {**batch, "pseudo": np.stack(labels, axis=1)}
 
     # With the statistics of all rows, those that the steps of a full batch see: the labels then are the authors'
     # code's. The host holds them from one draw to the next, so that they are saved and resumed as targets are.
@@ -173,6 +172,13 @@ def assignments(codes: Mapping[int, Codes], present: Mapping, joints: Mapping[st
         for v, code in codes.items()
     ]
     return mixture(jnp.stack(own, 1), has)
+
+
+def _drawn(draw: Callable, p: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Labels of the rows `where`, int32 [n]; -1 of the others."""
+    labels = np.full(len(p), -1, np.int32)
+    labels[where] = draw(p[where])
+    return labels
 
 
 def _all_rows(variables: Variables, infer: Callable) -> dict[str, Any]:

@@ -88,12 +88,28 @@ def there(views: Mapping[int, Any], present: Mapping[int, Array | None]) -> Arra
     return jnp.stack([jnp.ones(n, bool) if present[v] is None else present[v] for v in views], 1)
 
 
-def to_balance(codes: Mapping[int, Codes], present: Mapping, balanced: str) -> tuple[Array, Array]:
-    """The assignments [n, k] that L3 is about, and which rows have any, bool [n]."""
+def to_balance(codes: Mapping[int, Codes], present: Mapping, balanced: str) -> list[tuple[Array, Array]]:
+    """The assignments [n, k] that L3 draws labels from, and which rows have them, bool [n]."""
     has = there(codes, present)
     if balanced == "first":
-        return codes[0].c, has[:, 0]
-    return mixture(jnp.stack([code.c for code in codes.values()], 1), has), has.any(1)
+        return [(codes[0].c, has[:, 0])]
+    if balanced == "mean":
+        return [(mixture(jnp.stack([code.c for code in codes.values()], 1), has), has.any(1))]
+    return [(code.c, where) for code, where in zip(codes.values(), has.T, strict=True)]
+
+
+def balance_loss(found: list[tuple[Array, Array]], pseudo: Array, double_softmax: bool) -> Array:
+    """L3: cross-entropy of the assignments of `to_balance` with the labels drawn from them, int [n, as many].
+
+    Several modalities learn each other's labels, not their own ("swapped"): the mean over ordered pairs.
+    """
+    one = len(found) == 1
+    pairs = [(v, w) for v in range(len(found)) for w in range(len(found)) if one or v != w]
+    losses = []
+    for v, w in pairs:
+        (p, own), (_, other) = found[v], found[w]
+        losses.append(pseudo_label_loss(p, jnp.where(own & other, pseudo[:, w], -1), double_softmax=double_softmax))
+    return sum(losses, start=jnp.zeros(())) / len(pairs)
 
 
 def objective(
@@ -101,25 +117,26 @@ def objective(
 ) -> tuple[Array, tuple[dict, dict]]:
     """The loss of a batch, as an `Objective` returns it: L1 + L2 + L3 with their weights.
 
-    noise: [n, views + 1, d] as `draw_noise` has it. batch: with "pseudo", int [n], unless `balance_weight` is 0.
+    noise: [n, views + 1, d] as `draw_noise` has it. batch: with "pseudo", int [n, 1] or ("swapped") [n, views], unless
+    `balance_weight` is 0.
     """
     rows, present = modalities(batch)
     eps = {v: noise[:, 1 + v] for v in rows}
     codes, changed = network.apply(state(variables), rows, True, present=present, eps=eps, mutable=["batch_stats"])
     terms = shared_information(codes, present, settings.symmetrize)
     terms["superfluous"] = superfluous_information(codes, present, noise[:, 0], settings.superfluous)
-    p, counts = to_balance(codes, present, settings.balanced)
+    found = to_balance(codes, present, settings.balanced)
     value = settings.cluster_weight * terms["cluster"] + settings.over_weight * terms["over"]
     value += settings.superfluous_weight * SUPERFLUOUS[settings.superfluous] * terms["superfluous"]
     if settings.balance_weight:
-        labels = jnp.where(counts, batch["pseudo"], -1)
-        terms["balance"] = pseudo_label_loss(p, labels, double_softmax=settings.double_softmax)
+        terms["balance"] = balance_loss(found, batch["pseudo"], settings.double_softmax)
         value += settings.balance_weight * terms["balance"]
     passes = len(rows) if network.common_statistics else 1
     collections = {
         "batch_stats": _passed_again(changed["batch_stats"], variables["batch_stats"], passes),
         "alignment": _moved_joints(variables["alignment"], codes, present),
     }
+    p, counts = found[0]
     p = kept(p, counts, jnp.mean(p, 0, where=counts[:, None]))
     return value, (collections, {**terms, **occupancy(p)})
 

@@ -15,9 +15,9 @@ from clustering_jax import train
 from clustering_jax.data.base import batch_indices
 from tests.methods import views_toy as toy
 
-K, STEPS, RATE = toy.CLUSTERS, 5, 3e-3
+K, STEPS, RATE = toy.CLUSTERS, 5, 3e-4
 # One whose rows differ in their assignments in every view, so that each matching has one answer: see `matched`.
-SEED = 11
+SEED = 12
 
 
 def decided(method):
@@ -25,7 +25,8 @@ def decided(method):
 
     def init(key, batch):
         flat = flatten_dict(method.init(key, batch))
-        return unflatten_dict({p: 0 * x if p[-1] == "bias" else 3 * x for p, x in flat.items()})
+        scales = {("params", "label_head", "linear_0", "kernel"): 10, ("params", "label_head", "linear_0", "bias"): 0}
+        return unflatten_dict({p: scales.get(p, 1) * x for p, x in flat.items()})
 
     return method._replace(init=init)
 
@@ -123,10 +124,17 @@ def plain_run(params, data, pseudo, **switches):
 
 
 @pytest.mark.parametrize(
-    "views, double_softmax, per_pair", [(2, True, True), (2, False, False), (3, True, False), (3, False, True)]
+    "views, double_softmax, per_pair",
+    [
+        (2, True, True),
+        (3, False, True),
+        pytest.param(2, False, False, marks=pytest.mark.slow),
+        pytest.param(3, True, False, marks=pytest.mark.slow),
+    ],
 )
 def test_five_steps_of_each_stage_are_the_plain_loops(tmp_path, views, double_softmax, per_pair):
-    settings = {"double_softmax": double_softmax, "entropy_per_pair": per_pair}
+    # Wide enough that no row's hidden units all rest, whose features would be rounding errors scaled to norm 1.
+    settings = {"double_softmax": double_softmax, "entropy_per_pair": per_pair, "hidden": (32, 32), "latent_dim": 16}
     method, data = decided(toy.build(**settings, optimizer={"learning_rate": RATE})), toy.dataset(views=views)
     state, targets = toy.run(tmp_path, method, data, seeds=(SEED,))
     start = side_by_side.initial(method, (SEED,), {k: v[:2] for k, v in data.features.items()})
@@ -139,6 +147,7 @@ def test_five_steps_of_each_stage_are_the_plain_loops(tmp_path, views, double_so
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=RATE / 30), state.variables["params"], params)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path):
     method, data = decided(toy.build()), toy.dataset(missing=True)
     together, targets = toy.run(tmp_path / "all", method, data, seeds=(3, 4, 9))
