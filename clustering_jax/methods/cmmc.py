@@ -174,6 +174,7 @@ def build(
     """
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
+    _check_values(feature_temperature, label_temperature, kmeans_restarts, reconstruction_epochs, matching_steps, chunk)
     k = spec.num_clusters
     network = Network(k, tuple(hidden), latent_dim, feature_dim, jnp.dtype(dtype))
 
@@ -234,6 +235,16 @@ def build(
         Phase("match", lengths[2], (Objective(match, tx),), targets=targets, whole=True),
     )
     return Method(init, tuple(p for p in phases if p.num_steps), embed, predict, load=load_cmmc, criterion=criterion)
+
+
+def _check_values(feature: float, label: float, restarts: int, epochs: int, steps: int, chunk: int) -> None:
+    """Raises UserError for the first value out of range."""
+    positive = {"feature_temperature": feature, "label_temperature": label, "kmeans_restarts": restarts}
+    wrong = [f"model.{name} is {value}: choose a number above 0" for name, value in positive.items() if not value > 0]
+    counts = {"reconstruction_epochs": epochs, "matching_steps": steps, "chunk": chunk}
+    wrong += [f"model.{name} is {value}: choose 0 or more" for name, value in counts.items() if value < 0]
+    if wrong:
+        raise UserError(wrong[0])
 
 
 def shared_information(labels: np.ndarray, mask: np.ndarray) -> float:

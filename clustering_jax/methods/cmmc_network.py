@@ -60,10 +60,11 @@ def presence(batch: Mapping[str, Array]) -> list[Array | None]:
 
 
 def assignments(outputs: Outputs, present: list[Array | None]) -> Array:
-    """The mean of the soft assignments over the views that are present, [n, k]."""
+    """The mean of the soft assignments over the views that are present, [n, k]; 1/k for a row that has none."""
     weights = [jnp.ones(len(q)) if w is None else w.astype(q.dtype) for q, w in zip(outputs.q, present, strict=True)]
     total = sum(q * w[:, None] for q, w in zip(outputs.q, weights, strict=True))
-    return total / jnp.maximum(sum(weights), 1)[:, None]
+    count = sum(weights)[:, None]
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), 1 / total.shape[1])
 
 
 def occupancy(q: Array) -> dict[str, Array]:

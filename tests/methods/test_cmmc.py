@@ -359,3 +359,10 @@ def test_defaults_are_the_authors(monkeypatch):
     method = cmmc.build(Spec(10, 256, 50, {"train": 9}))
     assert network["settings"] == (10, (500, 500, 2000), 512, 128, jnp.float32)
     assert [p.num_steps for p in method.phases] == [1800, 450, 50]
+
+
+def test_a_row_without_any_view_is_assigned_evenly():
+    batch = {"view0": np.ones((2, 3), np.float32), "mask": np.array([[True, True], [False, True]])}
+    q = jnp.array([[0.9, 0.1], [0.8, 0.2]])
+    found = cmmc.assignments(cmmc.Outputs([], [q], []), cmmc.presence(batch))
+    np.testing.assert_allclose(found, [[0.9, 0.1], [0.5, 0.5]])
