@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(RUN) --config=configs/cc_digits.py --workdir=runs/digits
 
 test: .venv/tested lint
-	$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv/tested
 	$(BIN)/python -m pytest -q -m slow
@@ -25,6 +25,8 @@ bench: .venv/benched
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.prediction
+	$(BIN)/python -m benchmarks.kmeans
+	$(BIN)/python -m benchmarks.multiview_speed
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
