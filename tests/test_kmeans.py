@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans as Peer
 from sklearn.datasets import load_digits, make_blobs
+from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from clustering_jax import kmeans as module
@@ -269,8 +270,10 @@ def test_sharded_rows(block):
     x = blobs(1024)
     expected = run(x, 6, restarts=2, block=block)
     result = run(jax.device_put(x, batch_sharding(data_mesh(1024))), 6, restarts=2, block=block)
-    np.testing.assert_array_equal(result.labels, expected.labels)
-    np.testing.assert_allclose(result.centers, expected.centers, atol=1e-5)
+    # Up to the order of the clusters: a sum rounded otherwise may draw another first seed.
+    assert adjusted_rand_score(result.labels, expected.labels) == 1
+    ordered = (np.asarray(found.centers)[np.lexsort(np.asarray(found.centers).T)] for found in (result, expected))
+    np.testing.assert_allclose(*ordered, atol=1e-5)
 
 
 # --- Misuse
