@@ -1,7 +1,7 @@
-"""DMIM in plain PyTorch, two modalities, full batch: the peer of `benchmarks/crossmodal_speed.py`, from the method's
-description.
+"""DMIM in plain PyTorch, two modalities, full batch, from the method's description: a cross-check of the published
+recipe's scores on the planted pairs (HARD).
 
-    python -m benchmarks.torch_dmim [--seeds=5 --epochs=300]      scores on the planted pairs (HARD), as a cross-check
+    python -m benchmarks.torch_dmim [--seeds=5 --epochs=300]
 """
 
 from __future__ import annotations
