@@ -1,8 +1,8 @@
 """CMMC on three views computed from scikit-learn's 1,797 handwritten digits: nothing to download.
 
 Paper: https://arxiv.org/abs/2106.11193
-Measured: TODO_digits
-Minutes: TIME_digits
+Measured: ACC .722 (seed 0), below the .792 of k-means on the views side by side.
+Minutes: three to four on 2 CPU cores.
 Command: python -m clustering_jax.main --config=configs/cmmc_digits.py --workdir=runs/digits_views
 Trained and scored on all objects; labels are for scoring alone.
 """
