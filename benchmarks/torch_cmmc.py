@@ -17,6 +17,8 @@ from sklearn.cluster import KMeans
 from sklearn.preprocessing import minmax_scale
 from torch import nn
 
+from benchmarks.torch_cc import contrast, imbalance
+
 HIDDEN, LATENT, FEATURES = (500, 500, 2000), 512, 128
 
 
@@ -42,19 +44,6 @@ class Network(nn.Module):
     def reconstruction(self, views, z):
         triples = zip(self.decoders, views, z, strict=True)
         return sum(F.mse_loss(decoder(each), x) for decoder, x, each in triples)
-
-
-def contrast(a, b, temperature: float):
-    """NT-Xent over the rows of both, which have length 1."""
-    rows = torch.cat([a, b])
-    n = len(rows)
-    scores = (rows @ rows.T / temperature).masked_fill(torch.eye(n, dtype=torch.bool), float("-inf"))
-    return F.cross_entropy(scores, torch.arange(n).roll(n // 2))
-
-
-def imbalance(q):
-    mean = q.mean(0)
-    return np.log(q.shape[1]) + (mean * mean.log()).sum()
 
 
 def matched(q, pseudo: np.ndarray, k: int):

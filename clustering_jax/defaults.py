@@ -27,6 +27,15 @@ ADAM = {
 }
 
 
+RUN = {
+    "log_every": 50,  # steps
+    "evaluate_every": 10,  # epochs; 0 is only at the end
+    "checkpoint_every": 10,  # epochs; 0 is only at the end and when interrupted
+    "keep": 2,  # checkpoints
+    "resident_gib": 4.0,  # larger data sets stay on the host
+}
+
+
 def _defaults(method: str, **groups: Any) -> dict[str, Any]:
     """What every config has, and the method's own."""
     return {
@@ -46,13 +55,7 @@ def _defaults(method: str, **groups: Any) -> dict[str, Any]:
         "unlabelled": {},
         "model": {},
         "optimizer": dict(ADAM),
-        "run": {
-            "log_every": 50,  # steps
-            "evaluate_every": 10,  # epochs; 0 is only at the end
-            "checkpoint_every": 10,  # epochs; 0 is only at the end and when interrupted
-            "keep": 2,  # checkpoints
-            "resident_gib": 4.0,  # larger data sets stay on the host
-        },
+        "run": dict(RUN),
         **groups,
     }
 
@@ -119,7 +122,7 @@ def cmmc(variant: str = "", **changes: Any) -> ConfigDict:
         "entropy_per_pair": True,
         "dtype": "float32",
     }
-    run = {"log_every": 50, "evaluate_every": 0, "checkpoint_every": 50, "keep": 2, "resident_gib": 4.0}
+    run = {**RUN, "evaluate_every": 0, "checkpoint_every": 50}
     config = _changed(_defaults("cmmc", epochs=50, model=model, run=run), changes)
     if _known(variant):
         config.batch_size, config.epochs = max(8, config.num_clusters), 1
@@ -156,7 +159,7 @@ def dmim(variant: str = "", **changes: Any) -> ConfigDict:
         "prediction": "first",
         "full_batch": True,
     }
-    run = {"log_every": 50, "evaluate_every": 50, "checkpoint_every": 100, "keep": 2, "resident_gib": 4.0}
+    run = {**RUN, "evaluate_every": 50, "checkpoint_every": 100}
     optimizer = {**ADAM, "learning_rate": 5e-4}
     config = _changed(_defaults("dmim", epochs=500, model=model, optimizer=optimizer, run=run), changes)
     if _known(variant):

@@ -15,6 +15,11 @@ from clustering_jax.method import Phase
 from clustering_jax.parallel import replicated
 
 
+def is_resident(streams: Mapping[str, Dataset], limit: int) -> bool:
+    """Whether all data sets together take at most `limit` bytes, and so live on the device."""
+    return sum(v.nbytes for d in streams.values() for v in d.features.values()) <= limit
+
+
 class Feed:
     """Data sets that fit are on every device as a whole and `resident`; others come from the host batch by batch.
 
@@ -26,7 +31,7 @@ class Feed:
     ):
         self._sizes = {name: d.num_examples for name, d in streams.items()}
         self._seeds, self._batch_size = seeds, batch_size
-        self.resident = sum(v.nbytes for d in streams.values() for v in d.features.values()) <= limit
+        self.resident = is_resident(streams, limit)
         put = partial(jax.device_put, device=replicated(mesh))
         self._data = {k: put(dict(d.features)) if self.resident else d.features for k, d in streams.items()}
 

@@ -16,6 +16,7 @@ from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
+from clustering_jax.feed import is_resident
 from clustering_jax.log import MetricsLog, write_json
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
@@ -38,7 +39,7 @@ def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     settings = {**config, "batch_size": _batch_size(config, streams)}
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
     method = from_config(settings, steps)
-    seeds.check(config, method, _resident(config, streams))
+    seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
     variables = _initial(method, settings, streams["train"])
     _open(workdir, config)
     result = _train(method, variables, settings, streams, steps, workdir)
@@ -106,11 +107,6 @@ def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any
     return seeds.stacked(method.load(config["init_from"], variables), config["num_seeds"])
 
 
-def _resident(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> bool:
-    sizes = (v.nbytes for d in streams.values() for v in d.features.values())
-    return sum(sizes) <= config["run"]["resident_gib"] * 2**30
-
-
 def _train(
     method: Method, variables: Any, config: dict, streams: dict[str, Dataset], steps: dict, workdir: Path
 ) -> dict[str, Any]:
@@ -122,7 +118,7 @@ def _train(
         every["log_every"],
         every["evaluate_every"] * epoch,
         every["checkpoint_every"] * epoch,
-        int(every["resident_gib"] * 2**30),
+        _resident_bytes(config),
     )
 
     def infer(function, variables):
@@ -165,6 +161,10 @@ def _train(
         result["seeds"] = seeds.summary(chosen, [score(p, dataset) for p in found], values)
     print(table(result))
     return result
+
+
+def _resident_bytes(config: Mapping[str, Any]) -> int:
+    return int(config["run"]["resident_gib"] * 2**30)
 
 
 def _shapes(dataset: Dataset) -> dict[str, list]:

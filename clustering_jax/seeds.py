@@ -11,7 +11,7 @@ import numpy as np
 
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method
-from clustering_jax.train import keys_of, member
+from clustering_jax.train import keys_of, members
 
 
 def seeds_of(config: Mapping[str, Any]) -> tuple[int, ...]:
@@ -52,10 +52,7 @@ def criteria(method: Method, seeds: Sequence[int], variables: Any, infer: Callab
     """`Method.criterion` of each seed; 0 where the method has none and so there is one seed only."""
     if method.criterion is None:
         return [0.0]
-    if len(seeds) == 1:
-        return [float(method.criterion(keys_of(seeds), variables, infer))]
-    keys = keys_of(seeds)
-    return [float(method.criterion(keys[i], member(variables, i), infer)) for i in range(len(seeds))]
+    return [float(method.criterion(k, v, infer)) for k, v in members(keys_of(seeds), variables, len(seeds))]
 
 
 def summary(seeds: Sequence[int], scores: Sequence[Mapping[str, float]], values: Sequence[float]) -> dict[str, Any]:

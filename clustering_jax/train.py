@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -240,14 +240,17 @@ def member(tree: Any, i: int) -> Any:
     return jax.tree.map(lambda x: x[i], tree)
 
 
+def members(key: jax.Array, variables: Any, seeds: int) -> Iterator[tuple[jax.Array, Any]]:
+    """Key and variables of each seed, one after the other: a slice is a copy."""
+    return iter([(key, variables)]) if seeds == 1 else ((key[i], member(variables, i)) for i in range(seeds))
+
+
 def _targets(phase: Phase, first: int, key: jax.Array, variables: Any, infer: Callable, seeds: int) -> dict:
     """The phase's targets; with several seeds, these are the first dimension."""
     if phase.targets is None:
         return {}
-    if seeds == 1:
-        return phase.targets(jax.random.fold_in(key, first), variables, infer)
-    each = [_targets(phase, first, key[i], member(variables, i), infer, 1) for i in range(seeds)]
-    return {name: np.stack([targets[name] for targets in each]) for name in each[0]}
+    each = [phase.targets(jax.random.fold_in(k, first), v, infer) for k, v in members(key, variables, seeds)]
+    return each[0] if seeds == 1 else {name: np.stack([targets[name] for targets in each]) for name in each[0]}
 
 
 def _resume(store: Store, state: TrainState) -> tuple[int, TrainState, dict[str, np.ndarray], float]:

@@ -18,6 +18,7 @@ from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.method import Method, Objective, Phase, Spec, Variables
 from clustering_jax.methods.cc_weights import load_cc
+from clustering_jax.methods.monitor import occupancy
 from clustering_jax.nn.mlp import MLP
 from clustering_jax.nn.resnet import ResNet
 from clustering_jax.optim import make_optimizer
@@ -50,10 +51,8 @@ def cluster_loss(c_a, c_b, temperature: float) -> tuple[jax.Array, dict]:
     """Paper, eq. 5 and 6: contrast of the clusters and the entropy of both views' mean assignment."""
     contrast = cluster_contrast(c_a, c_b, temperature=temperature)
     penalty = imbalance(c_a) + imbalance(c_b)
-    mean = (c_a.mean(0) + c_b.mean(0)) / 2
-    occupied = jnp.zeros(c_a.shape[1]).at[c_a.argmax(1)].set(1.0).sum()
-    terms = {"cluster": contrast, "imbalance": penalty, "occupied": occupied}
-    return contrast + penalty, {**terms, "entropy": -jnp.sum(mean * jnp.log(jnp.where(mean > 0, mean, 1.0)))}
+    told = occupancy(c_a, (c_a.mean(0) + c_b.mean(0)) / 2)
+    return contrast + penalty, {"cluster": contrast, "imbalance": penalty, **told}
 
 
 def build(

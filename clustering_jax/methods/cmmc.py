@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +30,10 @@ from clustering_jax.losses import (
     pseudo_label_loss,
 )
 from clustering_jax.method import Method, Objective, Phase, Spec
-from clustering_jax.methods.cmmc_network import Network, Outputs, assignments, occupancy, presence, view_names
+from clustering_jax.methods.cmmc_network import Network, Outputs, assignments
 from clustering_jax.methods.cmmc_weights import load_cmmc
+from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.views import both, kept, masks, presence, view_names
 from clustering_jax.optim import make_optimizer
 from clustering_jax.typing import Array
 
@@ -59,20 +60,16 @@ def contrast_losses(
     """Paper, eq. 5 to 8: contrast of features and of clusters over the pairs of views, and the balance of each view."""
     feature = cluster = balance = jnp.zeros(())
     for v, w in combinations(range(len(outputs.h)), 2):
-        both = None if present[v] is None else present[v] & present[w]
-        feature += nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=both)
-        p, q = (_kept(outputs.q[i], both) for i in (v, w))
+        where = both(present[v], present[w])
+        feature += nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=where)
+        # No column's cosine or sum sees rows of zeros.
+        p, q = (kept(outputs.q[i], where) for i in (v, w))
         cluster += cluster_contrast(p, q, temperature=label_temperature)
         # As in the authors' code: once per pair, so that each view counts V - 1 times. The paper has it once.
         balance += (imbalance(p) + imbalance(q)) * entropy_per_pair
     if not entropy_per_pair:
-        balance = sum(imbalance(_kept(q, where)) for q, where in zip(outputs.q, present, strict=True))
+        balance = sum(imbalance(kept(q, where)) for q, where in zip(outputs.q, present, strict=True))
     return {"feature": feature, "cluster": cluster, "imbalance": balance}
-
-
-def _kept(q: Array, where: Array | None) -> Array:
-    """Rows of zeros where there is nothing: no column's cosine or sum sees them."""
-    return q if where is None else jnp.where(where[:, None], q, 0)
 
 
 def matched_targets(q: list[Array], pseudo: Array, k: int) -> list[Array]:
@@ -209,11 +206,11 @@ def build(
         return jnp.stack(forward(variables["params"], batch).h, axis=1)
 
     def targets(key, variables, infer):
-        return pseudo_labels(key, infer(features, variables), infer(_masks, variables), k, kmeans_restarts)
+        return pseudo_labels(key, infer(features, variables), infer(masks, variables), k, kmeans_restarts)
 
     def embed(variables, batch):
-        kept = [_kept(h, w) for h, w in zip(forward(variables["params"], batch).h, presence(batch), strict=True)]
-        return jnp.concatenate(kept, axis=1)
+        each = zip(forward(variables["params"], batch).h, presence(batch), strict=True)
+        return jnp.concatenate([kept(h, where) for h, where in each], axis=1)
 
     def predict(variables, batch):
         return assignments(forward(variables["params"], batch), presence(batch))
@@ -222,7 +219,7 @@ def build(
         return jnp.stack(forward(variables["params"], batch).q, axis=1)
 
     def criterion(key, variables, infer):
-        return -shared_information(infer(soft, variables).argmax(2), infer(_masks, variables))
+        return -shared_information(infer(soft, variables).argmax(2), infer(masks, variables))
 
     settings = dict(optimizer or {})
     check_keywords(make_optimizer, settings, "optimizer")
@@ -257,9 +254,3 @@ def shared_information(labels: np.ndarray, mask: np.ndarray) -> float:
     both = [mask[:, v] & mask[:, w] for v, w in pairs]
     found = [mutual_info_score(labels[rows, v], labels[rows, w]) for (v, w), rows in zip(pairs, both, strict=True)]
     return float(np.mean(found))
-
-
-def _masks(_: Any, batch: Mapping[str, Array]) -> Array:
-    """Bool [n, views]."""
-    rows = zip((batch[name] for name in view_names(batch)), presence(batch), strict=True)
-    return jnp.stack([jnp.ones(len(x), bool) if where is None else where for x, where in rows], axis=1)

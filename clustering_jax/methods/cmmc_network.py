@@ -1,4 +1,4 @@
-"""CMMC's network, and what a batch of views holds."""
+"""CMMC's network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from clustering_jax.losses import normalize
+from clustering_jax.methods.views import mixture, there, view_names
 from clustering_jax.nn.mlp import MLP
 from clustering_jax.typing import Array
 
@@ -48,27 +49,6 @@ class Network(nn.Module):
         return Outputs(h, q, x)
 
 
-def view_names(batch: Mapping[str, Any]) -> list[str]:
-    """The views of a batch in their order."""
-    return sorted((k for k in batch if k.startswith("view")), key=lambda name: int(name.removeprefix("view")))
-
-
-def presence(batch: Mapping[str, Array]) -> list[Array | None]:
-    """Which rows have each view, bool [n]; None is all of them."""
-    names = view_names(batch)
-    return [batch["mask"][:, int(v.removeprefix("view"))] for v in names] if "mask" in batch else [None] * len(names)
-
-
 def assignments(outputs: Outputs, present: list[Array | None]) -> Array:
     """The mean of the soft assignments over the views that are present, [n, k]; 1/k for a row that has none."""
-    weights = [jnp.ones(len(q)) if w is None else w.astype(q.dtype) for q, w in zip(outputs.q, present, strict=True)]
-    total = sum(q * w[:, None] for q, w in zip(outputs.q, weights, strict=True))
-    count = sum(weights)[:, None]
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), 1 / total.shape[1])
-
-
-def occupancy(q: Array) -> dict[str, Array]:
-    """Occupied clusters and the entropy of the mean assignment, for the log."""
-    mean = q.mean(0)
-    occupied = jnp.zeros(q.shape[1]).at[q.argmax(1)].set(1.0).sum()
-    return {"occupied": occupied, "entropy": -jnp.sum(mean * jnp.log(jnp.where(mean > 0, mean, 1.0)))}
+    return mixture(jnp.stack(outputs.q, 1), there(len(outputs.q[0]), present))

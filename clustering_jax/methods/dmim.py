@@ -26,14 +26,13 @@ from clustering_jax.methods.dmim_objective import (
     SUPERFLUOUS,
     Settings,
     draw_noise,
-    kept,
-    mixture,
+    having,
     modalities,
     objective,
     state,
-    there,
     to_balance,
 )
+from clustering_jax.methods.views import kept, masks, mixture
 from clustering_jax.optim import make_optimizer
 from clustering_jax.typing import Array
 
@@ -161,7 +160,7 @@ def assignments(codes: Mapping[int, Codes], present: Mapping, joints: Mapping[st
 
     joints: of each modality with the first one, [k, k], running averages of the training.
     """
-    has = there(codes, present)
+    has = having(codes, present)
     if prediction == "first":
         has &= jnp.array([v == 0 for v in codes])
     elif prediction == "any":
@@ -183,17 +182,13 @@ def _drawn(draw: Callable, p: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 def _all_rows(variables: Variables, infer: Callable) -> dict[str, Any]:
     """The batch of all rows; the network's running averages are of no account here."""
-    rows, mask = (infer(function, variables) for function in (_stacked, _mask))
+    rows, mask = (infer(function, variables) for function in (_stacked, masks))
     views = {f"view{v}": rows[:, v] for v in range(rows.shape[1])}
     return {**views, "mask": mask, "index": np.arange(len(rows), dtype=np.int32)}
 
 
 def _stacked(variables: Variables, batch: Batch) -> Array:
     return jnp.stack(list(modalities(batch)[0].values()), 1)
-
-
-def _mask(variables: Variables, batch: Batch) -> Array:
-    return there(*modalities(batch))
 
 
 def _phases(epochs: int, refresh: int, steps: int, **common: Any) -> tuple[Phase, ...]:

@@ -20,8 +20,9 @@ from clustering_jax.losses import (
     pseudo_label_loss,
 )
 from clustering_jax.method import Batch, Variables
-from clustering_jax.methods.cmmc_network import occupancy, presence, view_names
 from clustering_jax.methods.dmim_network import Codes, Network
+from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.views import both, kept, mixture, presence, there, view_names
 from clustering_jax.nn.norm import DECAY
 from clustering_jax.typing import Array, Float
 
@@ -82,15 +83,14 @@ def superfluous_information(codes: Mapping[int, Codes], present: Mapping, prior:
     return total
 
 
-def there(views: Mapping[int, Any], present: Mapping[int, Array | None]) -> Array:
-    """Which rows have which of `views`, bool [n, views]."""
-    n = len(jax.tree.leaves(views)[0])
-    return jnp.stack([jnp.ones(n, bool) if present[v] is None else present[v] for v in views], 1)
+def having(codes: Mapping[int, Codes], present: Mapping[int, Array | None]) -> Array:
+    """Which rows have which of the modalities in `codes`, bool [n, modalities]."""
+    return there(len(next(iter(codes.values())).c), (present[v] for v in codes))
 
 
 def to_balance(codes: Mapping[int, Codes], present: Mapping, balanced: str) -> list[tuple[Array, Array]]:
     """The assignments [n, k] that L3 draws labels from, and which rows have them, bool [n]."""
-    has = there(codes, present)
+    has = having(codes, present)
     if balanced == "first":
         return [(codes[0].c, has[:, 0])]
     if balanced == "mean":
@@ -158,21 +158,6 @@ def _moved_joints(joints: Mapping[str, Array], codes: Mapping[int, Codes], prese
         new = jnp.matmul(kept(codes[0].c, both(present[0], present[v])).T, codes[v].c, precision="highest")
         moved[name] = DECAY * joint + (1 - DECAY) * new / len(codes[v].c)
     return moved
-
-
-def mixture(c: Array, some: Array) -> Array:
-    """The mean of [n, views, k] over the views that `some` [n, views] has; 1/k for none."""
-    total = jnp.sum(c, 1, where=some[..., None]) / jnp.maximum(some.sum(1), 1)[:, None]
-    return jnp.where(some.any(1)[:, None], total, 1 / c.shape[-1])
-
-
-def kept(rows: Array, where: Array | None, other: Array | float = 0.0) -> Array:
-    """[n, d] with `other` in the rows not `where`."""
-    return rows if where is None else jnp.where(where[:, None], rows, other)
-
-
-def both(a: Array | None, b: Array | None) -> Array | None:
-    return a if b is None else b if a is None else a & b
 
 
 def _rescaling(where: Array | None) -> Array | float:

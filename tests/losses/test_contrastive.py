@@ -214,14 +214,19 @@ def test_where_must_fit():
         nt_xent(*views(6, 3), where=np.ones(5, bool))
 
 
-@pytest.mark.parametrize("name", ["cluster_contrast", "imbalance"])
-def test_duplicated_batch_leaves_cluster_losses_unchanged(name):
+def assert_same_on_a_duplicated_batch(function):
+    """function: gives value and gradients; each copy of a row gets half of its gradient."""
     with jax.enable_x64(True):
-        value, gradients = value_and_gradients(name)(*views())
-        twice, shared = value_and_gradients(name)(*(np.concatenate([x, x]) for x in views()))
+        value, gradients = function(*views())
+        twice, shared = function(*(np.concatenate([x, x]) for x in views()))
     assert_close(twice, value, 1e-12)
     for half, gradient in zip(shared, gradients, strict=True):
         assert_close(2 * np.asarray(half), np.concatenate([gradient, gradient]), 1e-11)
+
+
+@pytest.mark.parametrize("name", ["cluster_contrast", "imbalance"])
+def test_duplicated_batch_leaves_cluster_losses_unchanged(name):
+    assert_same_on_a_duplicated_batch(value_and_gradients(name))
 
 
 def test_duplicated_batch_nt_xent():
@@ -434,6 +439,16 @@ FORMS = {
 }
 
 
+def assert_any_number_of_devices(loss, arrays, form):
+    """The value and the gradients of `loss` on eight devices, in one of `FORMS`, are those on one."""
+    value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*arrays)
+    assert jax.device_count() == 8
+    actual_value, actual_gradients = FORMS[form](loss, *arrays)
+    assert_close(actual_value, value, 1e-5)
+    for actual, expected in zip(actual_gradients, gradients, strict=True):
+        assert_close(actual, expected, 2e-5)
+
+
 # With 8 rows each device has a batch of one.
 @pytest.mark.parametrize("n, form", [*((24, form) for form in FORMS), (8, "shard_map, gradient inside")])
 @pytest.mark.parametrize("names", ["nt_xent", "cluster_contrast + imbalance", "masked nt_xent"])
@@ -441,13 +456,7 @@ def test_any_number_of_devices(names, form, n):
     rng = np.random.default_rng(6)
     a = rng.normal(size=(n, 6))
     arrays = [jnp.asarray(x, jnp.float32) for x in (rng.normal(size=(6, 5)), a, a + rng.normal(size=a.shape))]
-    loss = partial(network_loss, names)
-    value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*arrays)
-    assert jax.device_count() == 8
-    actual_value, actual_gradients = FORMS[form](loss, *arrays)
-    assert_close(actual_value, value, 1e-5)
-    for actual, expected in zip(actual_gradients, gradients, strict=True):
-        assert_close(actual, expected, 2e-5)
+    assert_any_number_of_devices(partial(network_loss, names), arrays, form)
 
 
 COLLECTIVES = r"= (.*?) (?:all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)"

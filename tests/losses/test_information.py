@@ -14,7 +14,9 @@ from tests.losses.test_contrastive import (
     FORMS,
     HARD,
     ROWS,
+    assert_any_number_of_devices,
     assert_close,
+    assert_same_on_a_duplicated_batch,
     largest_message,
     on_shards,
     per_device,
@@ -246,12 +248,7 @@ def test_symmetry(name, symmetry):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_duplicated_batch(name):
-    with jax.enable_x64(True):
-        value, gradients = value_and_gradients(name)(*views())
-        twice, shared = value_and_gradients(name)(*(np.concatenate([x, x]) for x in views()))
-    assert_close(twice, value, 1e-12)
-    for half, gradient in zip(shared, gradients, strict=True):
-        assert_close(2 * np.asarray(half), np.concatenate([gradient, gradient]), 1e-11)
+    assert_same_on_a_duplicated_batch(value_and_gradients(name))
 
 
 # --- Rows that do not count
@@ -398,13 +395,7 @@ def test_any_number_of_devices(names, form):
     rng = np.random.default_rng(6)
     a = rng.normal(size=(24, 6))
     arrays = [jnp.asarray(x, jnp.float32) for x in (rng.normal(size=(6, 5)), a, a + rng.normal(size=a.shape))]
-    loss = partial(network_loss, names)
-    value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*arrays)
-    assert jax.device_count() == 8
-    actual_value, actual_gradients = FORMS[form](loss, *arrays)
-    assert_close(actual_value, value, 1e-5)
-    for actual, expected in zip(actual_gradients, gradients, strict=True):
-        assert_close(actual, expected, 2e-5)
+    assert_any_number_of_devices(partial(network_loss, names), arrays, form)
 
 
 @pytest.mark.parametrize("form", ["jit", "shard_map"])
