@@ -12,21 +12,15 @@ for compiling, which is reported apart and counted in the last column of the wal
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Mapping
 
-import jax
 import numpy as np
 
+from benchmarks.loop import Loop
 from benchmarks.torch_cmmc import Trainer
-from clustering_jax import seeds as side_by_side
 from clustering_jax.data.base import Dataset, row_ids
-from clustering_jax.evaluate import make_infer
-from clustering_jax.feed import Feed
 from clustering_jax.method import Spec
 from clustering_jax.methods import cmmc
-from clustering_jax.parallel import data_mesh, replicated
-from clustering_jax.train import init_state, keys_of, make_update, members, optimizers
 
 # What the project promises: our whole run in half the peer's time, ten seeds in six times one seed's.
 WALL, SEEDS = 0.5, 6.0
@@ -41,47 +35,14 @@ def generated(n: int, widths: list[int], k: int) -> Dataset:
     return Dataset({v: x.astype(np.float32) for v, x in views.items()}, row_ids(n), labels, "generated", "all")
 
 
-class Ours:
-    """As `Trainer`, for one seed or for several side by side; what is called first compiles."""
-
-    def __init__(self, dataset: Dataset, batch: int, k: int, epochs: tuple[int, int], matching: int, seeds: int = 1):
-        self.dataset, self.batch, self.seeds, chosen = dataset, batch, seeds, tuple(range(seeds))
-        spec = Spec(k, batch, epochs[1], {"train": dataset.num_examples // batch})
-        self.method = cmmc.build(spec, reconstruction_epochs=epochs[0], matching_steps=matching)
-        self.phases = {phase.name: phase for phase in self.method.phases}
-        mesh = data_mesh(batch)
-        variables = side_by_side.initial(self.method, chosen, {v: x[:2] for v, x in dataset.features.items()})
-        self.state = jax.device_put(init_state(self.method, variables, seeds), replicated(mesh))
-        self.key = jax.device_put(keys_of(chosen), replicated(mesh))
-        self.feed = Feed({"train": dataset}, seeds=chosen, batch_size=batch, mesh=mesh, limit=4 << 30)
-        txs = optimizers(self.method)
-        self.updates = {name: make_update(p, txs, mesh, self.feed.resident, seeds) for name, p in self.phases.items()}
-        self.infers: dict = {}
-        self.found: dict[str, np.ndarray] = {}
-
-    def steps(self, name: str, count: int) -> float:
-        """Seconds of `count` steps in one call, as the loop makes them."""
-        began, targets = time.perf_counter(), self.found if name == "match" else {}
-        inputs = self.feed(self.phases[name], 0, count, targets, count)
-        self.state, terms = self.updates[name](self.state, *inputs, self.key)
-        jax.block_until_ready(terms)
-        return time.perf_counter() - began
-
-    def targets(self) -> float:
-        """Seconds of every seed's pseudo-labels, one after the other, as the loop makes them."""
-        began = time.perf_counter()
-        everyone = members(self.key, self.state.variables, self.seeds)
-        each = [self.phases["match"].targets(key, variables, self._infer) for key, variables in everyone]
-        self.found = each[0] if self.seeds == 1 else {name: np.stack([e[name] for e in each]) for name in each[0]}
-        return time.perf_counter() - began
-
-    def _infer(self, function, variables):
-        if function not in self.infers:
-            self.infers[function] = make_infer(function, self.batch)
-        return self.infers[function](variables, self.dataset.features)
+def ours(dataset: Dataset, batch: int, k: int, epochs: tuple[int, int], matching: int, seeds: int = 1) -> Loop:
+    """For one seed or for several side by side."""
+    spec = Spec(k, batch, epochs[1], {"train": dataset.num_examples // batch})
+    method = cmmc.build(spec, reconstruction_epochs=epochs[0], matching_steps=matching)
+    return Loop(method, dataset, batch, seeds)
 
 
-def measured(sides: Mapping[str, Ours | Trainer], counts: Mapping[str, int], rounds: int) -> tuple[dict, dict]:
+def measured(sides: Mapping[str, Loop | Trainer], counts: Mapping[str, int], rounds: int) -> tuple[dict, dict]:
     """``({side: {part: seconds of one step, or of the targets}}, {side: what the first calls took longer})``."""
     times: dict = {name: {} for name in sides}
     first = dict.fromkeys(sides, 0.0)
@@ -95,9 +56,11 @@ def measured(sides: Mapping[str, Ours | Trainer], counts: Mapping[str, int], rou
     return times, first
 
 
-def call(side: Ours | Trainer, part: str, count: int) -> float:
+def call(side: Loop | Trainer, part: str, count: int) -> float:
     """Seconds."""
-    return side.targets() if part == "targets" else side.steps(part, count)
+    if part != "targets":
+        return side.steps(part, count)
+    return side.targets("match") if isinstance(side, Loop) else side.targets()
 
 
 def whole(times: Mapping[str, float], lengths: Mapping[str, int]) -> float:
@@ -149,12 +112,12 @@ def main() -> None:
     counts = {"reconstruct": args.timed[0], "contrast": args.timed[0], "match": args.timed[1]}
     setting = (dataset, args.batch, args.clusters, tuple(args.epochs), args.matching)
     peer = Trainer(list(dataset.features.values()), args.batch, args.clusters)
-    one = Ours(*setting)
+    one = ours(*setting)
     times, first = measured({"ours": one, "PyTorch": peer}, counts, args.rounds)
     report(("ours", "PyTorch"), times, first, lengths, WALL)
     if args.seeds > 1:
         name = f"{args.seeds} seeds"
-        times, first = measured({name: Ours(*setting, seeds=args.seeds), "one": one}, counts, args.rounds)
+        times, first = measured({name: ours(*setting, seeds=args.seeds), "one": one}, counts, args.rounds)
         report((name, "one"), times, first, lengths, SEEDS)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,13 +15,15 @@ from typing import NoReturn
 from absl import logging
 
 from clustering_jax.errors import UserError
-from clustering_jax.interrupt import Diverged, Interrupted
+from clustering_jax.interrupt import Diverged, Interrupted, Stopped
 
 
 def run(command: Callable[[], None]) -> NoReturn:
     """Runs `command` and exits by the table above."""
     logging.set_verbosity(logging.ERROR)  # Orbax warns there of what it was asked to do
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, _stop)
     try:
         command()
     except UserError as error:
@@ -29,7 +32,16 @@ def run(command: Callable[[], None]) -> NoReturn:
         sys.exit(_say("diverged", error, 3))
     except Interrupted as error:
         sys.exit(_say("interrupted", error, 75))
+    except Stopped as error:
+        code = _say("interrupted", error, 75)
+        sys.stdout.flush()
+        # Not by sys.exit: an import of JAX that was cut short can crash as Python ends.
+        os._exit(code)
     sys.exit(0)
+
+
+def _stop(*_: object) -> NoReturn:
+    raise Stopped("stopped by a signal; what was saved stays, the same command goes on from there")
 
 
 def use_huge_pages() -> None:
@@ -42,6 +54,6 @@ def use_huge_pages() -> None:
         os.execve(sys.executable, sys.orig_argv, {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
 
-def _say(kind: str, error: Exception, code: int) -> int:
-    print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
+def _say(kind: str, error: BaseException, code: int) -> int:
+    print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     return code

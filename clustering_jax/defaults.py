@@ -36,6 +36,19 @@ RUN = {
 }
 
 
+EMBEDDINGS = {
+    "source": "embeddings",
+    "path": "",
+    "split": "train",
+    "image_key": "image",
+    "label_key": "",
+    "train_key": "",
+    "nouns": "",
+    "noun_key": "nouns",
+    "word_key": "noun_words",
+}
+
+
 def _defaults(method: str, **groups: Any) -> dict[str, Any]:
     """What every config has, and the method's own."""
     return {
@@ -43,7 +56,8 @@ def _defaults(method: str, **groups: Any) -> dict[str, Any]:
         "seed": 0,
         # Runs of seeds seed, seed + 1, ... trained side by side; one is kept, chosen without labels.
         "num_seeds": 1,
-        "num_clusters": 10,
+        "num_clusters": 10,  # 0 (or auto): chosen in this range without labels, see `choose`
+        "cluster_range": (2, 30),
         "batch_size": 256,  # 0 is all rows
         "epochs": 1000,
         # The authors' released checkpoint to start from.
@@ -51,6 +65,8 @@ def _defaults(method: str, **groups: Any) -> dict[str, Any]:
         # ACC, NMI, ... of k-means on the raw pixels or views beside the final scores.
         "kmeans_baseline": False,
         "data": {},
+        # What is scored and assigned, if not the data trained on: another split, say.
+        "scored": {},
         # CC: a second stream without labels, passed over before each epoch with the instance loss alone (STL-10).
         "unlabelled": {},
         "model": {},
@@ -60,11 +76,14 @@ def _defaults(method: str, **groups: Any) -> dict[str, Any]:
     }
 
 
+MERGED = ("model", "optimizer", "run", "embed")
+
+
 def _changed(defaults: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
-    """`model`, `optimizer` and `run` are merged into the defaults; other groups replace them."""
+    """The groups in `MERGED` are merged into the defaults; others replace them."""
     config = ConfigDict(defaults)
     for name, value in changes.items():
-        if name in ("model", "optimizer", "run"):
+        if name in MERGED:
             config[name].update(value)
         else:
             config[name] = ConfigDict(value) if isinstance(value, dict) else value
@@ -167,6 +186,48 @@ def dmim(variant: str = "", **changes: Any) -> ConfigDict:
         config.batch_size, config.epochs = (n, 2) if config.model.full_batch else (n // 2, 1)
         config.run.log_every = 1
         config.data = ConfigDict({"source": "planted", "n": n})
+    return config
+
+
+def dxmc(variant: str = "", **changes: Any) -> ConfigDict:
+    """DXMC as in the authors' code, for `configs/dxmc_*.py`.
+
+    Args:
+      variant: "" or "smoke": two steps on generated embeddings.
+      changes: what the config changes, see `_changed`.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    model = {
+        "space_seed": 0,
+        "centers": 0,
+        "nouns_per_center": 5,
+        "center_restarts": 10,
+        "retrieval_temperature": 0.005,
+        "neighbours": 50,
+        "hidden": 512,
+        "instance_dim": 1024,
+        "cluster_temperature": 0.5,
+        "instance_temperature": 0.05,
+        "entropy_weight": 5.0,
+        "normalized_instance": False,
+        "consistent": False,
+    }
+    optimizer = {**ADAM, "learning_rate": 1e-3, "b2": 0.99}
+    # Embeddings to be made where data.path is empty: see `embed.embed`.
+    embed = {"clip": "", "splits": {}, "nouns": "", "resize": 0, "batch_size": 64, "cache": ""}
+    defaults = _defaults(
+        "dxmc", batch_size=512, epochs=20, model=model, optimizer=optimizer, data=EMBEDDINGS, embed=embed
+    )
+    config = _changed(defaults, changes)
+    if _known(variant):
+        config.batch_size, config.epochs = max(8, config.num_clusters), 1
+        config.run.log_every = 1
+        generated = {"source": "planted_embeddings", "n": 2 * config.batch_size}
+        config.data, config.scored = ConfigDict(generated), ConfigDict({})
+        config.embed.update({"clip": "", "splits": ConfigDict({})})
+        config.model.centers = 0
     return config
 
 

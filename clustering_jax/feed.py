@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from clustering_jax.data.base import Dataset, batch_indices
+from clustering_jax.data.base import Dataset, batch_indices, partner_rows
 from clustering_jax.method import Phase
 from clustering_jax.parallel import replicated
 
@@ -29,34 +29,46 @@ class Feed:
     def __init__(
         self, streams: Mapping[str, Dataset], *, seeds: Sequence[int], batch_size: int, mesh: Mesh, limit: int
     ):
-        self._sizes = {name: d.num_examples for name, d in streams.items()}
-        self._seeds, self._batch_size = seeds, batch_size
+        self._streams, self._seeds, self._batch_size = streams, seeds, batch_size
         self.resident = is_resident(streams, limit)
         put = partial(jax.device_put, device=replicated(mesh))
         self._data = {k: put(dict(d.features)) if self.resident else d.features for k, d in streams.items()}
 
     def __call__(
         self, phase: Phase, step: int, count: int, targets: Mapping[str, np.ndarray], length: int
-    ) -> tuple[dict[str, Any], dict[str, Any], np.ndarray, np.ndarray, np.int32]:
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray], np.ndarray, np.int32]:
         """Steps `step` to ``step + count`` of the phase's stream.
 
         Returns:
-          data and targets (whole arrays when `resident`, else the rows of the one batch), row numbers int32 [length, b]
-          ([length, seeds, b] for several seeds, unless the phase takes the whole stream), epochs int32 [length], and
-          `count`, how many of these are to be taken; the others fill up.
+          data and targets (whole arrays when `resident`, else what the one batch holds of them), row numbers int32
+          [length, b] ([length, seeds, b] for several seeds, unless the phase takes the whole stream) as "index" and,
+          by feature, of partners; epochs int32 [length], and `count`, how many of these are to be taken; the others
+          fill up.
         """
-        n, data = self._sizes[phase.stream], self._data[phase.stream]
+        n, data = self._streams[phase.stream].num_examples, self._data[phase.stream]
         steps = np.arange(step, step + count, dtype=np.int32)
-        if phase.whole:
-            indices, epochs = np.tile(np.arange(n, dtype=np.int32), (count, 1)), steps
-        else:
-            indices = np.stack([self._batch(int(s), n) for s in steps])
-            epochs = steps // (n // self._batch_size)
-        if not self.resident:
-            data, targets = ({k: v[indices[0]] for k, v in rows.items()} for rows in (data, targets))
+        each = [self._rows(phase, int(s), n) for s in steps]
         filled = np.minimum(np.arange(length), count - 1)
-        return dict(data), dict(targets), indices[filled], epochs[filled], np.int32(count)
+        rows = {name: np.stack([found[name] for found in each])[filled] for name in each[0]}
+        epochs = (steps if phase.whole else steps // (n // self._batch_size))[filled]
+        if not self.resident:
+            first = {name: found[0] for name, found in rows.items()}
+            data, targets = taken(data, first), {k: v[first["index"]] for k, v in targets.items()}
+        return dict(data), dict(targets), rows, epochs, np.int32(count)
 
-    def _batch(self, step: int, n: int) -> np.ndarray:
-        each = [batch_indices(seed, step, n, self._batch_size) for seed in self._seeds]
-        return np.stack(each) if len(each) > 1 else each[0]
+    def _rows(self, phase: Phase, step: int, n: int) -> dict[str, np.ndarray]:
+        """Rows of a batch and of its partners."""
+        partners = self._streams[phase.stream].partners
+        each = []
+        for seed in self._seeds:
+            index = np.arange(n, dtype=np.int32) if phase.whole else batch_indices(seed, step, n, self._batch_size)
+            each.append({"index": index, **partner_rows(seed, step, index, partners)})
+        if len(each) == 1 or (phase.whole and not partners):
+            return each[0]
+        return {name: np.stack([found[name] for found in each]) for name in each[0]}
+
+
+def taken(data: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Each feature at ``rows["index"]``, and "FEATURE_partner" at ``rows[FEATURE]`` where that is there."""
+    own, partners = rows["index"], {name: found for name, found in rows.items() if name != "index"}
+    return {k: v[own] for k, v in data.items()} | {f"{k}_partner": data[k][found] for k, found in partners.items()}

@@ -9,6 +9,10 @@ class Interrupted(Exception):
     """SIGTERM or SIGINT came; the step reached is saved."""
 
 
+class Stopped(BaseException):
+    """SIGTERM or SIGINT came outside of the loop. No `Exception`: what handles those would take it for damage."""
+
+
 class Diverged(Exception):
     """A loss or gradient was not finite; the last checkpoint is from before that."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import optax
 
 Variables = Mapping[str, Any]
@@ -59,6 +60,17 @@ class Phase(NamedTuple):
     whole: bool = False
 
 
+class Report(NamedTuple):
+    """What a method tells of a finished run besides its assignments.
+
+    baselines: by name, the clusters int [n] that something simpler finds in the scored rows.
+    names: words for each cluster, the most characteristic first.
+    """
+
+    baselines: Mapping[str, np.ndarray]
+    names: list[list[str]]
+
+
 class Method(NamedTuple):
     """A system ready to train.
 
@@ -66,6 +78,9 @@ class Method(NamedTuple):
     predict: ``(variables, batch) -> [n, k]`` soft assignments, rows on the simplex.
     load: ``(path, variables) -> variables``, the authors' released weights, or None.
     criterion: ``(key, variables, infer) -> float`` without labels, the least is best: which of several seeds to keep.
+    prepare: ``(key, dataset, cache) -> Dataset``, host side, once before training: features made of features; what
+      takes long is kept in the directory `cache`.
+    report: ``(key, prepared dataset, its clusters int [n], scored dataset) -> Report``.
     convolves: XLA's CPU backend slows convolutions inside a scan 36 times: the loop then steps one by one there.
     """
 
@@ -75,4 +90,6 @@ class Method(NamedTuple):
     predict: Callable
     load: Callable | None = None
     criterion: Callable | None = None
+    prepare: Callable | None = None
+    report: Callable | None = None
     convolves: bool = False

@@ -1,7 +1,8 @@
 """``python -m clustering_jax.predict --workdir=DIR --input=PATH --output=out.csv``.
 
 Assigns new examples by the newest checkpoint of a run: images (a folder, `.npy` or `.npz`) as a stream in constant
-memory, views of objects from such files as the run was trained on; `--views=0,2` where the input has only some of them.
+memory, views of objects from such files as the run was trained on, `--views=0,2` where the input has only some of them;
+for DXMC embeddings, or images to be embedded by the run's own model.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import numpy as np
 
 from clustering_jax import cli, seeds
 from clustering_jax.checkpoint import Store, read_json
+from clustering_jax.data.embeddings import MANIFEST, embeddings, unit_rows
 from clustering_jax.data.images import iter_images
 from clustering_jax.data.multiview import new_rows
 from clustering_jax.data.pca import projected
+from clustering_jax.embed import iter_embedded
 from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
 from clustering_jax.log import write_atomic
@@ -35,12 +38,14 @@ class Predictor:
 
     `embed` and `predict_proba` take features as the run was trained on: ``{"image": uint8 [n, h, w, c]}``, or scaled
     views ``{"view0": float32 [n, d], ...}``, all or some. shapes: of one example of each. scalings: of the views.
+    names: words for each cluster, of methods that have them.
     """
 
     variables: Any
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
     scalings: dict[str, Any] | None
+    names: list[list[str]]
     _predict: Callable
     _embed: Callable
 
@@ -84,7 +89,8 @@ class Predictor:
         predict, embed = make_infer(method.predict, size), make_infer(method.embed, size)
         variables = found[1].variables if len(chosen) == 1 else member(found[1].variables, chosen.index(kept))
         shapes = {k: tuple(shape) for k, (shape, _) in meta["features"].items()}
-        return cls(variables, config, shapes, meta["scalings"], predict, embed)
+        names = [cluster["names"] for cluster in read_json(Path(workdir) / "clusters.json") or []]
+        return cls(variables, config, shapes, meta["scalings"], names, predict, embed)
 
     def predict_proba(self, features: dict[str, np.ndarray]) -> np.ndarray:
         """Soft assignments [n, k]."""
@@ -111,13 +117,16 @@ def _kept(config: Mapping[str, Any], workdir: Path) -> int:
 
 def lines(predictor: Predictor, path: str | Path, chunk: int, views: Sequence[int] = ()) -> Iterator[str]:
     """The CSV of `path`'s examples, `chunk` rows at a time; views: which of the run's views it has, () is all."""
-    yield from assignment_lines([], np.zeros((0, 1)), header=True)
+    yield from assignment_lines([], np.zeros((0, 1)), predictor.names, header=True)
     for ids, features in _examples(predictor, path, chunk, views):
-        yield from assignment_lines(ids, predictor.predict_proba(features), header=False)
+        yield from assignment_lines(ids, predictor.predict_proba(features), predictor.names, header=False)
 
 
 def _examples(predictor: Predictor, path: str | Path, chunk: int, views: Sequence[int]) -> Iterator[tuple]:
     """``(ids, features)``."""
+    if len(predictor.shapes.get("image", ())) == 1:
+        yield from _embeddings(predictor, Path(path))
+        return
     if "image" in predictor.shapes:
         for ids, images in iter_images(path, predictor.shapes["image"], chunk):
             yield ids, {"image": images}
@@ -126,6 +135,25 @@ def _examples(predictor: Predictor, path: str | Path, chunk: int, views: Sequenc
         raise UserError("this run was trained on embedded or generated views: there are no files like them to assign")
     found = projected(new_rows(path, predictor.config["data"], predictor.scalings, views))
     yield found.ids, found.features
+
+
+def _embeddings(predictor: Predictor, path: Path) -> Iterator[tuple]:
+    """``(ids, features)`` of a file or directory of embeddings, or of images, embedded by the run's own model."""
+    known, made = predictor.config["data"], predictor.config["embed"]
+    if not path.expanduser().is_dir() or (path.expanduser() / MANIFEST).is_file():
+        keys = {name: known[name] for name in ("image_key",) if name in known}
+        found = embeddings(path, split="all" if path.is_file() else known["split"], **keys)
+        parts = iter([(found.ids, found.features["image"])])
+    elif made["clip"]:
+        parts = iter_embedded(path, **{name: made[name] for name in ("clip", "resize", "batch_size")})
+    else:
+        raise UserError(f"{path}: the run was trained on embeddings without a model: give embeddings of the same kind")
+    for ids, rows in parts:
+        rows = unit_rows(rows, str(path))
+        if rows.shape[1:] != predictor.shapes["image"]:
+            wanted = predictor.shapes["image"][0]
+            raise UserError(f"{path} has embeddings of {rows.shape[1]} columns, the run was trained on {wanted}")
+        yield ids, {"image": rows}
 
 
 def _arguments() -> argparse.Namespace:

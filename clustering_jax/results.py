@@ -18,7 +18,7 @@ from sklearn.cluster import KMeans
 from clustering_jax import metrics
 from clustering_jax.data.base import Dataset
 from clustering_jax.evaluate import evaluate
-from clustering_jax.log import write_atomic
+from clustering_jax.log import write_atomic, write_json
 
 TABLE = ("acc", "nmi", "ari", "purity")
 
@@ -50,39 +50,60 @@ def score_all(assignments: Sequence[np.ndarray], dataset: Dataset) -> dict[str, 
     return {**means, **spread}
 
 
-def write_assignments(path: Path, ids: Iterable, probabilities: np.ndarray) -> None:
-    """assignments.csv: id, cluster, probability of that cluster; a row per example in input order."""
-    write_atomic(path, assignment_lines(ids, probabilities, header=True))
+def write_assignments(
+    path: Path, ids: Iterable, probabilities: np.ndarray, names: Sequence[Sequence[str]] = ()
+) -> None:
+    """assignments.csv: id, cluster, probability of that cluster, and its names where there are any.
+
+    A row per example in input order.
+    """
+    write_atomic(path, assignment_lines(ids, probabilities, names, header=True))
 
 
-def assignment_lines(ids: Iterable, probabilities: np.ndarray, *, header: bool) -> Iterable[str]:
+def assignment_lines(
+    ids: Iterable, probabilities: np.ndarray, names: Sequence[Sequence[str]] = (), *, header: bool
+) -> Iterable[str]:
     """CSV text, quoted where a file name needs it."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     if header:
-        writer.writerow(["id", "cluster", "probability"])
+        writer.writerow(["id", "cluster", "probability"] + ["names"] * bool(names))
     for name, row in zip(ids, probabilities, strict=True):
-        writer.writerow([name, int(row.argmax()), f"{row.max():.6f}"])
+        cluster = int(row.argmax())
+        writer.writerow([name, cluster, f"{row.max():.6f}"] + (["; ".join(names[cluster])] if names else []))
     return [buffer.getvalue()]
 
 
-def result_of(config: Mapping, dataset: Dataset, probabilities: np.ndarray, seconds: float) -> dict[str, Any]:
+def write_clusters(path: Path, probabilities: np.ndarray, names: Sequence[Sequence[str]]) -> None:
+    """clusters.json: number, examples and names of each cluster."""
+    sizes = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+    rows = zip(sizes, names, strict=True)
+    write_json(path, [{"cluster": i, "size": int(size), "names": list(n)} for i, (size, n) in enumerate(rows)])
+
+
+def result_of(
+    config: Mapping, dataset: Dataset, scored: Dataset, probabilities: np.ndarray, seconds: float
+) -> dict[str, Any]:
     """The content of result.json: what was trained, what was scored, how, and with what."""
-    split = f"{dataset.name}, {dataset.split}: {dataset.num_examples} examples"
+    baselines = kmeans_baseline(scored, config["num_clusters"]) if config["kmeans_baseline"] else {}
     return {
         "method": config["method"],
-        "scores": score(probabilities, dataset),
-        "baseline": kmeans_baseline(dataset, config["num_clusters"]) if config["kmeans_baseline"] else {},
+        "scores": score(probabilities, scored),
+        "baselines": [baselines] if baselines else [],
         "protocol": {
-            "trained_on": split,
-            "scored_on": split,
-            "labels": "for scoring alone" if dataset.labels is not None else "none",
+            "trained_on": _split(dataset),
+            "scored_on": _split(scored),
+            "labels": "for scoring alone" if scored.labels is not None else "none",
             "scored_at": "last epoch",
         },
         "seed": config["seed"],
         "versions": versions(),
         "wall_time_seconds": seconds,
     }
+
+
+def _split(dataset: Dataset) -> str:
+    return f"{dataset.name}, {dataset.split}: {dataset.num_examples} examples"
 
 
 def kmeans_baseline(dataset: Dataset, k: int) -> dict[str, Any]:
@@ -105,7 +126,7 @@ def _scored(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float
         yield f"mean of {count}", several["mean"]
         yield "std", several["std"]
         yield "best by label", max(several["each"], key=lambda scores: scores["acc"])
-    if baseline := result["baseline"]:
+    for baseline in result["baselines"]:
         yield baseline["name"], baseline
 
 
@@ -113,9 +134,10 @@ def table(result: Mapping[str, Any]) -> str:
     """The final table for the terminal."""
     scores, rows = result["scores"], []
     if "acc" in scores:
-        rows = [f"{'':18}" + "".join(f"{name.upper():>8}" for name in TABLE)]
+        rows = [f"{'':25}" + "".join(f"{name.upper():>8}" for name in TABLE)]
         for name, values in _scored(result):
-            rows.append(f"{name:18}" + "".join(f"{values[key]:8.3f}" for key in TABLE))
+            rows.append(f"{name:25}" + "".join(f"{values[key]:8.3f}" for key in TABLE))
+    rows += [f"cluster {i}: {', '.join(words) or '(no name)'}" for i, words in enumerate(result.get("names", []))]
     protocol = result["protocol"]
     return "\n".join(
         [

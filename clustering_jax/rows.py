@@ -58,8 +58,9 @@ class Rows(NamedTuple):
         return lax.scan(body, carry, (jnp.arange(self.blocks), *each))
 
     def joined(self, blocks: Array) -> Array:
-        """[count, size] to [n]."""
-        return jnp.concatenate([blocks[:-1].reshape(-1), blocks[-1, self.blocks * self.size - len(self.x) :]])
+        """[count, size, ...] to [n, ...]."""
+        before = blocks[:-1].reshape(-1, *blocks.shape[2:])
+        return jnp.concatenate([before, blocks[-1, self.blocks * self.size - len(self.x) :]])
 
 
 def half_squares(points: Array, rows: Array) -> Array:

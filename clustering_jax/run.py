@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from clustering_jax import data, seeds
+from clustering_jax import choose, data, metrics, seeds
 from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.base import Dataset
+from clustering_jax.embed import embed
 from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
 from clustering_jax.feed import is_resident
 from clustering_jax.log import MetricsLog, write_json
-from clustering_jax.method import Method
+from clustering_jax.method import Method, Report
 from clustering_jax.methods import from_config
-from clustering_jax.results import result_of, score, score_all, table, versions, write_assignments
-from clustering_jax.train import Schedule, fit
+from clustering_jax.results import result_of, score, score_all, table, versions, write_assignments, write_clusters
+from clustering_jax.train import Schedule, fit, keys_of
 
 
 def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
@@ -35,14 +36,20 @@ def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     if result:
         print(f"{workdir} is finished (wall time {result['wall_time_seconds']:.0f} s); a new run needs a new --workdir")
         return result
+    given, config = config, _embedded(config, workdir)
     streams = load_streams(config)
-    settings = {**config, "batch_size": _batch_size(config, streams)}
+    scored = data.load(**config["scored"]) if config["scored"] else None
+    _check_scored(streams["train"], scored)
+    settings = {**config, **_num_clusters(config, streams["train"], workdir, given)}
+    settings["batch_size"] = _batch_size(settings, streams)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
     method = from_config(settings, steps)
+    if method.prepare:
+        streams["train"] = method.prepare(keys_of((config["seed"],)), streams["train"], workdir / "prepared")
     seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
     variables = _initial(method, settings, streams["train"])
-    _open(workdir, config)
-    result = _train(method, variables, settings, streams, steps, workdir)
+    _open(workdir, given)
+    result = _train(method, variables, settings, streams, scored or streams["train"], steps, workdir)
     write_json(workdir / "result.json", result)
     return result
 
@@ -69,6 +76,20 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
         raise UserError(f"{workdir} holds a run of another config: {changes}; use a new --workdir or the same config")
 
 
+def _embedded(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    """`config` with paths of embeddings, made in the workdir where a model is named but no path."""
+    settings = config.get("embed")
+    if not settings or config["data"].get("path", config["data"]):
+        return config
+    if not settings["clip"]:
+        raise UserError(
+            "nothing to cluster: give --config.data.path (embeddings) or --config.embed.clip (a CLIP model)"
+        )
+    path = str(embed(workdir / "embeddings", **settings))
+    scored = {**config["scored"], "path": config["scored"]["path"] or path} if config["scored"] else {}
+    return {**config, "data": {**config["data"], "path": path}, "scored": scored}
+
+
 def load_streams(config: Mapping[str, Any]) -> dict[str, Dataset]:
     """The data sets of a config by stream name."""
     streams = {"train": data.load(**config["data"])}
@@ -78,6 +99,33 @@ def load_streams(config: Mapping[str, Any]) -> dict[str, Dataset]:
         for note in dataset.notes:
             warnings.warn(note, stacklevel=2)
     return streams
+
+
+def _check_scored(dataset: Dataset, scored: Dataset | None) -> None:
+    """Raises UserError where `scored` is not of the training data's kind."""
+    if scored is None:
+        return
+    if dataset.scalings is not None:
+        raise UserError("scored is for images and embeddings: views that were scaled alone don't fit those trained on")
+    ours, theirs = (_shapes(d) for d in (dataset, scored))
+    if ours != theirs:
+        raise UserError(f"scored has features {theirs}, the training data {ours}: both must come from one source")
+
+
+def _num_clusters(
+    config: Mapping[str, Any], dataset: Dataset, workdir: Path, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``{"num_clusters": K}``, chosen where the config says 0; the curve is kept in the workdir."""
+    if config["num_clusters"]:
+        return {}
+    path = workdir / "num_clusters.json"
+    found = read_json(path)
+    if found is None:
+        found = choose.num_clusters(dataset, config["cluster_range"], seed=config["seed"])
+        _open(workdir, given)
+        write_json(path, found)
+    print(choose.told(found))
+    return {"num_clusters": found["num_clusters"]}
 
 
 def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> int:
@@ -108,7 +156,13 @@ def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any
 
 
 def _train(
-    method: Method, variables: Any, config: dict, streams: dict[str, Dataset], steps: dict, workdir: Path
+    method: Method,
+    variables: Any,
+    config: dict,
+    streams: dict[str, Dataset],
+    scored: Dataset,
+    steps: dict,
+    workdir: Path,
 ) -> dict[str, Any]:
     dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
     predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
@@ -124,7 +178,7 @@ def _train(
     def infer(function, variables):
         return compiled(function)(variables, dataset.features)
 
-    def assign(variables) -> list[np.ndarray]:
+    def assign(variables, dataset=scored) -> list[np.ndarray]:
         """Soft assignments [n, k] of each seed."""
         found = predict(variables, dataset.features)
         return [found] if len(chosen) == 1 else list(found.swapaxes(0, 1))
@@ -148,19 +202,34 @@ def _train(
                 "scalings": dataset.scalings,
             },
             infer=infer,
-            evaluate=lambda variables: score_all(assign(variables), dataset),
+            evaluate=lambda variables: score_all(assign(variables), scored),
         )
     finally:
         store.close()
     found, values = assign(state.variables), seeds.criteria(method, chosen, state.variables, infer)
     best = int(np.argmin(values))
-    write_assignments(workdir / "assignments.csv", dataset.ids, found[best])
-    result = result_of(config, dataset, found[best], seconds)
+    result = result_of(config, dataset, scored, found[best], seconds)
     result |= {"seed": chosen[best], "criterion": values[best]}
+    names: list[list[str]] = []
+    if method.report:
+        labels = assign(state.variables, dataset)[best].argmax(1)
+        told = method.report(keys_of((config["seed"],)), dataset, labels, scored)
+        result |= _reported(told, scored)
+        names = told.names
+        write_clusters(workdir / "clusters.json", found[best], names)
+    write_assignments(workdir / "assignments.csv", scored.ids, found[best], names)
     if len(chosen) > 1:
-        result["seeds"] = seeds.summary(chosen, [score(p, dataset) for p in found], values)
+        result["seeds"] = seeds.summary(chosen, [score(p, scored) for p in found], values)
     print(table(result))
     return result
+
+
+def _reported(told: Report, scored: Dataset) -> dict[str, Any]:
+    """The report's part of result.json."""
+    labels = scored.labels
+    found = told.baselines.items() if labels is not None else ()
+    baselines = [{"name": name, **metrics.scores(labels[labels >= 0], rows[labels >= 0])} for name, rows in found]
+    return {"baselines": baselines, "names": told.names}
 
 
 def _resident_bytes(config: Mapping[str, Any]) -> int:

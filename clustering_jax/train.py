@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 
 from clustering_jax.checkpoint import Store
 from clustering_jax.data.base import Dataset
-from clustering_jax.feed import Feed
+from clustering_jax.feed import Feed, taken
 from clustering_jax.interrupt import Diverged, Interrupted, Signals
 from clustering_jax.log import MetricsLog
 from clustering_jax.method import Method, Phase
@@ -89,40 +89,46 @@ def train_step(phase: Phase, txs: list, state: TrainState, batch: Mapping, key: 
 
 
 def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool, seeds: int = 1) -> Callable:
-    """Compiles ``update(state, data, targets, indices, epochs, count, key) -> (state, {term: [s]})``.
+    """Compiles ``update(state, data, targets, rows, epochs, count, key) -> (state, {term: [s]})``.
 
-    data, targets, indices ``[s, b]``, epochs ``[s]``, count <= s, the steps to take: as `Feed` gives them. The state is
-    donated; of the terms the first `count` are told. With several seeds the state, the key and the targets have them
-    as the first dimension, and each term is ``[s, seeds]``.
+    data, targets, rows ``{name: [s, b]}``, epochs ``[s]``, count <= s, the steps to take: as `Feed` gives them. The
+    state is donated; of the terms the first `count` are told. With several seeds the state, the key and the targets
+    have them as the first dimension, and each term is ``[s, seeds]``.
     """
 
     def one(data, targets, key, state, inputs):
-        index, epoch = inputs
+        rows, epoch = inputs
         # Here rather than as an argument's sharding, which the number of rows would have to divide.
-        index = jax.lax.with_sharding_constraint(index, batch_sharding(mesh, axis=index.ndim - 1))
+        rows = {k: jax.lax.with_sharding_constraint(v, batch_sharding(mesh, axis=v.ndim - 1)) for k, v in rows.items()}
 
-        def step(state, targets, key, index):
+        def step(state, targets, key, rows):
             batch = {**data, **targets}
-            batch = {k: v[index] for k, v in batch.items()} if resident else batch
-            return train_step(phase, txs, state, {**batch, "index": index}, jax.random.fold_in(key, epoch))
+            batch = taken(batch, rows) if resident else batch
+            return train_step(phase, txs, state, {**batch, "index": rows["index"]}, jax.random.fold_in(key, epoch))
 
-        step = jax.vmap(step, in_axes=(0, 0, 0, None if phase.whole else 0)) if seeds > 1 else step
-        return step(state, targets, key, index)
+        if seeds > 1:
+            per_seed = 0 if rows["index"].ndim > 1 else None
+            step = jax.vmap(step, in_axes=(0, 0, 0, per_seed))
+        return step(state, targets, key, rows)
 
-    def update(state, data, targets, indices, epochs, count, key):
-        step = partial(one, data, targets, key)
-        if len(indices) == 1:
-            state, terms = step(state, (indices[0], epochs[0]))
+    def update(state, data, targets, rows, epochs, count, key):
+        step, length = partial(one, data, targets, key), len(epochs)
+
+        def inputs(i):
+            return {name: found[i] for name, found in rows.items()}, epochs[i]
+
+        if length == 1:
+            state, terms = step(state, inputs(0))
             return state, jax.tree.map(lambda x: x[None], terms)
 
         def body(i, carry):
-            state, terms = step(carry[0], (indices[i], epochs[i]))
+            state, terms = step(carry[0], inputs(i))
             return state, jax.tree.map(lambda told, x: told.at[i].set(x), carry[1], terms)
 
-        _, shapes = jax.eval_shape(step, state, (indices[0], epochs[0]))
+        _, shapes = jax.eval_shape(step, state, inputs(0))
         # A loop of any count is one program; a scan would be compiled for every length.
         return jax.lax.fori_loop(
-            0, count, body, (state, jax.tree.map(lambda x: jnp.zeros((len(indices), *x.shape), x.dtype), shapes))
+            0, count, body, (state, jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes))
         )
 
     whole = replicated(mesh)

@@ -29,6 +29,7 @@ PAPERS = {
     "cc": "https://arxiv.org/abs/2009.09687",
     "cmmc": "https://arxiv.org/abs/2106.11193",
     "dmim": "https://ojs.aaai.org/index.php/AAAI/article/view/17076",
+    "dxmc": "https://arxiv.org/abs/2409.04561",
 }
 # Scores, clusters, epochs of contrast, views, scaling.
 PUBLISHED_VIEWS = {
@@ -41,8 +42,19 @@ PUBLISHED_VIEWS = {
     "cmmc_caltech_4v": (".7843 / .7106", 7, 50, ("X1", "X2", "X5", "X4"), "minmax"),
     "cmmc_caltech_5v": (".8621 / .7701", 7, 50, ("X1", "X2", "X5", "X4", "X3"), "minmax"),
 }
+# Scores, clusters, centres of the semantic space, the shorter side that images are resized to, what is scored.
+PUBLISHED_SPACES = {
+    "dxmc_stl10": (".958 / .983 / .967", 10, 17, 224, "test"),
+    "dxmc_cifar10": (".847 / .928 / .849", 10, 167, 224, "test"),
+    "dxmc_cifar20": (".634 / .633 / .484", 20, 167, 224, "test"),
+    "dxmc_imagenet10": (".982 / .994 / .986", 10, 43, 256, "val"),
+    "dxmc_imagenet_dogs": (".791 / .861 / .750", 15, 65, 256, "val"),
+    "dxmc_dtd": ("no figure", 47, 141, 224, "test"),
+    "dxmc_ucf101": ("no figure", 101, 303, 224, "test"),
+    "dxmc_imagenet1k": ("no figure", 1000, 4271, 256, "val"),
+}
 # The others differ from these in numbers alone.
-QUICK = ("cc_stl10", "cmmc_bdgp", "dmim_planted")
+QUICK = ("cc_stl10", "cmmc_bdgp", "dmim_planted", "dxmc_embeddings")
 
 
 def configs_of(method):
@@ -103,6 +115,34 @@ def test_the_published_settings_of_views(name):
     assert expected.items() <= config.model.to_dict().items()
 
 
+@pytest.mark.parametrize("name", [*PUBLISHED_SPACES, "dxmc_embeddings", "dxmc_folder"])
+def test_the_published_settings_of_semantic_spaces(name):
+    doc, config = load(Path(__file__).parents[1] / "configs" / f"{name}.py")
+    large = name in ("dxmc_ucf101", "dxmc_imagenet1k")
+    if name in PUBLISHED_SPACES:
+        scores, k, centers, resize, scored = PUBLISHED_SPACES[name]
+        assert scores in doc and (config.num_clusters, config.model.centers) == (k, centers)
+        assert (config.embed.resize, config.data.split, config.scored.split) == (resize, "train", scored)
+        assert set(config.embed.splits) == {"train", scored}
+    assert (config.batch_size, config.epochs) == ((8192, 100) if large else (512, 20))
+    temperatures = {"cluster_temperature": 5.0 if large else 0.5, "instance_temperature": 0.5 if large else 0.05}
+    optimizer = config.optimizer
+    assert (optimizer.learning_rate, optimizer.b1, optimizer.b2, optimizer.weight_decay) == (1e-3, 0.9, 0.99, 0)
+    expected = {
+        "nouns_per_center": 5,
+        "center_restarts": 10,
+        "retrieval_temperature": 0.005,
+        "neighbours": 50,
+        "hidden": 512,
+        "instance_dim": 1024,
+        "entropy_weight": 5.0,
+        "normalized_instance": False,
+        "consistent": False,
+        **temperatures,
+    }
+    assert expected.items() <= config.model.to_dict().items()
+
+
 @pytest.mark.parametrize("path", configs_of("cmmc"))
 def test_smoke_takes_two_steps_of_each_stage(path, tmp_path):
     config = load(path, "smoke")[1].to_dict()
@@ -132,6 +172,16 @@ def test_smoke_takes_two_steps_on_all_rows(path, tmp_path):
     result = run.train(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert len([line for line in lines if "loss" in line]) == 2 and result["scores"]["occupied"] >= 1
+
+
+@pytest.mark.parametrize("path", configs_of("dxmc"))
+def test_smoke_takes_two_steps_on_embeddings(path, tmp_path):
+    config = load(path, "smoke")[1].to_dict()
+    config["model"] |= {"hidden": 16, "instance_dim": 8, "center_restarts": 1}
+    result = run.train(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len([line for line in lines if "loss" in line]) == 2 and result["scores"]["occupied"] >= 1
+    assert len(result["names"]) == config["num_clusters"] == len(json.loads((tmp_path / "clusters.json").read_text()))
 
 
 def test_the_authors_weights_alone(tmp_path):

@@ -156,6 +156,19 @@ def test_sigterm_saves_exits_75_and_resumes_bitwise_equal(finished, tmp_path):
     assert code == 0 and checksums(workdir) == checksums(finished[0])
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_outside_of_the_loop_exits_75(name):
+    program = (
+        "import time; from clustering_jax import cli; cli.run(lambda: (print('ready', flush=True), time.sleep(60)))"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, **pipes)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75 and err.startswith("interrupted:") and len(err.splitlines()) == 1
+
+
 def test_a_loss_that_is_not_finite_exits_3_with_a_good_checkpoint(tmp_path):
     flags = [*TINY, "--config.optimizer.learning_rate=1e30", f"--workdir={tmp_path / 'bad'}"]
     code, _, err = call("main", *flags)

@@ -58,7 +58,7 @@ def test_the_result_tells_of_every_seed_and_keeps_one_without_labels(finished, c
     accs = [row["acc"] for row in each]
     assert result["seeds"]["mean"]["acc"] == pytest.approx(np.mean(accs))
     assert result["seeds"]["std"]["acc"] == pytest.approx(np.std(accs))
-    assert result["baseline"]["name"] == "k-means on views"
+    assert result["baselines"][0]["name"] == "k-means on views"
 
 
 def test_a_seed_alone_is_the_same_run(finished):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from clustering_jax.data import arrays, digits_views, images, multiview, pca, planted, tfds
+from clustering_jax.data import arrays, digits_views, embeddings, images, multiview, pca, planted, tfds
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError, check_keywords, nearest
 
@@ -14,10 +14,12 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "arrays": arrays.arrays,
     "digits": images.digits,
     "digits_views": digits_views.digits_views,
+    "embeddings": embeddings.embeddings,
     "folder": images.folder,
     "multiview": multiview.multiview,
     "multiview_pca": pca.multiview_pca,
     "planted": planted.planted,
+    "planted_embeddings": planted.planted_embeddings,
     "synthetic": images.synthetic,
     "tfds": tfds.tfds,
 }

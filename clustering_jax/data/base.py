@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+
+class Vocabulary(NamedTuple):
+    """Words and their embeddings [n, d] in the space of the images."""
+
+    words: list[str]
+    embeddings: np.ndarray
 
 
 class Dataset(NamedTuple):
@@ -16,6 +25,8 @@ class Dataset(NamedTuple):
     labels: int [n], negative where a row has none, or None: for scoring only, training never sees them.
     notes: what the user should be told, one line each.
     scalings: how multi-view features were scaled, as JSON keeps it, so that new rows can be: see `multiview.scaled`.
+    vocabulary: words in the space of the features, where there are any.
+    partners: by feature, int32 [n, m], the rows among which each row's partner in a batch is drawn, see `partner_rows`.
     """
 
     features: dict[str, np.ndarray]
@@ -25,6 +36,8 @@ class Dataset(NamedTuple):
     split: str
     notes: tuple[str, ...] = ()
     scalings: dict[str, Any] | None = None
+    vocabulary: Vocabulary | None = None
+    partners: Mapping[str, np.ndarray] = MappingProxyType({})
 
     @property
     def num_examples(self) -> int:
@@ -70,3 +83,17 @@ def batch_indices(seed: int, step: int, n: int, batch_size: int) -> np.ndarray:
         raise ValueError(f"batch_size {batch_size} is not between 1 and the number of rows {n}")
     epoch, position = divmod(step, n // batch_size)
     return epoch_permutation(seed, epoch, n)[position * batch_size : (position + 1) * batch_size]
+
+
+def partner_rows(seed: int, step: int, index: np.ndarray, partners: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A partner for each row of a batch and each feature, int32 [b]: a pure function of its arguments.
+
+    Args:
+      seed: at least 0. step: of the stream. index: rows of the batch, int32 [b].
+      partners: by feature, int32 [n, m], the rows to choose from.
+    """
+    drawn = {}
+    for number, (name, rows) in enumerate(sorted(partners.items())):
+        words = np.random.Philox(np.random.SeedSequence((seed, step, number + 1))).random_raw(len(index))
+        drawn[name] = rows[index, words % np.uint64(rows.shape[1])]
+    return drawn

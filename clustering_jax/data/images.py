@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,14 +83,7 @@ def folder(
       UserError: no such folder, no image in it, one unreadable, class folders missing, or another count.
     """
     shape = _shape(size, size, channels)
-    if on_error not in ("error", "skip"):
-        raise UserError(f"on_error is '{on_error}': choose 'error' or 'skip'")
-    root = _folder(path)
-    class_folders = _class_folders(root, classes)
-    names, notes = _listing(root, class_folders)
-    if expected_count and len(names) != expected_count:
-        raise UserError(_miscount(root, names, class_folders, expected_count))
-    labels = _folder_labels(root, names, class_folders) if labels_from_folders else None
+    root, names, labels, notes = listed(path, classes, expected_count, labels_from_folders, on_error)
     images = np.empty((len(names), *shape), np.uint8)
     kept: list[str] = []
     skipped: list[str] = []
@@ -102,6 +96,24 @@ def folder(
         raise UserError(f"none of the {len(names)} images in {root} can be read: {skipped[0]}")
     labels = None if labels is None else labels[np.isin(names, kept)]
     return Dataset({"image": images[: len(kept)]}, kept, labels, root.resolve().name, "all", notes)
+
+
+def listed(
+    path: str | Path,
+    classes: str | Sequence[str],
+    expected_count: int,
+    labels_from_folders: bool,
+    on_error: str,
+) -> tuple[Path, list[str], np.ndarray | None, tuple[str, ...]]:
+    """Root, paths of the images relative to it, labels and notes; arguments and errors of `folder`."""
+    if on_error not in ("error", "skip"):
+        raise UserError(f"on_error is '{on_error}': choose 'error' or 'skip'")
+    root = _folder(path)
+    class_folders = _class_folders(root, classes)
+    names, notes = _listing(root, class_folders)
+    if expected_count and len(names) != expected_count:
+        raise UserError(_miscount(root, names, class_folders, expected_count))
+    return root, names, _folder_labels(root, names, class_folders) if labels_from_folders else None, notes
 
 
 def iter_folder(
@@ -230,10 +242,14 @@ def _decode(
 
     Chunks are waited for one by one, so that neither memory nor work after a failure grows with the folder.
     """
+
+    def read(name: str) -> np.ndarray | str:
+        return read_image(root / name, partial(fit_image, shape=shape))
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(names), chunk):
             ids = names[start : start + chunk]
-            results = list(pool.map(lambda name: _read(root / name, shape), ids))
+            results = list(pool.map(read, ids))
             failures = [r for r in results if isinstance(r, str)]
             if failures and on_error == "error":
                 raise UserError(f"{failures[0]}; remove it, or set on_error to skip")
@@ -242,12 +258,12 @@ def _decode(
             yield [i for i, _ in good], rows, failures
 
 
-def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | str:
-    """The image, or in one line why there is none."""
+def read_image(path: Path, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
+    """What `fit` makes of the image, upright, or in one line why there is none."""
     try:
         with Image.open(path) as image:
             ImageOps.exif_transpose(image, in_place=True)
-            return fit_image(image, shape)
+            return fit(image)
     except UnidentifiedImageError:
         return f"{path} is not an image"
     # Decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error, ...

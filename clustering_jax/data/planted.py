@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from clustering_jax.data.base import Dataset, row_ids
+from clustering_jax.data.base import Dataset, Vocabulary, row_ids
+from clustering_jax.data.embeddings import unit_rows
 from clustering_jax.data.pca import apply_pca, common_width, fit_pca
 from clustering_jax.errors import UserError
 
@@ -57,6 +58,36 @@ def planted(
         turned = fit_pca(rows, common_width([rows], width))
         features[f"view{v}"] = apply_pca({**turned, "scale": np.ones(())}, rows)
     return Dataset(features, row_ids(n), labels, "planted", "all")
+
+
+def planted_embeddings(
+    n: int = 1000, *, num_clusters: int = 10, width: int = 32, num_nouns: int = 200, noise: float = 0.5, seed: int = 0
+) -> Dataset:
+    """Embeddings of images and nouns around common random directions, as a model of images and text makes them.
+
+    Noun i is called ``class<c>_<i>`` after the direction it is near to, c = i modulo `num_clusters`.
+
+    Args:
+      n: images, of classes as equally many as can be, in random order. num_clusters: directions, 1 to `n`.
+      width: of the embeddings. num_nouns: at least 1. noise: deviation from a direction, relative to it. seed: at
+        least 0.
+
+    Raises:
+      UserError: a number out of its range.
+    """
+    if not (1 <= num_clusters <= n and min(width, num_nouns) >= 1 and min(noise, seed) >= 0):
+        given = f"n={n}, num_clusters={num_clusters}, width={width}, num_nouns={num_nouns}, noise={noise}, seed={seed}"
+        raise UserError(f"planted embeddings need 1 to n clusters, positive sizes and nothing below 0: {given}")
+    rng = np.random.default_rng(seed)
+    centers = _directions(rng, num_clusters, width)
+    labels, own = rng.permutation(n) % num_clusters, np.arange(num_nouns) % num_clusters
+
+    def around(classes: np.ndarray) -> np.ndarray:
+        return unit_rows(centers[classes] + noise * _directions(rng, len(classes), width), "planted embeddings")
+
+    vocabulary = Vocabulary([f"class{c}_{i}" for i, c in enumerate(own)], around(own))
+    name = "planted embeddings"
+    return Dataset({"image": around(labels)}, row_ids(n), labels, name, f"seed {seed}", vocabulary=vocabulary)
 
 
 def _directions(rng: np.random.Generator, number: int, width: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Losses: pure functions of arrays, each the mean over the global batch."""
 
+from clustering_jax.losses.agreement import consistency
 from clustering_jax.losses.contrastive import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.losses.information import (
     gaussian_kl,
@@ -16,6 +17,7 @@ from clustering_jax.losses.pseudo_label import pseudo_label_loss
 __all__ = [
     "balanced_labels",
     "cluster_contrast",
+    "consistency",
     "contingency",
     "gaussian_kl",
     "imbalance",

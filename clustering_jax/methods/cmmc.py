@@ -17,7 +17,6 @@ from itertools import combinations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.metrics import mutual_info_score
 
 from clustering_jax.errors import UserError, check_keywords
 from clustering_jax.kmeans import kmeans
@@ -33,7 +32,7 @@ from clustering_jax.method import Method, Objective, Phase, Spec
 from clustering_jax.methods.cmmc_network import Network, Outputs, assignments
 from clustering_jax.methods.cmmc_weights import load_cmmc
 from clustering_jax.methods.monitor import occupancy
-from clustering_jax.methods.views import both, kept, masks, presence, view_names
+from clustering_jax.methods.views import both, kept, masks, presence, shared_information, view_names
 from clustering_jax.optim import make_optimizer
 from clustering_jax.typing import Array
 
@@ -242,15 +241,3 @@ def _check_values(feature: float, label: float, restarts: int, epochs: int, step
     wrong += [f"model.{name} is {value}: choose 0 or more" for name, value in counts.items() if value < 0]
     if wrong:
         raise UserError(wrong[0])
-
-
-def shared_information(labels: np.ndarray, mask: np.ndarray) -> float:
-    """Mutual information of the views' hard assignments, int [n, views], in nats: the mean over pairs of views.
-
-    Greatest, the logarithm of the number of clusters, where the views agree on clusters of equal size; 0 in a collapse.
-    mask: bool [n, views].
-    """
-    pairs = list(combinations(range(labels.shape[1]), 2))
-    both = [mask[:, v] & mask[:, w] for v, w in pairs]
-    found = [mutual_info_score(labels[rows, v], labels[rows, w]) for (v, w), rows in zip(pairs, both, strict=True)]
-    return float(np.mean(found))

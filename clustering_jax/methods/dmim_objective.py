@@ -24,6 +24,7 @@ from clustering_jax.methods.dmim_network import Codes, Network
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.views import both, kept, mixture, presence, there, view_names
 from clustering_jax.nn.norm import DECAY
+from clustering_jax.noise import example_normal
 from clustering_jax.typing import Array, Float
 
 # Forms of L2 and the weight each has at `superfluous_weight` 1: those that sum over dimensions drown the rest at 1.
@@ -52,7 +53,7 @@ def modalities(batch: Batch) -> tuple[dict[int, Array], dict[int, Array | None]]
 
 def draw_noise(key: Array, index: Array, views: int, width: int) -> Float[Array, "n views+1 d"]:
     """Normal noise of each example, a function of (key, example): the sample of the prior, then each modality's."""
-    return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (views + 1, width)))(index)
+    return example_normal(key, index, (views + 1, width))
 
 
 def shared_information(codes: Mapping[int, Codes], present: Mapping, symmetrize: bool) -> dict[str, Array]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
+from sklearn.metrics import mutual_info_score
 
 from clustering_jax.typing import Array
 
@@ -45,3 +48,15 @@ def mixture(c: Array, some: Array) -> Array:
     """The mean of [n, views, k] over the views that `some` [n, views] has; 1/k for none."""
     total = jnp.sum(c, 1, where=some[..., None]) / jnp.maximum(some.sum(1), 1)[:, None]
     return jnp.where(some.any(1)[:, None], total, 1 / c.shape[-1])
+
+
+def shared_information(labels: np.ndarray, mask: np.ndarray) -> float:
+    """Mutual information of the views' hard assignments, int [n, views], in nats: the mean over pairs of views.
+
+    Greatest, the logarithm of the number of clusters, where the views agree on clusters of equal size; 0 in a collapse.
+    mask: bool [n, views].
+    """
+    pairs = list(combinations(range(labels.shape[1]), 2))
+    both = [mask[:, v] & mask[:, w] for v, w in pairs]
+    found = [mutual_info_score(labels[rows, v], labels[rows, w]) for (v, w), rows in zip(pairs, both, strict=True)]
+    return float(np.mean(found))

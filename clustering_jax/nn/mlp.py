@@ -15,10 +15,13 @@ class Linear(nn.Module):
     """`x @ kernel + bias`, kernel [in, features], both drawn from U(-1/sqrt(in), 1/sqrt(in)) as `torch.nn.Linear`'s.
 
     `flax.linen.Dense` cannot: its bias initialiser does not see the number of inputs.
+
+    std: above 0, the kernel is drawn from N(0, std) instead.
     """
 
     features: int
     dtype: Any = jnp.float32
+    std: float = 0.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
@@ -27,7 +30,8 @@ class Linear(nn.Module):
         def uniform(key: Array, shape: tuple[int, ...]) -> Array:
             return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
-        kernel = self.param("kernel", uniform, (x.shape[-1], self.features))
+        initial = nn.initializers.normal(self.std) if self.std else uniform
+        kernel = self.param("kernel", initial, (x.shape[-1], self.features))
         bias = self.param("bias", uniform, (self.features,))
         return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
 

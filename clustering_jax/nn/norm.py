@@ -73,16 +73,21 @@ class RowNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, (self.averages, *width))
         if not train:
             return (x - mean.value[average]) * lax.rsqrt(var.value[average] + EPSILON) * scale + bias
-        counts = jnp.ones(len(x), bool) if where is None else where
-        rows, number = counts[:, None], jnp.maximum(jnp.sum(counts), 1)
-        batch_mean = jnp.sum(x, 0, where=rows) / number
-        batch_var = jnp.sum(jnp.square(x - batch_mean), 0, where=rows) / number
+        if where is None:
+            y, *statistics = normalize(x[:, None, None, None], scale, bias)
+            y, (batch_mean, batch_var) = y.reshape(x.shape), (statistic[0] for statistic in statistics)
+        else:
+            rows, number = where[:, None], jnp.maximum(jnp.sum(where), 1)
+            batch_mean = jnp.sum(x, 0, where=rows) / number
+            batch_var = jnp.sum(jnp.square(x - batch_mean), 0, where=rows) / number
+            y = (x - batch_mean) * lax.rsqrt(batch_var + EPSILON) * scale + bias
         if not self.is_initializing():
-            weight = jnp.where(jnp.any(counts), 1 - DECAY, 0.0)
+            number = len(x) if where is None else jnp.sum(where)
+            weight = jnp.where(number > 0, 1 - DECAY, 0.0)
             unbiased = batch_var * (number / jnp.maximum(number - 1, 1))
             mean.value = _moved(mean.value, average, batch_mean, weight)
             var.value = _moved(var.value, average, unbiased, weight)
-        return (x - batch_mean) * lax.rsqrt(batch_var + EPSILON) * scale + bias
+        return y
 
 
 def _moved(averages: Array, i: int, new: Array, weight: Array) -> Array:
@@ -94,18 +99,18 @@ def _moved(averages: Array, i: int, new: Array, weight: Array) -> Array:
 def normalize(
     x: Float[Array, "n v h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
 ) -> tuple[Float[Array, "n v h w c"], Float[Array, "v c"], Float[Array, "v c"]]:
-    """`scale (x - mean) / sqrt(var + 1e-5) + bias` for each of v views; also mean and biased variance, [v, c] float32.
+    """`scale (x - mean) / sqrt(var + 1e-5) + bias` for each of v views; also mean and biased variance, [v, c].
 
-    The gradient is the closed form, which reads the images half as often as the one JAX derives; the two
-    statistics pass none on.
+    Both are float32 or wider. The gradient is the closed form, which reads the images half as often as the one JAX
+    derives; the two statistics pass none on.
     """
     return _normalize_fwd(x, scale, bias)[0]
 
 
 def _normalize_fwd(x: Array, scale: Array, bias: Array) -> tuple[tuple, tuple]:
-    x32 = x.astype(jnp.float32)
-    mean = jnp.mean(x32, AXES)
-    centred = x32 - _rows(mean)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = jnp.mean(wide, AXES)
+    centred = wide - _rows(mean)
     var = jnp.mean(jnp.square(centred), AXES)
     inverse = lax.rsqrt(var + EPSILON)
     y = centred * _rows(scale * inverse) + bias
@@ -114,8 +119,8 @@ def _normalize_fwd(x: Array, scale: Array, bias: Array) -> tuple[tuple, tuple]:
 
 def _normalize_bwd(saved: tuple, cotangents: tuple) -> tuple[Array, Array, Array]:
     x, mean, inverse, scale = saved
-    dy = cotangents[0].astype(jnp.float32)
-    unit = (x.astype(jnp.float32) - _rows(mean)) * _rows(inverse)
+    dy = cotangents[0].astype(mean.dtype)
+    unit = (x.astype(mean.dtype) - _rows(mean)) * _rows(inverse)
     dbias, dscale = jnp.sum(dy, AXES), jnp.sum(dy * unit, AXES)
     count = x.size // mean.size
     dx = _rows(scale * inverse) * (dy - _rows(dbias / count) - unit * _rows(dscale / count))

@@ -1,10 +1,10 @@
-"""Planted pairs: what is drawn and in what order, and that the shared classes are hidden or not as said."""
+"""Planted pairs and embeddings: what is drawn and in what order, and that the classes are hidden or not as said."""
 
 import numpy as np
 import pytest
 
 from clustering_jax import data
-from clustering_jax.data.planted import EASY, planted
+from clustering_jax.data.planted import EASY, planted, planted_embeddings
 from clustering_jax.errors import UserError
 
 
@@ -62,3 +62,43 @@ def test_sizes():
 def test_errors(wrong):
     with pytest.raises(UserError, match="planted data need"):
         planted(**{"n": 30, **wrong})
+
+
+# --- Embeddings
+
+
+def test_embeddings_are_those_of_the_definition():
+    found = data.load("planted_embeddings", n=23, num_clusters=4, width=6, num_nouns=9, noise=0.4, seed=3)
+    rng = np.random.default_rng(3)
+    centers = unit(rng.normal(size=(4, 6)))
+    labels, own = rng.permutation(23) % 4, np.arange(9) % 4
+    nouns, image = (unit(centers[c] + 0.4 * unit(rng.normal(size=(len(c), 6)))) for c in (own, labels))
+    np.testing.assert_array_equal(found.labels, labels)
+    np.testing.assert_allclose(found.features["image"], image, atol=1e-6)
+    np.testing.assert_allclose(found.vocabulary.embeddings, nouns, atol=1e-6)
+    assert found.features["image"].dtype == found.vocabulary.embeddings.dtype == np.float32
+    assert found.vocabulary.words[:5] == ["class0_0", "class1_1", "class2_2", "class3_3", "class0_4"]
+    assert sorted(np.bincount(found.labels)) == [5, 6, 6, 6] and found.num_examples == 23
+
+
+def test_less_noise_is_nearer_to_the_nouns_of_the_class():
+    shares = []
+    for noise in (0.0, 0.5, 3.0):
+        found = planted_embeddings(200, noise=noise)
+        nearest = (found.features["image"] @ found.vocabulary.embeddings.T).argmax(1)
+        shares.append((nearest % 10 == found.labels).mean())
+    assert shares[:2] == [1, 1] and 0.1 < shares[2] < 0.8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n": 0}, {"num_clusters": 31}, {"num_clusters": 0}, {"width": 0}, {"num_nouns": 0}, {"noise": -1}, {"seed": -1}],
+    ids=str,
+)
+def test_errors_of_embeddings(wrong):
+    with pytest.raises(UserError, match="planted embeddings need"):
+        planted_embeddings(**{"n": 30, **wrong})
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

@@ -1,0 +1,110 @@
+"""NT-Xent dense, blockwise and in a ring: time and temporary memory of value and gradient, d = 128.
+
+    python -m benchmarks.contrastive                      (two minutes)
+    python -m benchmarks.contrastive --rows=262144        (one blockwise pass over so many rows, many minutes)
+
+Rows are those of both views. The first prints the times of both forms, run in turn, the fastest of `ROUNDS`, and their
+ratio; then what the compiled programs need beside arguments and results, on one device and on each of four, without
+running them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from clustering_jax.losses import nt_xent
+from clustering_jax.parallel import AXIS, data_mesh
+
+D, DEVICES, ROUNDS = 128, 4, 5
+TIMED = (1024, 2048, 4096, 8192)
+MEASURED = (4096, 16384, 32768)
+
+
+def gradient(impl: str) -> Callable:
+    """Compiled value and gradient of two views."""
+    return jax.jit(jax.value_and_grad(partial(nt_xent, impl=impl), (0, 1)))
+
+
+def ring() -> Callable:
+    """The same over `DEVICES` devices."""
+    mesh = data_mesh(DEVICES)
+    loss = partial(nt_xent, impl="ring", axis_name=AXIS)
+    mapped = jax.shard_map(loss, mesh=mesh, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec())
+    return jax.jit(jax.value_and_grad(mapped, (0, 1)))
+
+
+def unit_views(rows: int) -> np.ndarray:
+    """[2, rows / 2, D] float32 rows of norm 1, the second view near the first."""
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(rows // 2, D)).astype(np.float32)
+    both = np.stack([a, a + rng.normal(size=a.shape).astype(np.float32)])
+    return both / np.linalg.norm(both, axis=2, keepdims=True)
+
+
+def seconds(function: Callable, views: np.ndarray) -> float:
+    """Of one call."""
+    began = time.perf_counter()
+    jax.block_until_ready(function(*views))
+    return time.perf_counter() - began
+
+
+def temporary(function: Callable, rows: int, sharding: NamedSharding | None = None) -> float:
+    """MiB on each device."""
+    shape = jax.ShapeDtypeStruct((rows // 2, D), jnp.float32, sharding=sharding)
+    return function.lower(shape, shape).compile().memory_analysis().temp_size_in_bytes / 2**20
+
+
+def times() -> None:
+    """Prints milliseconds of both forms."""
+    print(f"{'rows':>8}{'dense ms':>12}{'blockwise ms':>14}{'times as fast':>15}")
+    for rows in TIMED:
+        views, forms = unit_views(rows), [gradient("dense"), gradient("blockwise")]
+        rounds = [[seconds(form, views) for form in forms] for _ in range(1 + ROUNDS)]
+        dense, blockwise = (1e3 * min(column) for column in zip(*rounds[1:], strict=True))  # the first compiles
+        print(f"{rows:8,}{dense:12.1f}{blockwise:14.1f}{dense / blockwise:15.2f}", flush=True)
+
+
+def memory() -> None:
+    """Prints MiB of all forms; the last two are of each device."""
+    sharding = NamedSharding(data_mesh(DEVICES), PartitionSpec(AXIS))
+    titles = ["dense MiB", "blockwise", f"jit on {DEVICES}", f"ring on {DEVICES}"]
+    print(f"\n{'rows':>8}" + "".join(f"{title:>12}" for title in titles))
+    for rows in MEASURED:
+        forms = (gradient("dense"), None), (gradient("blockwise"), None), (gradient("blockwise"), sharding)
+        sizes = [temporary(form, rows, split) for form, split in (*forms, (ring(), sharding))]
+        print(f"{rows:8,}" + "".join(f"{size:12,.1f}" for size in sizes), flush=True)
+
+
+def once(rows: int) -> None:
+    """Prints memory and seconds of one blockwise pass, its loss and the norm of its gradient."""
+    compiled, views = gradient("blockwise"), unit_views(rows)
+    print(f"{rows:,} rows, {temporary(compiled, rows):,.0f} MiB", flush=True)
+    began = time.perf_counter()
+    value, gradients = jax.device_get(compiled(*views))
+    norm = np.sqrt(sum(np.sum(np.square(g)) for g in gradients))
+    print(f"{time.perf_counter() - began:,.0f} s, loss {value:.6f}, norm of the gradient {norm:.6g}")
+
+
+def main() -> None:
+    """Prints the tables, or one pass over `--rows`."""
+    parser = argparse.ArgumentParser("python -m benchmarks.contrastive")
+    parser.add_argument("--rows", type=int, help="run blockwise once on so many rows instead")
+    rows = parser.parse_args().rows
+    if rows:
+        once(rows)
+        return
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    times()
+    memory()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Steps of our loop, timed apart from data, checkpoints and logs."""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import numpy as np
+
+from clustering_jax import seeds as side_by_side
+from clustering_jax.data.base import Dataset
+from clustering_jax.evaluate import make_infer
+from clustering_jax.feed import Feed
+from clustering_jax.method import Method
+from clustering_jax.parallel import data_mesh, replicated
+from clustering_jax.train import LOOP_STEPS, init_state, keys_of, make_update, members, optimizers
+
+
+class Loop:
+    """One seed, or several side by side; what is called first compiles. Phases go by their names."""
+
+    def __init__(self, method: Method, dataset: Dataset, batch: int, seeds: int = 1):
+        self.dataset, self.batch, self.seeds, chosen = dataset, batch, seeds, tuple(range(seeds))
+        self.phases = {phase.name: phase for phase in reversed(method.phases)}
+        mesh = data_mesh(batch)
+        variables = side_by_side.initial(method, chosen, {v: x[:2] for v, x in dataset.features.items()})
+        self.state = jax.device_put(init_state(method, variables, seeds), replicated(mesh))
+        self.key = jax.device_put(keys_of(chosen), replicated(mesh))
+        self.feed = Feed({"train": dataset}, seeds=chosen, batch_size=batch, mesh=mesh, limit=4 << 30)
+        txs = optimizers(method)
+        self.updates = {name: make_update(p, txs, mesh, self.feed.resident, seeds) for name, p in self.phases.items()}
+        self.infers: dict = {}
+        self.found: dict[str, np.ndarray] = {}
+
+    def steps(self, name: str, count: int) -> float:
+        """Seconds of `count` steps of a phase, in calls as the loop makes them."""
+        began, phase = time.perf_counter(), self.phases[name]
+        targets = self.found if phase.targets else {}
+        for first in range(0, count, LOOP_STEPS):
+            inputs = self.feed(phase, first, min(LOOP_STEPS, count - first), targets, min(LOOP_STEPS, count))
+            self.state, terms = self.updates[name](self.state, *inputs, self.key)
+        jax.block_until_ready(terms)
+        return time.perf_counter() - began
+
+    def targets(self, name: str) -> float:
+        """Seconds of every seed's targets of a phase, one after the other, as the loop makes them."""
+        began = time.perf_counter()
+        everyone = members(self.key, self.state.variables, self.seeds)
+        each = [self.phases[name].targets(key, variables, self._infer) for key, variables in everyone]
+        self.found = each[0] if self.seeds == 1 else {name: np.stack([e[name] for e in each]) for name in each[0]}
+        return time.perf_counter() - began
+
+    def _infer(self, function, variables):
+        if function not in self.infers:
+            self.infers[function] = make_infer(function, self.batch)
+        return self.infers[function](variables, self.dataset.features)

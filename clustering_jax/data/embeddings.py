@@ -1,0 +1,175 @@
+"""Embeddings of images, and of words in the same space: the user's own, or what `clustering_jax.embed` wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clustering_jax.data.base import Dataset, Vocabulary, known_labels
+from clustering_jax.data.sources import Source, open_source
+from clustering_jax.data.tables import reading
+from clustering_jax.errors import UserError, nearest
+
+MANIFEST = "manifest.json"
+CHUNK = 65536
+
+
+def embeddings(
+    path: str | Path,
+    *,
+    split: str = "all",
+    image_key: str = "image",
+    label_key: str = "",
+    train_key: str = "",
+    nouns: str | Path = "",
+    noun_key: str = "nouns",
+    word_key: str = "noun_words",
+) -> Dataset:
+    """Embeddings of images, float32 ``{"image": [n, d]}`` with rows of norm 1, and the vocabulary where there is one.
+
+    Args:
+      path: a directory that `clustering_jax.embed` wrote, whose keys need not be said; or a file that `open_source`
+        takes, or a folder of `.npy` files, with the keys below.
+      split: "all"; or of a directory one of its splits; or "train" and "test", the rows that the mask `train_key`
+        marks and the others.
+      image_key: floating [n, d]. label_key: integers [n], a negative one is none; for scoring alone.
+      nouns: another such file that holds the nouns; "" is `path`.
+      noun_key: floating [m, d], of nouns. word_key: text [m], their words. Both may be missing: a split that is only
+        scored needs none.
+
+    Raises:
+      UserError: something is missing, damaged, not finite, a row of zeros, of a wrong shape, or of another width.
+    """
+    root = Path(path).expanduser()
+    if (root / MANIFEST).is_file():
+        image, labels, ids, vocabulary = _written(root, split)
+    else:
+        source = open_source(path)
+        image, labels, ids = _own(source, split, image_key, label_key, train_key)
+        vocabulary = _vocabulary(open_source(nouns) if nouns else source, noun_key, word_key, required=bool(nouns))
+    if vocabulary and vocabulary.embeddings.shape[1] != image.shape[1]:
+        found = f"{image.shape[1]} columns, the nouns {vocabulary.embeddings.shape[1]}"
+        raise UserError(f"{path}: the image embeddings have {found}: both must come from one model")
+    return Dataset({"image": image}, ids, labels, root.name, split, vocabulary=vocabulary)
+
+
+def unit_rows(rows: Any, origin: str, numbers: np.ndarray | None = None) -> np.ndarray:
+    """Rows of norm 1 as float32 [n, d]; UserError if they are no numbers [n, d], not finite, or zero.
+
+    numbers: by which messages call the rows, [n]; None is 0, 1, ...
+    """
+    rows = _floating(rows, origin)
+    unit = np.empty(rows.shape, np.float32)
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK].astype(np.float64)
+        norms = np.sqrt((part**2).sum(1, keepdims=True))
+        good = np.isfinite(norms[:, 0]) & (norms[:, 0] > 0)
+        if not good.all():
+            row = int(good.argmin())
+            what = "is all zeros" if norms[row] == 0 else "has NaN or infinite numbers"
+            number = start + row if numbers is None else numbers[start + row]
+            raise UserError(f"{origin} row {number} {what}: remove it, or embed it again")
+        unit[start : start + CHUNK] = part / norms
+    return unit
+
+
+def _floating(rows: Any, origin: str) -> np.ndarray:
+    rows = np.asarray(rows)
+    if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind != "f":
+        raise UserError(f"{origin} is {rows.dtype} {rows.shape}: embeddings must be floating point [n, d]")
+    return rows
+
+
+def _own(source: Source, split: str, image_key: str, label_key: str, train_key: str) -> tuple:
+    """Rows, labels and ids of the split."""
+    keys = _existing(source, [image_key, *filter(None, (label_key, train_key))])
+    origin = source.origin(keys[0])
+    image = _floating(source.read(keys[0]), origin)
+    rows = _split_rows(source, split, keys[-1] if train_key else "", len(image))
+    labels = None
+    if label_key:
+        labels = np.asarray(source.read(keys[1])).reshape(-1)
+        if len(labels) != len(image) or labels.dtype.kind not in "iub":
+            raise UserError(f"{source.origin(keys[1])} is {labels.dtype} {labels.shape}: needs integers [{len(image)}]")
+        labels = known_labels(labels[rows].astype(np.int64))
+    ids = [str(i) for i in rows]
+    return unit_rows(image[rows], origin, rows), labels, ids
+
+
+def _existing(source: Source, wanted: list[str]) -> list[str]:
+    """The keys as the source has them: of a file with one array, and of files, the name alone will do."""
+    only = list(source.readers) if len(source.readers) == 1 else []
+    found = [next((k for k in (key, f"{key}.npy") if k in source.readers), "") for key in wanted]
+    found[0] = found[0] or (only[0] if only else "")
+    if "" in found:
+        missing = wanted[found.index("")]
+        raise UserError(f"{source.name} has no array '{missing}'{nearest(missing, source.readers)}")
+    return found
+
+
+def _split_rows(source: Source, split: str, train_key: str, n: int) -> np.ndarray:
+    """Row numbers of the split."""
+    if split == "all":
+        return np.arange(n)
+    if split not in ("train", "test") or not train_key:
+        raise UserError(f"{source.name}: split '{split}' is unknown: choose all, or train or test with a train_key")
+    mask = np.asarray(source.read(train_key)).reshape(-1)
+    if len(mask) != n or not np.isin(mask, (0, 1)).all():
+        raise UserError(f"{source.origin(train_key)} is {mask.dtype} {mask.shape}: needs a mask of 0 and 1 [{n}]")
+    rows = np.flatnonzero(mask.astype(bool) == (split == "train"))
+    if not len(rows):
+        raise UserError(f"{source.origin(train_key)} marks no row as '{split}'")
+    return rows
+
+
+def _vocabulary(source: Source, noun_key: str, word_key: str, required: bool) -> Vocabulary | None:
+    known = {name.removesuffix(".npy") for name in source.readers}
+    if not required and noun_key not in known:
+        return None
+    nouns, words = _existing(source, [noun_key, word_key])
+    found = np.asarray(source.read(words)).reshape(-1)
+    if found.dtype.kind not in "SU":
+        raise UserError(f"{source.origin(words)} is {found.dtype} {found.shape}: needs text, the words of the nouns")
+    found = (np.char.decode(found, "utf-8", "replace") if found.dtype.kind == "S" else found).tolist()
+    return _checked(Vocabulary(found, unit_rows(source.read(nouns), source.origin(nouns))), source.name)
+
+
+def _checked(vocabulary: Vocabulary, name: str) -> Vocabulary:
+    if len(vocabulary.words) != len(vocabulary.embeddings):
+        counts = f"{len(vocabulary.words)} words for {len(vocabulary.embeddings)} embeddings of nouns"
+        raise UserError(f"{name} holds {counts}: they must be as many")
+    return vocabulary
+
+
+def _written(root: Path, split: str) -> tuple:
+    """What `clustering_jax.embed` left in a directory."""
+    with reading(root / MANIFEST):
+        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+        labelled = {name: entry["labels"] for name, entry in manifest["splits"].items()}
+    if split not in labelled:
+        raise UserError(f"{root} has no split '{split}'{nearest(split, labelled)}")
+    image = unit_rows(_array(root, f"{split}.npy"), str(root / f"{split}.npy"))
+    labels = _array(root, f"{split}.labels.npy") if labelled[split] else None
+    with reading(root / f"{split}.ids.json"):
+        ids = [str(name) for name in json.loads((root / f"{split}.ids.json").read_text(encoding="utf-8"))]
+    for name, found in {"ids": ids, "labels": labels}.items():
+        if found is not None and len(found) != len(image):
+            raise UserError(f"{root}: {len(image)} embeddings but {len(found)} {name} of '{split}': embed it again")
+    vocabulary = None
+    if manifest.get("nouns"):
+        nouns = unit_rows(_array(root, "nouns.npy"), str(root / "nouns.npy"))
+        vocabulary = _checked(Vocabulary(_lines(root / "nouns.txt"), nouns), str(root))
+    return image, labels, ids, vocabulary
+
+
+def _array(root: Path, name: str) -> np.ndarray:
+    with reading(root / name):
+        return np.load(root / name, mmap_mode="r", allow_pickle=False)
+
+
+def _lines(path: Path) -> list[str]:
+    with reading(path):
+        return path.read_text(encoding="utf-8").splitlines()

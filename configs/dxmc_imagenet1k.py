@@ -1,0 +1,47 @@
+"""DXMC on ImageNet-1k: 1,000 clusters, 1,281,167 training images.
+
+Paper: https://arxiv.org/abs/2409.04561
+Expected (NMI / ACC / ARI, published, CLIP ViT-B/32): no figure at hand.
+Minutes: days on CPUs: embedding at some 30 images/s and k-means with 4,271 centres; an accelerator is meant.
+Command: python -m clustering_jax.main --config=configs/dxmc_imagenet1k.py --workdir=runs/dxmc_imagenet1k \
+  --config.embed.clip=CLIP --config.embed.nouns=WORDNET \
+  --config.embed.splits.train.path=IMAGENET/train --config.embed.splits.val.path=IMAGENET/val
+CLIP: a directory with CLIP ViT-B/32 (Hugging Face's or open_clip's files); WORDNET: the directory of WordNet 3.0.
+Trained on the 1,281,167 training images, scored on the 50,000 validation images; labels are for scoring alone.
+`python -m clustering_jax.embed` with this config makes the embeddings alone;
+--config.data.path=DIR --config.scored.path=DIR then takes them.
+IMAGENET/train and IMAGENET/val: a folder per synset. k-means and neighbours work in blocks beside the embeddings.
+"""
+
+from clustering_jax.defaults import EMBEDDINGS, dxmc
+
+
+def get_config(variant: str = ""):
+    """`variant`: "" or "smoke" (two steps on generated embeddings)."""
+    return dxmc(
+        variant,
+        num_clusters=1000,
+        scored={**EMBEDDINGS, "split": "val"},
+        model={"centers": 4271, "cluster_temperature": 5.0, "instance_temperature": 0.5},
+        batch_size=8192,
+        epochs=100,
+        embed={
+            "resize": 256,
+            "splits": {
+                "train": {
+                    "source": "folder",
+                    "path": "",
+                    "expected_count": 1281167,
+                    "labels_from_folders": True,
+                    "on_error": "error",
+                },
+                "val": {
+                    "source": "folder",
+                    "path": "",
+                    "expected_count": 50000,
+                    "labels_from_folders": True,
+                    "on_error": "error",
+                },
+            },
+        },
+    )
