@@ -27,6 +27,9 @@ bench: .venv/benched
 	$(BIN)/python -m benchmarks.prediction
 	$(BIN)/python -m benchmarks.kmeans
 	$(BIN)/python -m benchmarks.multiview_speed
+	$(BIN)/python -m benchmarks.crossmodal_speed
+	$(BIN)/python -m benchmarks.clip
+	$(BIN)/python -m benchmarks.semantic_speed
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

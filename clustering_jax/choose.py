@@ -34,7 +34,7 @@ def num_clusters(dataset: Dataset, cluster_range: Sequence[int], *, seed: int) -
     """
     rows = _rows(dataset)
     n = min(len(rows), SAMPLE)
-    if len(cluster_range) != 2 or not 2 <= cluster_range[0] <= cluster_range[1] < n:
+    if list(map(type, cluster_range)) != [int, int] or not 2 <= cluster_range[0] <= cluster_range[1] < n:
         found = ", ".join(map(str, cluster_range))
         raise UserError(
             f"cluster_range is ({found}): choose (least, most), 2 <= least <= most < {n}, the rows compared"

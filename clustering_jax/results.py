@@ -107,11 +107,12 @@ def _split(dataset: Dataset) -> str:
 
 
 def kmeans_baseline(dataset: Dataset, k: int) -> dict[str, Any]:
-    """Scores of k-means (10 restarts) on the raw pixels, or on all views side by side; empty without labels."""
+    """Scores of k-means (10 restarts) on pixels, embeddings or all views side by side; empty without labels."""
     if dataset.labels is None:
         return {}
     if "image" in dataset.features:
-        name, rows = "k-means on pixels", dataset.features["image"].astype(np.float32) / 255
+        rows = dataset.features["image"].astype(np.float32)
+        name, rows = ("k-means on pixels", rows / 255) if rows.ndim == 4 else ("k-means on embeddings", rows)
     else:
         name, rows = "k-means on views", np.concatenate([v for k, v in dataset.features.items() if k != "mask"], 1)
     found = KMeans(k, n_init=10, random_state=0).fit_predict(rows.reshape(len(rows), -1))

@@ -19,10 +19,12 @@ from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
 from clustering_jax.feed import is_resident
 from clustering_jax.log import MetricsLog, write_json
-from clustering_jax.method import Method, Report
+from clustering_jax.method import Method
 from clustering_jax.methods import from_config
 from clustering_jax.results import result_of, score, score_all, table, versions, write_assignments, write_clusters
 from clustering_jax.train import Schedule, fit, keys_of
+
+CHOSEN = "num_clusters.json"
 
 
 def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
@@ -40,15 +42,20 @@ def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     streams = load_streams(config)
     scored = data.load(**config["scored"]) if config["scored"] else None
     _check_scored(streams["train"], scored)
-    settings = {**config, **_num_clusters(config, streams["train"], workdir, given)}
+    chosen = _num_clusters(config, streams["train"], workdir)
+    settings = {**config, "num_clusters": chosen["num_clusters"]}
     settings["batch_size"] = _batch_size(settings, streams)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
     method = from_config(settings, steps)
-    if method.prepare:
-        streams["train"] = method.prepare(keys_of((config["seed"],)), streams["train"], workdir / "prepared")
+    # What is refused without it is refused before the preparation, which may take long.
     seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
     variables = _initial(method, settings, streams["train"])
+    if method.prepare:
+        streams["train"] = method.prepare(keys_of((config["seed"],)), streams["train"], workdir / "prepared")
+        seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
     _open(workdir, given)
+    if "curve" in chosen:
+        write_json(workdir / CHOSEN, chosen)
     result = _train(method, variables, settings, streams, scored or streams["train"], steps, workdir)
     write_json(workdir / "result.json", result)
     return result
@@ -78,15 +85,15 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
 
 def _embedded(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     """`config` with paths of embeddings, made in the workdir where a model is named but no path."""
-    settings = config.get("embed")
-    if not settings or config["data"].get("path", config["data"]):
+    settings, path = config.get("embed"), config["data"].get("path", "")
+    if not settings or "path" not in config["data"]:
         return config
-    if not settings["clip"]:
+    if not path and not settings["clip"]:
         raise UserError(
             "nothing to cluster: give --config.data.path (embeddings) or --config.embed.clip (a CLIP model)"
         )
-    path = str(embed(workdir / "embeddings", **settings))
-    scored = {**config["scored"], "path": config["scored"]["path"] or path} if config["scored"] else {}
+    path = path or str(embed(workdir / "embeddings", **settings))
+    scored = {**config["scored"], "path": config["scored"].get("path") or path} if config["scored"] else {}
     return {**config, "data": {**config["data"], "path": path}, "scored": scored}
 
 
@@ -112,20 +119,13 @@ def _check_scored(dataset: Dataset, scored: Dataset | None) -> None:
         raise UserError(f"scored has features {theirs}, the training data {ours}: both must come from one source")
 
 
-def _num_clusters(
-    config: Mapping[str, Any], dataset: Dataset, workdir: Path, given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """``{"num_clusters": K}``, chosen where the config says 0; the curve is kept in the workdir."""
+def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path) -> dict[str, Any]:
+    """``{"num_clusters": K}``; where the config says 0, with the curve it is chosen by, kept in the workdir."""
     if config["num_clusters"]:
-        return {}
-    path = workdir / "num_clusters.json"
-    found = read_json(path)
-    if found is None:
-        found = choose.num_clusters(dataset, config["cluster_range"], seed=config["seed"])
-        _open(workdir, given)
-        write_json(path, found)
+        return {"num_clusters": config["num_clusters"]}
+    found = read_json(workdir / CHOSEN) or choose.num_clusters(dataset, config["cluster_range"], seed=config["seed"])
     print(choose.told(found))
-    return {"num_clusters": found["num_clusters"]}
+    return found
 
 
 def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> int:
@@ -214,7 +214,8 @@ def _train(
     if method.report:
         labels = assign(state.variables, dataset)[best].argmax(1)
         told = method.report(keys_of((config["seed"],)), dataset, labels, scored)
-        result |= _reported(told, scored)
+        result["baselines"] += _scores_of(told.baselines, scored)
+        result["names"] = told.names
         names = told.names
         write_clusters(workdir / "clusters.json", found[best], names)
     write_assignments(workdir / "assignments.csv", scored.ids, found[best], names)
@@ -224,12 +225,11 @@ def _train(
     return result
 
 
-def _reported(told: Report, scored: Dataset) -> dict[str, Any]:
-    """The report's part of result.json."""
+def _scores_of(baselines: Mapping[str, np.ndarray], scored: Dataset) -> list[dict[str, Any]]:
+    """Names and scores of baselines' clusters; none without labels."""
     labels = scored.labels
-    found = told.baselines.items() if labels is not None else ()
-    baselines = [{"name": name, **metrics.scores(labels[labels >= 0], rows[labels >= 0])} for name, rows in found]
-    return {"baselines": baselines, "names": told.names}
+    found = baselines.items() if labels is not None else ()
+    return [{"name": name, **metrics.scores(labels[labels >= 0], rows[labels >= 0])} for name, rows in found]
 
 
 def _resident_bytes(config: Mapping[str, Any]) -> int:

@@ -117,7 +117,10 @@ def test_the_published_settings_of_views(name):
 
 @pytest.mark.parametrize("name", [*PUBLISHED_SPACES, "dxmc_embeddings", "dxmc_folder"])
 def test_the_published_settings_of_semantic_spaces(name):
-    doc, config = load(Path(__file__).parents[1] / "configs" / f"{name}.py")
+    path = Path(__file__).parents[1] / "configs" / f"{name}.py"
+    doc, config = load(path)
+    smoke = load(path, "smoke")[1]
+    assert smoke.model.centers <= smoke.data.n and not smoke.scored
     large = name in ("dxmc_ucf101", "dxmc_imagenet1k")
     if name in PUBLISHED_SPACES:
         scores, k, centers, resize, scored = PUBLISHED_SPACES[name]

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,6 +85,15 @@ def test_the_manifest_has_checksums_and_no_work_is_done_twice(photos, written, m
     assert manifest["splits"]["train"]["sha256"] == module._sha256(written / "train.npy")
     monkeypatch.setattr(module, "_stream", lambda *_: pytest.fail("embedded again"))
     assert embed(written, **settings(photos)) == written
+
+
+def test_a_flipped_bit_is_noticed(written, tmp_path):
+    damaged = shutil.copytree(written, tmp_path / "damaged")
+    content = bytearray((damaged / "train.npy").read_bytes())
+    content[-3] ^= 1
+    (damaged / "train.npy").write_bytes(content)
+    with pytest.raises(UserError, match=r"train\.npy is not what manifest\.json says"):
+        embeddings(damaged, split="train")
 
 
 @pytest.mark.parametrize("change, message", [({"resize": 30}, "resize"), ({"batch_size": 0}, "batch_size")])

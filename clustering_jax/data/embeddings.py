@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,7 @@ def _written(root: Path, split: str) -> tuple:
         labelled = {name: entry["labels"] for name, entry in manifest["splits"].items()}
     if split not in labelled:
         raise UserError(f"{root} has no split '{split}'{nearest(split, labelled)}")
-    image = unit_rows(_array(root, f"{split}.npy"), str(root / f"{split}.npy"))
+    image = _whole(root, f"{split}.npy", manifest["splits"][split])
     labels = _array(root, f"{split}.labels.npy") if labelled[split] else None
     with reading(root / f"{split}.ids.json"):
         ids = [str(name) for name in json.loads((root / f"{split}.ids.json").read_text(encoding="utf-8"))]
@@ -160,9 +161,18 @@ def _written(root: Path, split: str) -> tuple:
             raise UserError(f"{root}: {len(image)} embeddings but {len(found)} {name} of '{split}': embed it again")
     vocabulary = None
     if manifest.get("nouns"):
-        nouns = unit_rows(_array(root, "nouns.npy"), str(root / "nouns.npy"))
+        nouns = _whole(root, "nouns.npy", manifest["nouns"])
         vocabulary = _checked(Vocabulary(_lines(root / "nouns.txt"), nouns), str(root))
     return image, labels, ids, vocabulary
+
+
+def _whole(root: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
+    """Rows of norm 1 of a file, checked against the manifest's checksum."""
+    rows = _array(root, name)
+    with (root / name).open("rb") as file:
+        if entry.get("sha256", "") not in ("", hashlib.file_digest(file, "sha256").hexdigest()):
+            raise UserError(f"{root / name} is not what {MANIFEST} says: delete {root} and embed it again")
+    return unit_rows(rows, str(root / name))
 
 
 def _array(root: Path, name: str) -> np.ndarray:

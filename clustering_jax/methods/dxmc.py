@@ -97,8 +97,8 @@ def build(
       spec: run.
       space_seed: of the k-means behind the nouns: as with the authors' files, one space for the runs of all seeds; -1
         is the run's own.
-      centers: of the semantic space, M; 0 is the rule behind the published ones: a center for 300 images, but at least
-        three for each cluster. nouns_per_center: kept. center_restarts: of their k-means.
+      centers: of the semantic space, M; 0 is a center for 300 images, but at least three for each cluster, which gives
+        most of the published numbers. nouns_per_center: kept. center_restarts: of their k-means.
       retrieval_temperature: of the softmax over the kept nouns. neighbours: among which partners are drawn.
       hidden: width of the heads' hidden layers. instance_dim: width of the instance heads' output.
       cluster_temperature, instance_temperature: of the two contrasts. entropy_weight: of the balance of both heads.

@@ -1,5 +1,6 @@
 """Embeddings and nouns in files of the user's own and as the embedding command leaves them; errors of one line."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -34,22 +35,34 @@ def write(path, **changes):
     return path
 
 
+def _sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def write_directory(path, labels=LABELS, nouns=True):
     """As the embedding command leaves it."""
     path.mkdir()
     np.save(path / "train.npy", IMAGE.astype(np.float32))
     np.save(path / "test.npy", IMAGE[:2].astype(np.float32))
-    splits = {"train": {"mark": "a", "rows": N, "labels": labels is not None, "sha256": "b", "source": "photos, all"}}
+    splits = {
+        "train": {
+            "mark": "a",
+            "rows": N,
+            "labels": labels is not None,
+            "sha256": _sha256(path / "train.npy"),
+            "source": "photos, all",
+        }
+    }
     if labels is not None:
         np.save(path / "train.labels.npy", labels)
-    splits["test"] = {**splits["train"], "rows": 2, "labels": False}
+    splits["test"] = {**splits["train"], "rows": 2, "labels": False, "sha256": _sha256(path / "test.npy")}
     for name, ids in {"train": [f"photos/{i}.png" for i in range(N)], "test": ["x.png", "y.png"]}.items():
         (path / f"{name}.ids.json").write_text(json.dumps(ids))
     told = {"model": "m", "checksum": "c", "resize": 224, "size": 224, "splits": splits, "nouns": {}}
     if nouns:
         np.save(path / "nouns.npy", NOUNS.astype(np.float32))
         (path / "nouns.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
-        told["nouns"] = {"mark": "d", "rows": M, "prompts": ["a {}."], "sha256": "e"}
+        told["nouns"] = {"mark": "d", "rows": M, "prompts": ["a {}."], "sha256": _sha256(path / "nouns.npy")}
     (path / "manifest.json").write_text(json.dumps(told))
     return path
 
@@ -241,7 +254,7 @@ DAMAGE = {
     "no ids": (cut("train.ids.json"), "train.ids.json can't be read", "train"),
     "other words": (lambda path: (path / "nouns.txt").write_text("cat\n"), "1 words for 4 embeddings", "train"),
     "no words": (lambda path: (path / "nouns.txt").unlink(), "nouns.txt can't be read", "train"),
-    "NaN": (lambda path: np.save(path / "train.npy", with_row(1, np.nan)), "train.npy row 1 has NaN", "train"),
+    "NaN": (lambda path: np.save(path / "train.npy", with_row(1, np.nan)), "train.npy is not what manifest", "train"),
 }
 
 
