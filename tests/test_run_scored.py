@@ -254,6 +254,13 @@ REFUSED = {
     "range": (changed(num_clusters=0, cluster_range=(1, 5)), r"cluster_range is \(1, 5\)"),
     "range beyond": (changed(num_clusters=0, cluster_range=(2, 160)), r"cluster_range is \(2, 160\): .* < 160"),
     "range of three": (changed(num_clusters=0, cluster_range=(2, 3, 4)), r"cluster_range is \(2, 3, 4\)"),
+    "range of fractions": (changed(num_clusters=0, cluster_range=(2.5, 4)), r"cluster_range is \(2.5, 4\)"),
+    "auto with too many centers": (
+        changed(num_clusters=0, cluster_range=(2, 3), model={**SMALL, "centers": 161}),
+        "model.centers is 161",
+    ),
+    "no seeds": (changed(num_seeds=0), "num_seeds is 0"),
+    "released weights": (changed(init_from="weights.tar"), "of dxmc there are no released weights"),
     "auto for images": (
         changed(num_clusters=0, data={"source": "synthetic", "n": 40, "size": 4}, scored={}),
         "of images, say the number",
@@ -269,6 +276,14 @@ def test_refusals_are_one_line_and_write_nothing(tmp_path, refused):
     with pytest.raises(UserError, match=message) as error:
         run.train(settings, tmp_path / "run")
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_scored_rows_are_by_default_in_the_same_file(finished, tmp_path):
+    settings = config(write(tmp_path / "emb.npz"), epochs=1)
+    settings["scored"] = {**settings["scored"], "path": ""}
+    result = run.train({**settings, "kmeans_baseline": True}, tmp_path / "run")
+    assert result["protocol"]["scored_on"] == finished[2]["protocol"]["scored_on"]
+    assert [b["name"] for b in result["baselines"]][0] == "k-means on embeddings" and len(result["baselines"]) == 3
 
 
 def test_a_workdir_that_is_a_file(finished, tmp_path):
