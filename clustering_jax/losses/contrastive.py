@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from clustering_jax.losses.blockwise import EXCLUDED, log_sums
-from clustering_jax.parallel import axis_index, axis_size, gather, pmean, psum
+from clustering_jax.parallel import axis_index, axis_size, pmean, psum
 from clustering_jax.typing import Array, Bool, Float
 
 # Rows and columns smaller than this count as zero: their gradient, near 1 / size, would overflow float32.
@@ -91,18 +91,14 @@ def nt_xent(
     first = axis_index(axis_name) * len(a)
     form = _form(impl, 2 * len(a) * axis_size(axis_name), axis_name, block)
     # Stacked, not concatenated: the rows then stay on their devices under `jax.jit` too.
-    if form == "dense":
-        own, everyone = jnp.stack([a, b]), jnp.stack([gather(a, axis_name), gather(b, axis_name)])
-        similarity = jnp.einsum("vid,wjd->viwj", own, everyone, precision="highest") / temperature
-        if where is not None:
-            similarity = jnp.where(gather(where, axis_name), similarity, EXCLUDED)
-        losses = _contrast(similarity, positive, first)
-    else:
-        # Half precision stays so until a block is multiplied.
-        rows = jnp.stack([a, b], axis=1).reshape(2 * len(a), -1).astype(dtype)
-        examples = jnp.repeat((first + 1 + jnp.arange(len(a))) * (1 if where is None else where), 2)
-        sums = log_sums(rows, examples, temperature, axis_name=axis_name, ring=form == "ring", block=block)
-        losses = jax.nn.softplus(sums.reshape(-1, 2).T - positive)
+    rows = jnp.stack([a, b], axis=1).reshape(2 * len(a), -1)
+    # In blocks half precision stays so until it is multiplied.
+    rows = rows if form == "dense" else rows.astype(dtype)
+    examples = jnp.repeat((first + 1 + jnp.arange(len(a))) * (1 if where is None else where), 2)
+    ring, dense = form == "ring", form == "dense"
+    sums = log_sums(rows, examples, temperature, axis_name=axis_name, ring=ring, dense=dense, block=block)
+    # Equal to logsumexp with the positive minus the positive, whose gradient cancels at low temperature.
+    losses = jax.nn.softplus(sums.reshape(-1, 2).T - positive)
     if where is None:
         return pmean(jnp.mean(losses), axis_name)
     losses = jnp.sum(losses, axis=0, where=where)
