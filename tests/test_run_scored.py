@@ -283,7 +283,7 @@ def test_scored_rows_are_by_default_in_the_same_file(finished, tmp_path):
     settings["scored"] = {**settings["scored"], "path": ""}
     result = run.train({**settings, "kmeans_baseline": True}, tmp_path / "run")
     assert result["protocol"]["scored_on"] == finished[2]["protocol"]["scored_on"]
-    assert [b["name"] for b in result["baselines"]][0] == "k-means on embeddings" and len(result["baselines"]) == 3
+    assert result["baselines"][0]["name"] == "k-means on embeddings" and len(result["baselines"]) == 3
 
 
 def test_a_workdir_that_is_a_file(finished, tmp_path):

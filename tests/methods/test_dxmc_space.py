@@ -5,9 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clustering_jax.kmeans import kmeans
+from clustering_jax.kmeans import _kmeans, kmeans
 from clustering_jax.methods import dxmc_space
-from clustering_jax.methods.dxmc_space import characteristic_nouns, retrieve, select_nouns, semantic_centers
+from clustering_jax.methods.dxmc_space import (
+    _nearest_center,
+    characteristic_nouns,
+    retrieve,
+    select_nouns,
+    semantic_centers,
+)
+from clustering_jax.neighbours import _search
 
 KEY = jax.random.key(0)
 # Images, nouns, columns, centres; the last more rows than a block, which the blocks do not divide.
@@ -178,3 +185,24 @@ def test_names_are_of_nouns_likelier_than_overall_and_rare_ones_do_not_win():
 def test_one_cluster_of_all_has_no_name_of_its_own():
     image, nouns, _ = space("small")
     assert characteristic_nouns(image, nouns, np.zeros(40, int), 2) == [[], []]
+
+
+# --- ImageNet-1k: 1,281,167 images, 4,271 centres, 82,115 nouns, 512 columns
+
+IMAGES, CENTERS, WORDS, KEPT = ((n, 512) for n in (1_281_167, 4_271, 82_115, 5 * 4_271))
+KMEANS = {"k": CENTERS[0], "restarts": 10, "max_iter": 300, "spherical": True, "block": 2048}
+PLANS = {
+    "centres": (_kmeans, (KEY, IMAGES, 1e-4), KMEANS),
+    "nouns": (_nearest_center, (CENTERS, WORDS), {}),
+    "counterparts": (retrieve, (IMAGES, KEPT), {}),
+    "neighbours": (_search, (IMAGES,), {"k": 50, "block": 512, "columns": 65536}),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_imagenet_fits_in_8_gib_beside_the_data(name):
+    """By the compiled programs' own plans; nothing is run."""
+    function, shapes, options = PLANS[name]
+    arrays = [jax.ShapeDtypeStruct(s, jnp.float32) if isinstance(s, tuple) else s for s in shapes]
+    plan = function.lower(*arrays, **options).compile().memory_analysis()
+    assert plan.temp_size_in_bytes + plan.output_size_in_bytes < 8 * 2**30
