@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax, random
 
 from clustering_jax.losses import normalize
-from clustering_jax.rows import Rows, half_squares
+from clustering_jax.rows import Rows, half_squares, label_sums
 from clustering_jax.typing import Array, Float, Int
 
 # Centres that advance together: enough for a product at full speed, few enough that its result stays in cache.
@@ -241,13 +241,13 @@ def _search(rows: Rows, seeds: Array, max_iter: int, limit: Array) -> tuple[Arra
 
 def _lloyd(rows: Rows, centers: Array) -> tuple[Array, Array]:
     """The next centers [slots, k, d], and how well they fit: sum of squares (or cosines) that they account for."""
-    clusters = jnp.arange(centers.shape[1])[:, None]
+    k = centers.shape[1]
 
     def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
-        # As a product with 0 and 1: faster than a segment sum where k is small, and what accelerators are made for.
-        member = ((_nearest(centers, rows)[:, None] == clusters) & (index >= 0)).astype(rows.dtype)
-        sums = jnp.einsum("gkb,bd->gkd", member, rows, precision="highest")
-        return (carry[0] + sums, carry[1] + jnp.sum(member, 2)), None
+        # Rows that don't count belong to no cluster.
+        labels = jnp.where(index >= 0, _nearest(centers, rows), k)
+        sums, counts = label_sums(labels, rows, k)
+        return (carry[0] + sums, carry[1] + counts), None
 
     zero = jnp.zeros_like(centers), jnp.zeros_like(centers[..., 0])
     (sums, counts), _ = rows.fold(step, zero)

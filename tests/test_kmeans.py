@@ -16,6 +16,7 @@ from clustering_jax import kmeans as module
 from clustering_jax.kmeans import assign, kmeans
 from clustering_jax.metrics import accuracy
 from clustering_jax.parallel import batch_sharding, data_mesh
+from clustering_jax.rows import label_sums
 
 KEY = jax.random.key(0)
 
@@ -300,3 +301,15 @@ def test_errors(name):
     call, message = ERRORS[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("k", [1, 31, 32, 200])
+def test_label_sums(k):
+    """On both sides of the number from which rows are added up one by one; labels of k are none."""
+    rng = np.random.default_rng(k)
+    rows, labels = rng.normal(size=(100, 3)).astype(np.float32), rng.integers(k + 1, size=(2, 100))
+    sums, counts = label_sums(jnp.asarray(labels), jnp.asarray(rows), k)
+    for slot, own in enumerate(labels):
+        for cluster in range(k):
+            np.testing.assert_allclose(sums[slot, cluster], rows[own == cluster].sum(0), atol=1e-5)
+            assert counts[slot, cluster] == (own == cluster).sum()
