@@ -178,7 +178,7 @@ def test_a_whole_phase_sees_every_row_once_in_order_whatever_the_devices(tmp_pat
 
     def call(self, phase, *rest):
         found = original(self, phase, *rest)
-        seen.extend(found[2][: found[4]] if phase.whole else [])
+        seen.extend(found[2]["index"][: found[4]] if phase.whole else [])
         return found
 
     monkeypatch.setattr(train.Feed, "__call__", call)
