@@ -216,6 +216,7 @@ def test_killed_in_any_stage_the_same_command_ends_the_same(photos, finished, tm
     assert (workdir / "assignments.csv").read_text() == (finished[0] / "assignments.csv").read_text()
 
 
+@pytest.mark.slow
 def test_the_command_line(photos, tmp_path):
     command = [sys.executable, "-m", "clustering_jax.embed", "--config=configs/dxmc_folder.py"]
     command += [f"--output={tmp_path / 'out'}", f"--config.embed.splits.train.path={photos / 'in'}"]

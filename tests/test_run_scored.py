@@ -211,6 +211,7 @@ def flags(monkeypatch, value):
     return main.read_flags(given, "workdir", "main", "")
 
 
+@pytest.mark.slow
 def test_auto_from_the_command_line(tmp_path):
     flags = ["--config=configs/dxmc_embeddings.py:smoke", "--config.num_clusters=auto", "--config.cluster_range=(2, 5)"]
     code, out, err = call("main", *flags, f"--workdir={tmp_path / 'run'}")

@@ -471,6 +471,7 @@ def test_data_that_stays_on_the_host_trains_the_same(tmp_path):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
 
 
+@pytest.mark.slow
 def test_two_seeds_side_by_side(finished, tmp_path):
     """The first is the run alone; the least criterion is kept."""
     result = run.train(config(num_seeds=2), tmp_path / "two")

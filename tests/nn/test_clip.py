@@ -116,6 +116,7 @@ def test_bfloat16_multiplies_in_bfloat16():
         assert 1e-4 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.05
 
 
+@pytest.mark.slow
 def test_remat_changes_no_gradient():
     def gradient(remat):
         def loss(params):
