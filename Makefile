@@ -29,6 +29,7 @@ bench: .venv/benched
 	$(BIN)/python -m benchmarks.multiview_speed
 	$(BIN)/python -m benchmarks.crossmodal_speed
 	$(BIN)/python -m benchmarks.clip
+	$(BIN)/python -m benchmarks.contrastive
 	$(BIN)/python -m benchmarks.semantic_speed
 
 .venv/made:
