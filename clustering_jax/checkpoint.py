@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,11 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from clustering_jax.errors import UserError
+from clustering_jax.log import is_local
+from clustering_jax.parallel import agreed, is_first
 
 
 def checksums(tree: Any) -> dict[str, str]:
@@ -41,7 +43,7 @@ class Store:
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2, read_only: bool = False):
-        self.directory = Path(directory).absolute()
+        self.directory = epath.Path(Path(directory).absolute() if is_local(directory) else directory)
         self._read_only = read_only
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -87,14 +89,17 @@ class Store:
         steps = sorted(self._manager.all_steps(), reverse=True)
         damaged = []
         for step in steps:
+            found, reason = None, "another process can't read it"
             try:
-                found = step, *self._read(step, abstract_state)
-                self._set_aside(damaged)
-                return found
+                found = self._read(step, abstract_state)
             except Exception as error:  # Orbax reports damage by unrelated types: Exception, ValueError, KeyError, ...
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            if not agreed(found is None):
+                self._set_aside(damaged)
+                return step, *found
+            if is_first():
                 print(f"warning: checkpoint {step} of {self.directory} is damaged: {reason}", file=sys.stderr)
-                damaged.append(step)
+            damaged.append(step)
         if steps:
             raise UserError(f"{self.directory}: every checkpoint ({steps}) is damaged; start in a new workdir")
         return None
@@ -129,12 +134,15 @@ class Store:
         return state, targets, meta
 
     def _set_aside(self, steps: list[int]) -> None:
-        """Moves damaged steps out of the way of new ones of the same number; nothing is deleted."""
-        for step in [] if self._read_only else steps:
+        """The first process moves damaged steps out of the way of new ones of the same number; nothing is deleted."""
+        for step in [] if self._read_only or not is_first() else steps:
             target = self.directory.parent / "damaged" / f"{self.directory.name}_{step}"
-            shutil.rmtree(target, ignore_errors=True)
+            target.rmtree(missing_ok=True)
             target.parent.mkdir(exist_ok=True)
+            # In a bucket a directory is there once something is in it.
+            (target.parent / "README").write_text("Checkpoints that differ from their checksums; nothing reads them.\n")
             (self.directory / str(step)).rename(target)
+        agreed(True)  # none reads the directory before it is done
         self._manager.reload()
 
     def close(self) -> None:

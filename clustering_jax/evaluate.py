@@ -8,30 +8,30 @@ import jax
 import numpy as np
 
 from clustering_jax import metrics
-from clustering_jax.parallel import batch_sharding, data_mesh, replicated
+from clustering_jax.parallel import batch_rows, batch_sharding, data_mesh, replicate, replicated
 
 
 def make_infer(function: Callable, batch_size: int) -> Callable:
     """Compiles ``(variables, batch) -> [n, ...]`` for any number of rows.
 
     Returns ``infer(variables, features)``: `features` is a dictionary of arrays ``[n, ...]`` (memory maps too), read
-    `batch_size` rows at a time; the last batch is padded by its first row, so one compiled shape serves all.
+    `batch_size` rows at a time; the last batch is padded by its first row, so one compiled shape serves all. With
+    several processes each reads its part of a batch, and gets all of the result.
     """
     mesh = data_mesh(batch_size)
-    rows = batch_sharding(mesh)
-    apply = jax.jit(function, in_shardings=(replicated(mesh), rows), out_shardings=rows)
+    rows, whole = batch_sharding(mesh), replicated(mesh)
+    apply = jax.jit(function, in_shardings=(whole, rows), out_shardings=rows if jax.process_count() == 1 else whole)
 
     def chunks(variables, features: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
         total = len(next(iter(features.values())))
         for start in range(0, total, batch_size):
-            batch = {k: np.asarray(v[start : start + batch_size]) for k, v in features.items()}
-            size = min(batch_size, total - start)
-            pad = batch_size - size
-            batch = {k: np.concatenate([v, np.repeat(v[:1], pad, 0)]) if pad else v for k, v in batch.items()}
-            yield apply(variables, jax.device_put(batch, rows)), size
+            index = np.arange(start, start + batch_size)
+            index[index >= total] = start
+            batch = {k: batch_rows(v, index, mesh) for k, v in features.items()}
+            yield apply(variables, batch), min(batch_size, total - start)
 
     def infer(variables, features: Mapping[str, np.ndarray]) -> np.ndarray:
-        return concatenate(chunks(jax.device_put(variables, replicated(mesh)), features))
+        return concatenate(chunks(replicate(variables, mesh), features))
 
     return infer
 

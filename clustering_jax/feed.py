@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import getitem
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from clustering_jax.data.base import Dataset, batch_indices, partner_rows
 from clustering_jax.method import Phase
-from clustering_jax.parallel import replicated
+from clustering_jax.parallel import batch_rows, replicate
 
 
 def is_resident(streams: Mapping[str, Dataset], limit: int) -> bool:
@@ -21,7 +21,8 @@ def is_resident(streams: Mapping[str, Dataset], limit: int) -> bool:
 
 
 class Feed:
-    """Data sets that fit are on every device as a whole and `resident`; others come from the host batch by batch.
+    """Data sets that fit are on every device as a whole and `resident`; others come from the host batch by batch, of
+    which each process reads the rows of its own devices.
 
     seeds: one, or one for each run that trains beside the others: their batches differ.
     """
@@ -31,7 +32,8 @@ class Feed:
     ):
         self._streams, self._seeds, self._batch_size = streams, seeds, batch_size
         self.resident = is_resident(streams, limit)
-        put = partial(jax.device_put, device=replicated(mesh))
+        self._batch = partial(batch_rows, mesh=mesh)
+        put = partial(replicate, mesh=mesh)
         self._data = {k: put(dict(d.features)) if self.resident else d.features for k, d in streams.items()}
 
     def __call__(
@@ -53,7 +55,8 @@ class Feed:
         epochs = (steps if phase.whole else steps // (n // self._batch_size))[filled]
         if not self.resident:
             first = {name: found[0] for name, found in rows.items()}
-            data, targets = taken(data, first), {k: v[first["index"]] for k, v in targets.items()}
+            data = taken(data, first, self._batch)
+            targets = {k: self._batch(v, first["index"]) for k, v in targets.items()}
         return dict(data), dict(targets), rows, epochs, np.int32(count)
 
     def _rows(self, phase: Phase, step: int, n: int) -> dict[str, np.ndarray]:
@@ -68,7 +71,8 @@ class Feed:
         return {name: np.stack([found[name] for found in each]) for name in each[0]}
 
 
-def taken(data: Mapping[str, Any], rows: Mapping[str, Any]) -> dict[str, Any]:
+def taken(data: Mapping[str, Any], rows: Mapping[str, Any], take: Callable = getitem) -> dict[str, Any]:
     """Each feature at ``rows["index"]``, and "FEATURE_partner" at ``rows[FEATURE]`` where that is there."""
     own, partners = rows["index"], {name: found for name, found in rows.items() if name != "index"}
-    return {k: v[own] for k, v in data.items()} | {f"{k}_partner": data[k][found] for k, found in partners.items()}
+    features = {k: take(v, own) for k, v in data.items()}
+    return features | {f"{k}_partner": take(data[k], found) for k, found in partners.items()}

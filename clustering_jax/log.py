@@ -14,9 +14,21 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from clustering_jax.parallel import is_first
+
+
+def is_local(path: str | Path) -> bool:
+    """Whether `path` is one of this machine, and not etils' of a bucket."""
+    return isinstance(path, str | Path)
+
 
 def write_atomic(path: str | Path, lines: Iterable[str]) -> None:
-    """Writes `lines` to `path` so that it holds either its old content or all of the new."""
+    """Writes `lines` to `path` so that it holds either its old content or all of the new; the first process does."""
+    if not is_first():
+        return
+    if not is_local(path):
+        path.write_text("".join(lines))  # an object in a bucket appears as a whole
+        return
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -36,19 +48,23 @@ class MetricsLog:
     """metrics.jsonl, one JSON object a line, and the progress bar.
 
     Terms of the steps are gathered as device arrays and fetched when a line is due, so that the devices need not wait.
-    Lines after `first_step`, from a run cut short, are dropped on opening.
+    Lines after `first_step`, from a run cut short, are dropped on opening. Only the first process writes.
     """
 
     def __init__(self, path: str | Path, first_step: int, total_steps: int, batch_size: int):
-        self.path, self._batch_size = Path(path), batch_size
-        write_atomic(self.path, self._kept(first_step))
-        self._file = self.path.open("a", encoding="utf-8", buffering=1)
+        self.path, self._batch_size = Path(path) if is_local(path) else path, batch_size
+        self._lines, self._out = self._kept(first_step), is_first()
+        write_atomic(self.path, self._lines)
+        # Nothing can be added to an object in a bucket: there it is written anew for each line.
+        appends = self._out and is_local(path)
+        self._file = self.path.open("a", encoding="utf-8", buffering=1) if appends else None
         # disable=None: no bar where stderr is not a terminal, where it would fill a log file.
-        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=None, dynamic_ncols=True)
+        disable = None if self._out else True
+        self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=disable, dynamic_ncols=True)
         self._pending: list[tuple[Mapping[str, jax.Array], int]] = []
         self._since, self._step = time.monotonic(), first_step
         if first_step:
-            self._bar.write(f"resuming at step {first_step} of {total_steps}")
+            self._say(f"resuming at step {first_step} of {total_steps}")
 
     def _kept(self, first_step: int) -> list[str]:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
@@ -85,19 +101,29 @@ class MetricsLog:
         """Writes an evaluation to the file and the terminal."""
         self._write(step, {f"eval/{k}": v for k, v in scores.items()})
         shown = " ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in scores.items())
-        self._bar.write(f"step {step}: {shown}")
+        self._say(f"step {step}: {shown}")
         self.restart(step)
+
+    def _say(self, text: str) -> None:
+        if self._out:
+            self._bar.write(text)
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
         # JSON has no word for a number that is not finite.
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._file.write(json.dumps({"step": step, **clean}) + "\n")
+        line = json.dumps({"step": step, **clean}) + "\n"
+        if self._file:
+            self._file.write(line)
+        elif self._out:
+            self._lines.append(line)
+            write_atomic(self.path, self._lines)
 
     def __enter__(self) -> MetricsLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
         self._bar.close()
 
 

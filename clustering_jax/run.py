@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
@@ -18,17 +20,19 @@ from clustering_jax.embed import embed
 from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
 from clustering_jax.feed import is_resident
+from clustering_jax.interrupt import Signals
 from clustering_jax.log import MetricsLog, write_json
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
+from clustering_jax.parallel import agreed, data_mesh, is_first, local
 from clustering_jax.results import result_of, score, score_all, table, versions, write_assignments, write_clusters
 from clustering_jax.train import Schedule, fit, keys_of
 
 CHOSEN = "num_clusters.json"
 
 
-def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
-    """Trains what `config` says in `workdir` and returns what result.json holds.
+def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None) -> dict[str, Any]:
+    """Trains what `config` says in `workdir` and returns what result.json holds; signals: as for `fit`.
 
     Raises:
       UserError, Interrupted, Diverged: see `fit`; also a workdir that holds another config's run.
@@ -36,7 +40,7 @@ def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     check_workdir(workdir, config)
     result = read_json(workdir / "result.json")
     if result:
-        print(f"{workdir} is finished (wall time {result['wall_time_seconds']:.0f} s); a new run needs a new --workdir")
+        _say(f"{workdir} is finished (wall time {result['wall_time_seconds']:.0f} s); a new run needs a new --workdir")
         return result
     given, config = config, _embedded(config, workdir)
     streams = load_streams(config)
@@ -56,7 +60,7 @@ def train(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     _open(workdir, given)
     if "curve" in chosen:
         write_json(workdir / CHOSEN, chosen)
-    result = _train(method, variables, settings, streams, scored or streams["train"], steps, workdir)
+    result = _train(method, variables, settings, streams, scored or streams["train"], steps, workdir, signals)
     write_json(workdir / "result.json", result)
     return result
 
@@ -67,6 +71,16 @@ def _open(workdir: Path, config: Mapping[str, Any]) -> None:
         write_json(workdir / "config.json", config)
     except OSError as error:
         raise UserError(f"--workdir={workdir} can't be written ({error.strerror})") from error
+    if jax.process_count() > 1 and agreed(not _seen(workdir / "config.json")):
+        raise UserError(f"--workdir={workdir} is not one directory for all processes: they must share it")
+
+
+def _seen(path: Path) -> bool:
+    """Whether the file is there, within the minute after which network file systems look again."""
+    until = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(1)
+    return path.exists()
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
@@ -91,6 +105,11 @@ def _embedded(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     if not path and not settings["clip"]:
         raise UserError(
             "nothing to cluster: give --config.data.path (embeddings) or --config.embed.clip (a CLIP model)"
+        )
+    if not path and jax.process_count() > 1:
+        raise UserError(
+            "images are embedded by one process: python -m clustering_jax.embed --config=FILE --output=DIR first, then "
+            "here --config.data.path=DIR"
         )
     path = path or str(embed(workdir / "embeddings", **settings))
     scored = {**config["scored"], "path": config["scored"].get("path") or path} if config["scored"] else {}
@@ -124,7 +143,7 @@ def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path) ->
     if config["num_clusters"]:
         return {"num_clusters": config["num_clusters"]}
     found = read_json(workdir / CHOSEN) or choose.num_clusters(dataset, config["cluster_range"], seed=config["seed"])
-    print(choose.told(found))
+    _say(choose.told(found))
     return found
 
 
@@ -140,7 +159,9 @@ def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> in
         raise UserError(f"epochs is {config['epochs']}: nothing would be trained (0 needs init_from)")
     if smallest < wanted:
         warnings.warn(f"only {smallest} examples: batch size {smallest} instead of {wanted}", stacklevel=2)
-    return min(wanted, smallest)
+    size = min(wanted, smallest)
+    data_mesh(size)  # several processes must be able to share a batch
+    return size
 
 
 def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any:
@@ -163,6 +184,7 @@ def _train(
     scored: Dataset,
     steps: dict,
     workdir: Path,
+    signals: Signals | None,
 ) -> dict[str, Any]:
     dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
     predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
@@ -203,10 +225,11 @@ def _train(
             },
             infer=infer,
             evaluate=lambda variables: score_all(assign(variables), scored),
+            signals=signals,
         )
     finally:
         store.close()
-    found, values = assign(state.variables), seeds.criteria(method, chosen, state.variables, infer)
+    found, values = assign(state.variables), seeds.criteria(method, chosen, local(state.variables), infer)
     best = int(np.argmin(values))
     result = result_of(config, dataset, scored, found[best], seconds)
     result |= {"seed": chosen[best], "criterion": values[best]}
@@ -221,8 +244,13 @@ def _train(
     write_assignments(workdir / "assignments.csv", scored.ids, found[best], names)
     if len(chosen) > 1:
         result["seeds"] = seeds.summary(chosen, [score(p, scored) for p in found], values)
-    print(table(result))
+    _say(table(result))
     return result
+
+
+def _say(text: str) -> None:
+    if is_first():
+        print(text)
 
 
 def _scores_of(baselines: Mapping[str, np.ndarray], scored: Dataset) -> list[dict[str, Any]]:

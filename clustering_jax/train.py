@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from clustering_jax.feed import Feed, taken
 from clustering_jax.interrupt import Diverged, Interrupted, Signals
 from clustering_jax.log import MetricsLog
 from clustering_jax.method import Method, Phase
-from clustering_jax.parallel import batch_sharding, data_mesh, replicated
+from clustering_jax.parallel import any_process, batch_sharding, data_mesh, from_first, local, replicate, replicated
 
 # Steps of one compiled loop, at most: dispatch is paid once for all of them.
 LOOP_STEPS = 16
@@ -177,6 +178,7 @@ def fit(
     meta: Mapping[str, Any],
     infer: Callable,
     evaluate: Callable[[Any], dict[str, float]],
+    signals: Signals | None = None,
 ) -> tuple[TrainState, float]:
     """Trains `method` from the newest checkpoint of `store`, or from `variables`.
 
@@ -189,6 +191,7 @@ def fit(
       store: checkpoints. open_log: the log at ``(first step, total steps)``. meta: JSON for each checkpoint.
       infer: as `Phase.targets` takes it.
       evaluate: ``(variables) -> {name: score}``.
+      signals: entered already; None enters its own. When one of several processes is signalled, all stop at one step.
 
     Returns:
       The final state and the seconds spent over all the runs that led to it.
@@ -199,36 +202,40 @@ def fit(
     """
     mesh, txs = data_mesh(batch_size), optimizers(method)
     total = sum(phase.num_steps for phase in method.phases)
-    state = jax.device_put(init_state(method, variables, len(seeds)), replicated(mesh))
+    state = replicate(init_state(method, variables, len(seeds)), mesh)
     start, state, targets, spent = _resume(store, state)
     step = start
     feed = Feed(streams, seeds=seeds, batch_size=batch_size, mesh=mesh, limit=schedule.resident_bytes)
     slow_loop = method.convolves and mesh.devices.flat[0].platform == "cpu"
     chunk = LOOP_STEPS if feed.resident and not slow_loop else 1
-    key, began = jax.device_put(keys_of(seeds), replicated(mesh)), time.monotonic() - spent
+    key, began = replicate(keys_of(seeds), mesh), time.monotonic() - spent
     updates: dict[tuple[int, bool], Callable] = {}
-    with Signals() as signals, open_log(start, total) as log:
+    asked: Any = False
+    with nullcontext(signals) if signals else Signals() as signals, open_log(start, total) as log:
         while True:
             phase, first, end, stream_step = locate(method.phases, step)
+            # Several processes go by the answer to the question of the last round: it is there without a wait.
+            stopping = signals.caught if jax.process_count() == 1 else bool(asked)
             # A checkpoint is written after its step's evaluation: a resumed run has both already.
             if step > start and _due(step, schedule.evaluate_every):
                 _check(log.flush(step, phase.name), step)
                 log.report(step, evaluate(state.variables))
-            if _due(step, schedule.checkpoint_every) or signals.caught or step == total:
+            if _due(step, schedule.checkpoint_every) or stopping or step == total:
                 _check(log.flush(step, phase.name), step)
                 store.save(step, state, targets, {**meta, "seconds": time.monotonic() - began})
                 log.restart(step)
             if step == total:
                 return state, time.monotonic() - began
-            if signals.caught:
+            if stopping:
                 raise Interrupted(f"stopped by a signal; step {step} of {total} is saved, the same command resumes")
             if step == first:
-                targets = _targets(phase, first, key, state.variables, infer, len(seeds))
+                targets = _targets(phase, first, *local((key, state.variables)), infer, len(seeds))
             stop = next_stop(step, end, chunk, schedule)
             # Phases that repeat (an epoch of two streams) share their objectives and so their compiled step.
             slot = id(phase.objectives), phase.whole
             if slot not in updates:
                 updates[slot] = make_update(phase, txs, mesh, feed.resident, len(seeds))
+            asked = any_process(signals.caught)
             state, terms = updates[slot](state, *feed(phase, stream_step, stop - step, targets, chunk), key)
             log.add(terms, stop - step)
             step = stop
@@ -256,7 +263,9 @@ def _targets(phase: Phase, first: int, key: jax.Array, variables: Any, infer: Ca
     if phase.targets is None:
         return {}
     each = [phase.targets(jax.random.fold_in(k, first), v, infer) for k, v in members(key, variables, seeds)]
-    return each[0] if seeds == 1 else {name: np.stack([targets[name] for targets in each]) for name in each[0]}
+    found = each[0] if seeds == 1 else {name: np.stack([targets[name] for targets in each]) for name in each[0]}
+    # Processes on unlike machines may round differently, and k-means end elsewhere.
+    return from_first(found)
 
 
 def _resume(store: Store, state: TrainState) -> tuple[int, TrainState, dict[str, np.ndarray], float]:

@@ -11,13 +11,15 @@ import jax
 import numpy as np
 
 from clustering_jax.errors import UserError
+from clustering_jax.parallel import is_first
 from clustering_jax.typing import Array
 
 
 class Stages:
     """Arrays by name in `directory`, each a function of `key`, `arrays` and settings: what differs is computed anew.
 
-    A file holds all of its array or is not there; one that is damaged (its CRC is checked) counts as not there.
+    A file holds all of its array or is not there; one that is damaged (its CRC is checked) counts as not there. Every
+    process computes, the first one writes.
     """
 
     def __init__(self, directory: Path, key: Array, *arrays: np.ndarray):
@@ -41,7 +43,8 @@ class Stages:
             return found
         array = np.asarray(compute())
         try:
-            _write(path, array)
+            if is_first():
+                _write(path, array)
         except OSError as error:
             raise UserError(f"{self._directory} can't be written ({error.strerror})") from error
         return array
@@ -57,7 +60,7 @@ def _write(path: Path, array: np.ndarray) -> None:
 
 def _read(path: Path) -> np.ndarray | None:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return archive["array"]
     except Exception:  # of broken files: OSError, BadZipFile, KeyError, NotImplementedError, RuntimeError, ...
         return None
