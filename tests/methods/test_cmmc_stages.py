@@ -127,7 +127,7 @@ def plain_run(params, data, pseudo, **switches):
     "views, double_softmax, per_pair",
     [
         (2, True, True),
-        (3, False, True),
+        pytest.param(3, False, True, marks=pytest.mark.slow),
         pytest.param(2, False, False, marks=pytest.mark.slow),
         pytest.param(3, True, False, marks=pytest.mark.slow),
     ],
