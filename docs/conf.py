@@ -17,6 +17,8 @@ html_title = f"clustering_jax {release}"
 html_show_sphinx = False
 html_copy_source = False
 pygments_style = "friendly"
+# Of blocks that do not say: commands and drawings.
+highlight_language = "text"
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
