@@ -122,10 +122,8 @@ def test_keys_named_in_the_text_exist(method):
 
 def anchors(path):
     content = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
-    slugs = (
-        re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", content, re.M)
-    )
-    return {*slugs, *re.findall(r"^\(([\w-]+)\)=$", content, re.M)}
+    headings = re.findall(r"^#+ (.*)$", content, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
@@ -168,6 +166,31 @@ def test_every_loss_has_an_example():
 
     examples = text(ROOT / "docs" / "losses.md")
     assert [n for n in losses.__all__ if f"losses.{n}" not in examples] == []
+
+
+DOCSTRINGS = {
+    "arguments that share a line": (
+        ["Args:", "  a: one. b, c: two;", "    more.", "  A remark.", "  d: 128. It."],
+        ["Args:", "  a: one.", "  b, c: two;", "    more.", "    A remark.", "  d: 128\\. It."],
+    ),
+    "arguments without a heading": (
+        ["What; a: one.", "b: two,", "more.", "", "Rest."],
+        ["What", "", "Args:", "  a: one.", "  b: two,", "    more.", "", "Rest."],
+    ),
+    "exceptions": (
+        ["Raises:", "  UserError: one. ValueError: two."],
+        ["Raises:", "  UserError: one.", "  ValueError: two."],
+    ),
+    "nothing": (["What it is: a sum.", "", "Returns:", "  a: b. b: c"],) * 2,
+}
+
+
+@pytest.mark.parametrize("case", DOCSTRINGS)
+def test_docstrings_are_split_for_the_site(case, monkeypatch):
+    pytest.importorskip("sphinx", reason="the extra 'docs' is not installed")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    lines, expected = DOCSTRINGS[case]
+    assert importlib.import_module("docstrings").split(lines, ["a", "b", "c", "d"]) == expected
 
 
 @pytest.mark.slow

@@ -14,6 +14,9 @@ from sphinx.application import Sphinx
 DOCUMENTED = ("function", "method", "class")
 SECTION = re.compile(r"(Args|Returns|Yields|Raises|References):$")
 EXCEPTION = re.compile(r"(?<=[.;] )(?=[A-Z]\w+: )")
+# "batch_size: 128. Rows ..." would be a list that begins with 128.
+NUMBER = re.compile(r"^( *\w+: \d+)\.")
+REMARK = re.compile(r"  (?=\S)(?!\*{0,2}\w+(, \*{0,2}\w+)*:)")
 
 
 def split(lines: list[str], names: list[str]) -> list[str]:
@@ -28,9 +31,12 @@ def split(lines: list[str], names: list[str]) -> list[str]:
         if heading or (section == "paragraph" and not line):
             section = heading[1] if heading else ""
             found.append(line)
-        elif section in ("Args", "Raises"):
-            first, *more = (starts if section == "Args" else EXCEPTION).split(line)
-            found += [first.rstrip(), *(f"  {part}" for part in more)]
+        elif section == "Raises":
+            found += [f"{'  ' if i else ''}{part}".rstrip() for i, part in enumerate(EXCEPTION.split(line))]
+        elif section == "Args":
+            # A remark that begins a line belongs to the argument before it.
+            first, *more = starts.split(f"  {line}" if REMARK.match(line) else line)
+            found += [NUMBER.sub(r"\1\\.", part.rstrip()) for part in (first, *(f"  {m}" for m in more))]
         elif section in ("", "paragraph"):
             before, *entries = starts.split(line)
             if before or not entries:

@@ -71,7 +71,7 @@ def test_other_networks_are_refused(net, widths, message):
 @pytest.mark.filterwarnings("ignore:only")
 def test_released_weights_alone_are_scored(tmp_path):
     rng = np.random.default_rng(0)
-    np.savez(tmp_path / "views.npz", **{f"view{v}": rng.random((20, d)) for v, d in enumerate(WIDTHS)})
+    np.savez(tmp_path / "views.npz", **{f"view{v}": rng.random((24, d)) for v, d in enumerate(WIDTHS)})
     settings = cmmc(
         num_clusters=4,
         epochs=0,
