@@ -230,7 +230,9 @@ def build(
         Phase("contrast", lengths[1], (Objective(contrast, tx),)),
         Phase("match", lengths[2], (Objective(match, tx),), targets=targets, whole=True),
     )
-    return Method(init, tuple(p for p in phases if p.num_steps), embed, predict, load=load_cmmc, criterion=criterion)
+    # One of no step stays where nothing is trained, and released weights are only scored.
+    phases = tuple(p for p in phases if p.num_steps) or phases[:1]
+    return Method(init, phases, embed, predict, load=load_cmmc, criterion=criterion)
 
 
 def _check_values(feature: float, label: float, restarts: int, epochs: int, steps: int, chunk: int) -> None:

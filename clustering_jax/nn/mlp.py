@@ -37,7 +37,7 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with a ReLU between each two, none after the last: [*n, in] -> [*n, features[-1]].
+    """Linear layers with a ReLU between each two, none after the last: ``[*n, in] -> [*n, features[-1]]``.
 
     The layers are `linear_0`, `linear_2`, ...: their places in the `torch.nn.Sequential` that counts the ReLUs too.
     """

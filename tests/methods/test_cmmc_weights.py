@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from clustering_jax import run
+from clustering_jax.defaults import cmmc
 from clustering_jax.errors import UserError
 from clustering_jax.methods.cmmc import Network
 from clustering_jax.methods.cmmc_weights import load_cmmc, torch_name
+from clustering_jax.predict import Predictor
 from clustering_jax.torch_checkpoint import read_torch
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -63,3 +66,25 @@ def test_other_networks_are_refused(net, widths, message):
     with pytest.raises(UserError, match=message) as caught:
         load_cmmc(FILE, template(net, widths))
     assert "\n" not in str(caught.value) and str(FILE) in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:only")
+def test_released_weights_alone_are_scored(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "views.npz", **{f"view{v}": rng.random((24, d)) for v, d in enumerate(WIDTHS)})
+    settings = cmmc(
+        num_clusters=4,
+        epochs=0,
+        init_from=str(FILE),
+        data={"source": "multiview", "path": str(tmp_path / "views.npz")},
+        model={
+            "hidden": (7, 8),
+            "latent_dim": 6,
+            "feature_dim": 5,
+            "reconstruction_epochs": 0,
+            "matching_steps": 0,
+        },
+    )
+    run.train(settings.to_dict(), tmp_path / "run")
+    loaded = load_cmmc(FILE, template(network()))
+    jax.tree.map(np.testing.assert_array_equal, Predictor.restore(tmp_path / "run").variables, loaded)

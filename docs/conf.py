@@ -1,0 +1,36 @@
+"""The site: ``python -m sphinx -W -b html docs build/docs``; nothing is fetched, neither here nor by the reader."""
+
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "_ext")]
+
+project = "clustering_jax"
+copyright = "the clustering_jax authors"
+release = version = installed("clustering_jax")
+
+extensions = ["docstrings", "mathml", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
+exclude_patterns = ["_ext"]
+html_theme = "furo"
+html_title = f"clustering_jax {release}"
+html_show_sphinx = False
+html_copy_source = False
+pygments_style = "friendly"
+# Of blocks that do not say: commands and drawings.
+highlight_language = "text"
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+# A name in single backticks links to what it names, where that is on the site.
+default_role = "py:obj"
+add_module_names = False
+maximum_signature_line_length = 88
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_param = False
+# A name that several modules have, `Network` say, links to the first.
+suppress_warnings = ["ref.python"]
