@@ -45,7 +45,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
       random_state: as in scikit-learn; an integer is the command line's ``--config.seed``.
       verbose: 0 is silent, 1 prints what the command line does.
       workdir: where the run is written and, if it was cut short, resumed; None is a temporary directory.
-      settings: any other setting of the command line, ``{"model.latent_dim": 64}`` for ``--config.model.latent_dim=64``.
+      settings: any other setting of the command line, ``{"model.latent_dim": 64}`` is ``--config.model.latent_dim=64``.
 
     Attributes:
       labels_: int [n]. probabilities_: of those clusters, [n]. ids_: files of a folder, or row numbers, n strings.
@@ -67,7 +67,12 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         workdir: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
     ):
-        self.n_clusters, self.epochs, self.batch_size, self.learning_rate = n_clusters, epochs, batch_size, learning_rate
+        self.n_clusters, self.epochs, self.batch_size, self.learning_rate = (
+            n_clusters,
+            epochs,
+            batch_size,
+            learning_rate,
+        )
         self.random_state, self.verbose, self.workdir, self.settings = random_state, verbose, workdir, settings
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -127,7 +132,9 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         """Takes over a finished run."""
         predictor = Predictor.restore(workdir)
         if predictor.config["method"] != self._method:
-            raise UserError(f"{workdir} holds a run of {predictor.config['method']}, {type(self).__name__} is of {self._method}")
+            raise UserError(
+                f"{workdir} holds a run of {predictor.config['method']}, {type(self).__name__} is of {self._method}"
+            )
         files = {name: (workdir / name).read_text("utf-8") for name in FILES if (workdir / name).is_file()}
         if "result.json" not in files:
             raise UserError(f"{workdir} holds a run that has not finished: finish it by the command that began it")
@@ -223,7 +230,7 @@ def is_path(X: Any) -> bool:
 
 
 def configured(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` as a plain dictionary, with the `changes` by dotted name; UserError for an unknown name or a wrong type."""
+    """`config` as a plain dictionary, with `changes` by dotted name; UserError for an unknown name or a wrong type."""
     known = {*config, *flatten_dict(config.to_dict(), sep=".")}
     for name, value in changes.items():
         if name not in known:

@@ -22,7 +22,7 @@ class ContrastiveClustering(DeepClustering):
     Images other than those trained on may be predicted, of the same shape.
 
     Args:
-      backbone: "resnet18", "resnet34" or "resnet50". image_size: pixels the network sees. Without a GPU keep both small.
+      backbone: "resnet18", "resnet34" or "resnet50". image_size: pixels it sees. Without a GPU keep both small.
       epochs: 100 unless given. batch_size: 128. The others are those of `DeepClustering`; "auto" is not for images.
     """
 

@@ -24,9 +24,9 @@ DATA = {"path": "", "views": "", "label_key": "", "mask_key": "", "transpose": F
 class ViewsClustering(DeepClustering):
     """What the estimators of views share.
 
-    X is a list (or dictionary) of views, arrays [n, d_v] whose row i is the same object; one array [n, d] with the views
+    X is a list (or dictionary) of views, arrays [n, d_v] whose row i is the same object; one array [n, d], the views
     side by side; or what the data source "multiview" takes: a `.npz` or `.mat` file, or a folder of one file a view.
-    Of a list to predict, views may be None that the objects lack.
+    In a list to predict, None stands for a view that the objects lack.
 
     Args:
       view_widths: how the columns of one array fall into views: the widths of all, or a number of views of equal width.
