@@ -20,7 +20,6 @@ ZEROS = {"check_estimators_dtypes": "a row of zeros, which is refused: it has no
 # The others fit, and take minutes in all.
 QUICK = {
     "check_complex_data",
-    "check_dict_unchanged",
     "check_do_not_raise_errors_in_init_or_set_params",
     "check_estimator_cloneable",
     "check_estimator_repr",
