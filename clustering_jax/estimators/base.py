@@ -30,7 +30,7 @@ from clustering_jax.log import write_atomic, write_json
 from clustering_jax.predict import Predictor, examples
 
 # What a finished workdir holds beside its checkpoints.
-FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", "num_clusters.json")
+FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", run.CHOSEN)
 ESTIMATOR = "estimator.json"
 SEEN = ("n_features_in_", "feature_names_in_")
 
@@ -67,16 +67,14 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         workdir: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
     ):
-        self.n_clusters, self.epochs, self.batch_size, self.learning_rate = (
-            n_clusters,
-            epochs,
-            batch_size,
-            learning_rate,
-        )
-        self.random_state, self.verbose, self.workdir, self.settings = random_state, verbose, workdir, settings
+        self.n_clusters, self.epochs, self.batch_size = n_clusters, epochs, batch_size
+        self.learning_rate, self.random_state = learning_rate, random_state
+        self.verbose, self.workdir, self.settings = verbose, workdir, settings
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Trains on X; y [n] scores the result (`result_`, `history_`), and nothing else. A path has its own labels.
+        """Trains on X; y [n] scores the result (`result_`, `history_`), and nothing else.
+
+        With a path y is not read: labels of its own are a setting, as "data.label_key" or "data.labels_from_folders".
 
         Raises:
           UserError (a ValueError): X or a parameter is unfit; `workdir` holds a run of other data or parameters.

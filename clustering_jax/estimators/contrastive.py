@@ -55,11 +55,12 @@ class ContrastiveClustering(DeepClustering):
         self.backbone, self.image_size = backbone, image_size
 
     def _defaults(self) -> ConfigDict:
+        # As in configs/cc_folder.py a folder is read a quarter larger, for crops.
+        photos = {"source": "folder", "path": "", "size": self.image_size * 5 // 4, "on_error": "skip"}
         return defaults.cc(
             epochs=100,
             batch_size=128,
-            # As in configs/cc_folder.py a folder is read a quarter larger, for crops.
-            data={"source": "folder", "path": "", "size": self.image_size * 5 // 4, "on_error": "skip"},
+            data={**photos, "labels_from_folders": False},
             model={"backbone": self.backbone, "image_size": self.image_size},
         )
 
@@ -68,7 +69,7 @@ class ContrastiveClustering(DeepClustering):
             config["data"] = {"source": "arrays", "path": ""}
             images = as_images(np.asarray(X), "X")
             return Dataset({"image": images}, row_ids(len(images)), None, "X", "all")
-        if not Path(X).expanduser().is_dir():
+        if config["data"]["source"] == "folder" and not Path(X).expanduser().is_dir():
             config["data"] = {"source": "arrays"}
         config["data"]["path"] = str(X)
         return data.load(**config["data"])
