@@ -5,7 +5,6 @@ import pickle
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,32 +17,30 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from clustering_jax import run
-from clustering_jax.data.images import synthetic
-from clustering_jax.data.planted import planted, planted_embeddings
 from clustering_jax.defaults import EMBEDDINGS, dxmc
 from clustering_jax.errors import UserError
-from clustering_jax.estimators import ContrastiveClustering, MultiViewClustering, SemanticClustering
+from clustering_jax.estimators import MultiViewClustering, SemanticClustering
 from clustering_jax.predict import Predictor, lines
-from tests.estimators.small import CROSSMODAL, MULTIVIEW, SEMANTIC, WORDS
+from tests.estimators.small import (
+    BOTH,
+    CC,
+    CROSSMODAL,
+    FOUND,
+    IMAGES,
+    MULTIVIEW,
+    ROWS,
+    SEMANTIC,
+    VIEWS,
+    WORD_SETTINGS,
+    WORDS_OF,
+    K,
+    N,
+    three,
+)
 from tests.test_embed import MODEL, NOUNS
 from tests.test_run import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:only", "ignore:batch size", "ignore:the batch")
-# One batch, on one device: see `small`.
-N, K = 47, 3
-PAIRS = planted(N, num_clusters=K, width=6, private=0.0)
-VIEWS = [PAIRS.features["view0"], PAIRS.features["view1"]]
-BOTH = np.concatenate(VIEWS, axis=1)
-FOUND = planted_embeddings(N, num_clusters=K, width=8, num_nouns=12)
-ROWS, WORDS_OF = FOUND.features["image"], FOUND.vocabulary
-IMAGES = synthetic(n=31, size=8, num_clusters=2)
-CC = ContrastiveClustering(
-    2, image_size=8, epochs=1, random_state=0, settings={"model.width": 4, "run.evaluate_every": 0}
-)
-
-
-def three(estimator, **params):
-    return clone(estimator).set_params(n_clusters=K, batch_size=None, **params)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +125,9 @@ def test_is_the_run_of_the_command_line(words, tmp_path):
         epochs=60,
         batch_size=N,
         data={**EMBEDDINGS, "split": "all", "path": str(tmp_path / "x.npz"), "label_key": "y"},
-        model={name.removeprefix("model."): value for name, value in WORDS.items() if name.startswith("model.")},
+        model={
+            name.removeprefix("model."): value for name, value in WORD_SETTINGS.items() if name.startswith("model.")
+        },
     )
     result = run.train(config.to_dict(), tmp_path / "run", quiet=True)
     assert result["scores"] == words.result_["scores"] and result["scores"]["acc"] > 0.9
@@ -276,28 +275,6 @@ def test_photos_by_clip(tmp_path):
     estimator = clone(SEMANTIC).set_params(clip=MODEL, nouns=tmp_path / "nouns.txt", epochs=1).fit(tmp_path)
     assert estimator.ids_[1] == "1.png" and {name for names in estimator.cluster_names_ for name in names} <= {*NOUNS}
     np.testing.assert_array_equal(estimator.predict(tmp_path), estimator.labels_)
-
-
-@pytest.mark.parametrize(
-    ("estimator", "X", "message"),
-    [
-        (MULTIVIEW.set_params(), [VIEWS[0], VIEWS[1][:5]], "has 47 rows, .* has 5"),
-        (clone(MULTIVIEW).set_params(view_widths=(6, 7)), BOTH, "6, 7 columns don't make the 12"),
-        (clone(MULTIVIEW).set_params(view_widths=1), BOTH, "view_widths is 1"),
-        (clone(MULTIVIEW).set_params(settings={"model.hiden": 1}), VIEWS, "did you mean 'model.hidden'"),
-        (clone(MULTIVIEW).set_params(epochs="many"), VIEWS, "epochs is 'many': str is not the type"),
-        (clone(MULTIVIEW).set_params(n_clusters=1), VIEWS, "num_clusters is 1"),
-        (clone(SEMANTIC).set_params(nouns=np.ones((3, 2))), ROWS, r"they must be \[m, 8\]"),
-        (SEMANTIC, "nowhere.npz", "'nowhere.npz' does not exist"),
-        (CC, IMAGES.features["image"].astype(int), "images must be uint8"),
-        (CC, Path("nowhere"), "'nowhere' does not exist"),
-    ],
-    ids=lambda value: None if isinstance(value, str) else "",
-)
-def test_refuses(estimator, X, message):
-    with pytest.raises(UserError, match=message) as error:
-        clone(estimator).fit(X)
-    assert "\n" not in str(error.value)
 
 
 def test_refuses_new_rows_of_another_kind(views, words):
