@@ -9,7 +9,7 @@ import json
 import numbers
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -90,14 +90,10 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             if self.batch_size is None:
                 config["batch_size"] = min(config["batch_size"], dataset.num_examples)
         signals = Signals() if self.workdir is None else None
-        with tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(self.workdir) as workdir:
-            level = logging.get_verbosity()
-            logging.set_verbosity(logging.ERROR)  # Orbax warns there of what it was asked to do
-            try:
-                run.train(config, Path(workdir), signals, streams=streams, quiet=not self.verbose)
-                self._read(Path(workdir))
-            finally:
-                logging.set_verbosity(level)
+        kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(self.workdir)
+        with _hushed(), kept as workdir:
+            run.train(config, Path(workdir), signals, streams=streams, quiet=not self.verbose)
+            self._read(Path(workdir))
         return self
 
     def _defaults(self) -> ConfigDict:
@@ -191,7 +187,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         workdir = Path(path)
         if workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
             raise UserError(f"{path} is there already: save to a new directory")
-        self._predictor.save(workdir / "checkpoints", self.n_iter_)
+        with _hushed():
+            self._predictor.save(workdir / "checkpoints", self.n_iter_)
         for name, text in self._files.items():
             write_atomic(workdir / name, [text])
         seen = {name: np.asarray(getattr(self, name)).tolist() for name in SEEN if hasattr(self, name)}
@@ -209,7 +206,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         """
         saved = read_json(Path(path) / ESTIMATOR)
         estimator = cls(**saved["params"]) if saved else cls()
-        estimator._read(Path(path))
+        with _hushed():
+            estimator._read(Path(path))
         if not saved:
             estimator.set_params(n_clusters=estimator.n_clusters_)
         for name, value in (saved["seen"] if saved else {}).items():
@@ -220,6 +218,17 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Orbax warns by absl's log of what it was asked to do."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def is_path(X: Any) -> bool:

@@ -93,7 +93,7 @@ def test_of_a_fitted_one(name, X, request):
 
 
 @pytest.mark.parametrize(("name", "X"), FITTED)
-def test_survives_pickle_and_disk(name, X, request, tmp_path):
+def test_survives_pickle_and_disk(name, X, request, tmp_path, capfd, caplog):
     estimator = request.getfixturevalue(name)
     estimator.save(tmp_path / "saved")
     expected = estimator.predict_proba(X)
@@ -101,6 +101,7 @@ def test_survives_pickle_and_disk(name, X, request, tmp_path):
         np.testing.assert_allclose(other.predict_proba(X), expected, atol=1e-6)
         assert other.history_ == estimator.history_ and other.ids_ == estimator.ids_
         assert getattr(other, "n_features_in_", 0) == getattr(estimator, "n_features_in_", 0)
+    assert capfd.readouterr() == ("", "") and not caplog.records
     # A parameter that JSON can't hold is back at its default.
     kept = {k: v for k, v in estimator.get_params().items() if k not in ("nouns", "settings")}
     assert {k: v for k, v in other.get_params().items() if k in kept} == kept
