@@ -18,7 +18,12 @@ class Diverged(Exception):
 
 
 class Signals:
-    """While entered, notes SIGTERM and SIGINT in `caught`, for the loop to stop at the end of its step."""
+    """While entered, notes SIGTERM and SIGINT in `caught`, for the loop to stop at the end of its step.
+
+    Never entered it leaves them to the program: Ctrl-C then is a KeyboardInterrupt, at once.
+    """
+
+    caught = False
 
     def __enter__(self) -> Signals:
         self.caught, self._old = False, {}

@@ -48,18 +48,19 @@ class MetricsLog:
     """metrics.jsonl, one JSON object a line, and the progress bar.
 
     Terms of the steps are gathered as device arrays and fetched when a line is due, so that the devices need not wait.
-    Lines after `first_step`, from a run cut short, are dropped on opening. Only the first process writes.
+    Lines after `first_step`, from a run cut short, are dropped on opening. Only the first process writes. quiet: the
+    file alone, nothing in the terminal.
     """
 
-    def __init__(self, path: str | Path, first_step: int, total_steps: int, batch_size: int):
+    def __init__(self, path: str | Path, first_step: int, total_steps: int, batch_size: int, *, quiet: bool = False):
         self.path, self._batch_size = Path(path) if is_local(path) else path, batch_size
-        self._lines, self._out = self._kept(first_step), is_first()
+        self._lines, self._out, self._shown = self._kept(first_step), is_first(), is_first() and not quiet
         write_atomic(self.path, self._lines)
         # Nothing can be added to an object in a bucket: there it is written anew for each line.
         appends = self._out and is_local(path)
         self._file = self.path.open("a", encoding="utf-8", buffering=1) if appends else None
         # disable=None: no bar where stderr is not a terminal, where it would fill a log file.
-        disable = None if self._out else True
+        disable = None if self._shown else True
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=disable, dynamic_ncols=True)
         self._pending: list[tuple[Mapping[str, jax.Array], int]] = []
         self._since, self._step = time.monotonic(), first_step
@@ -105,7 +106,7 @@ class MetricsLog:
         self.restart(step)
 
     def _say(self, text: str) -> None:
-        if self._out:
+        if self._shown:
             self._bar.write(text)
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from clustering_jax import cli, seeds
@@ -38,16 +39,46 @@ class Predictor:
 
     `embed` and `predict_proba` take features as the run was trained on: ``{"image": uint8 [n, h, w, c]}``, or scaled
     views ``{"view0": float32 [n, d], ...}``, all or some. shapes: of one example of each. scalings: of the views.
-    names: words for each cluster, of methods that have them.
+    names: words for each cluster, of methods that have them. It pickles, with its weights as NumPy arrays.
     """
 
     variables: Any
-    config: dict[str, Any]
-    shapes: dict[str, tuple[int, ...]]
-    scalings: dict[str, Any] | None
+    meta: Mapping[str, Any]
     names: list[list[str]]
     _predict: Callable
     _embed: Callable
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.meta["config"]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {k: tuple(shape) for k, (shape, _) in self.meta["features"].items()}
+
+    @property
+    def scalings(self) -> dict[str, Any] | None:
+        return self.meta["scalings"]
+
+    @classmethod
+    def of(cls, variables: Any, meta: Mapping[str, Any], names: list[list[str]], batch_size: int = 0) -> Predictor:
+        """Of one seed's variables and of what `fit` keeps as `meta`; `batch_size` 0 is the run's own."""
+        method = from_config(meta["config"], meta["steps_per_epoch"])
+        size = _padded(batch_size or meta["config"]["batch_size"])
+        return cls(variables, meta, names, make_infer(method.predict, size), make_infer(method.embed, size))
+
+    def __reduce__(self) -> tuple:
+        # Compiled functions don't pickle.
+        return type(self).of, (jax.device_get(self.variables), self.meta, self.names)
+
+    def save(self, directory: Path, step: int) -> None:
+        """Writes the checkpoint that `restore` reads from its parent, with optimisers as at the start of a run."""
+        method = from_config(self.config, self.meta["steps_per_epoch"])
+        store = Store(directory)
+        try:
+            store.save(step, init_state(method, jax.tree.map(jnp.asarray, self.variables)), {}, dict(self.meta))
+        finally:
+            store.close()
 
     @classmethod
     def restore(cls, workdir: str | Path, *, batch_size: int = 0) -> Predictor:
@@ -75,9 +106,7 @@ class Predictor:
         config = meta["config"]
         method = from_config(config, meta["steps_per_epoch"])
         example = {k: jax.ShapeDtypeStruct((2, *shape), dtype) for k, (shape, dtype) in meta["features"].items()}
-        size = batch_size or config["batch_size"]
-        size += -size % jax.device_count()  # the last batch is padded in any case
-        whole = replicated(data_mesh(size))
+        whole = replicated(data_mesh(_padded(batch_size or config["batch_size"])))
         chosen, kept = seeds.seeds_of(config), _kept(config, Path(workdir))
         abstract = jax.eval_shape(
             lambda batch: init_state(method, seeds.initial(method, chosen, batch), len(chosen)), example
@@ -86,11 +115,9 @@ class Predictor:
         found = store.restore(abstract)
         if found is None:
             raise UserError(f"{workdir} holds no finished checkpoint yet")
-        predict, embed = make_infer(method.predict, size), make_infer(method.embed, size)
         variables = found[1].variables if len(chosen) == 1 else member(found[1].variables, chosen.index(kept))
-        shapes = {k: tuple(shape) for k, (shape, _) in meta["features"].items()}
         names = [cluster["names"] for cluster in read_json(Path(workdir) / "clusters.json") or []]
-        return cls(variables, config, shapes, meta["scalings"], names, predict, embed)
+        return cls.of(variables, {**meta, "config": {**config, "seed": kept, "num_seeds": 1}}, names, batch_size)
 
     def predict_proba(self, features: dict[str, np.ndarray]) -> np.ndarray:
         """Soft assignments [n, k]."""
@@ -103,6 +130,11 @@ class Predictor:
     def embed(self, features: dict[str, np.ndarray]) -> np.ndarray:
         """Encoder features [n, d]."""
         return self._embed(self.variables, features)
+
+
+def _padded(size: int) -> int:
+    """A batch size that all devices share: the last batch is padded in any case."""
+    return size + -size % jax.device_count()
 
 
 def _kept(config: Mapping[str, Any], workdir: Path) -> int:
@@ -118,12 +150,14 @@ def _kept(config: Mapping[str, Any], workdir: Path) -> int:
 def lines(predictor: Predictor, path: str | Path, chunk: int, views: Sequence[int] = ()) -> Iterator[str]:
     """The CSV of `path`'s examples, `chunk` rows at a time; views: which of the run's views it has, () is all."""
     yield from assignment_lines([], np.zeros((0, 1)), predictor.names, header=True)
-    for ids, features in _examples(predictor, path, chunk, views):
+    for ids, features in examples(predictor, path, chunk, views):
         yield from assignment_lines(ids, predictor.predict_proba(features), predictor.names, header=False)
 
 
-def _examples(predictor: Predictor, path: str | Path, chunk: int, views: Sequence[int]) -> Iterator[tuple]:
-    """``(ids, features)``."""
+def examples(
+    predictor: Predictor, path: str | Path, chunk: int, views: Sequence[int] = ()
+) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
+    """``(ids, features)`` of up to `chunk` rows of images, of all rows of others; arguments as for `lines`."""
     if len(predictor.shapes.get("image", ())) == 1:
         yield from _embeddings(predictor, Path(path))
         return

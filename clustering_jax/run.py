@@ -31,8 +31,18 @@ from clustering_jax.train import Schedule, fit, keys_of
 CHOSEN = "num_clusters.json"
 
 
-def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None) -> dict[str, Any]:
-    """Trains what `config` says in `workdir` and returns what result.json holds; signals: as for `fit`.
+def train(
+    config: dict[str, Any],
+    workdir: Path,
+    signals: Signals | None = None,
+    *,
+    streams: Mapping[str, Dataset] | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Trains what `config` says in `workdir` and returns what result.json holds.
+
+    Args:
+      signals: as for `fit`. streams: data in memory, in place of what `config` names. quiet: prints nothing.
 
     Raises:
       UserError, Interrupted, Diverged: see `fit`; also a workdir that holds another config's run.
@@ -40,13 +50,15 @@ def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None)
     check_workdir(workdir, config)
     result = read_json(workdir / "result.json")
     if result:
-        _say(f"{workdir} is finished (wall time {result['wall_time_seconds']:.0f} s); a new run needs a new --workdir")
+        done = f"{workdir} is finished (wall time {result['wall_time_seconds']:.0f} s); a new run needs a new --workdir"
+        _say(done, quiet)
         return result
-    given, config = config, _embedded(config, workdir)
-    streams = load_streams(config)
+    given, config = config, config if streams else _embedded(config, workdir)
+    streams = dict(streams or load_streams(config))
+    _warn(streams)
     scored = data.load(**config["scored"]) if config["scored"] else None
     _check_scored(streams["train"], scored)
-    chosen = _num_clusters(config, streams["train"], workdir)
+    chosen = _num_clusters(config, streams["train"], workdir, quiet)
     settings = {**config, "num_clusters": chosen["num_clusters"]}
     settings["batch_size"] = _batch_size(settings, streams)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
@@ -60,7 +72,8 @@ def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None)
     _open(workdir, given)
     if "curve" in chosen:
         write_json(workdir / CHOSEN, chosen)
-    result = _train(method, variables, settings, streams, scored or streams["train"], steps, workdir, signals)
+    result = _train(method, variables, settings, streams, scored or streams["train"], steps, workdir, signals, quiet)
+    _say(table(result), quiet)
     write_json(workdir / "result.json", result)
     return result
 
@@ -121,10 +134,13 @@ def load_streams(config: Mapping[str, Any]) -> dict[str, Dataset]:
     streams = {"train": data.load(**config["data"])}
     if config["unlabelled"]:
         streams["unlabelled"] = data.load(**config["unlabelled"])
+    return streams
+
+
+def _warn(streams: Mapping[str, Dataset]) -> None:
     for dataset in streams.values():
         for note in dataset.notes:
             warnings.warn(note, stacklevel=2)
-    return streams
 
 
 def _check_scored(dataset: Dataset, scored: Dataset | None) -> None:
@@ -138,12 +154,12 @@ def _check_scored(dataset: Dataset, scored: Dataset | None) -> None:
         raise UserError(f"scored has features {theirs}, the training data {ours}: both must come from one source")
 
 
-def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path) -> dict[str, Any]:
+def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, quiet: bool) -> dict[str, Any]:
     """``{"num_clusters": K}``; where the config says 0, with the curve it is chosen by, kept in the workdir."""
     if config["num_clusters"]:
         return {"num_clusters": config["num_clusters"]}
     found = read_json(workdir / CHOSEN) or choose.num_clusters(dataset, config["cluster_range"], seed=config["seed"])
-    _say(choose.told(found))
+    _say(choose.told(found), quiet)
     return found
 
 
@@ -185,6 +201,7 @@ def _train(
     steps: dict,
     workdir: Path,
     signals: Signals | None,
+    quiet: bool,
 ) -> dict[str, Any]:
     dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
     predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
@@ -215,7 +232,9 @@ def _train(
             batch_size=size,
             schedule=schedule,
             store=store,
-            open_log=lambda step, total: MetricsLog(workdir / "metrics.jsonl", step, total, size * len(chosen)),
+            open_log=lambda step, total: MetricsLog(
+                workdir / "metrics.jsonl", step, total, size * len(chosen), quiet=quiet
+            ),
             meta={
                 "config": config,
                 "versions": versions(),
@@ -244,12 +263,11 @@ def _train(
     write_assignments(workdir / "assignments.csv", scored.ids, found[best], names)
     if len(chosen) > 1:
         result["seeds"] = seeds.summary(chosen, [score(p, scored) for p in found], values)
-    _say(table(result))
     return result
 
 
-def _say(text: str) -> None:
-    if is_first():
+def _say(text: str, quiet: bool) -> None:
+    if is_first() and not quiet:
         print(text)
 
 

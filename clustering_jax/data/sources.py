@@ -45,14 +45,17 @@ class Source(NamedTuple):
         return text_column(file) if file.suffix.lower() == ".csv" and file.is_file() else self.read(key)
 
 
-def open_source(path: str | Path | Sequence[str | Path]) -> Source:
-    """What there is to read: `path` is a file, a folder, or several files, as a sequence or with commas.
+def open_source(path: str | Path | Sequence[str | Path] | Mapping[str, Any]) -> Source:
+    """What there is to read: `path` is a file, a folder, or several files, as a sequence or with commas; or the arrays
+    themselves by key.
 
     The files of a folder are in natural order of their names; hidden ones and other types are passed over.
 
     Raises:
       UserError: a file is missing, damaged, of no known type or named twice; a folder without files.
     """
+    if isinstance(path, Mapping):
+        return Source("X", Path(), True, {key: partial(path.__getitem__, key) for key in path})
     files = names(path)
     if not files:
         raise UserError("path is empty: give a file, a folder or several files with views")

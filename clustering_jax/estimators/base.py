@@ -1,0 +1,284 @@
+"""What the four estimators share: a config, a run in a directory, and what is read back from it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import numbers
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from absl import logging
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from clustering_jax import metrics, run
+from clustering_jax.checkpoint import read_json
+from clustering_jax.data.base import Dataset, known_labels
+from clustering_jax.errors import UserError, nearest
+from clustering_jax.interrupt import Signals
+from clustering_jax.log import write_atomic, write_json
+from clustering_jax.predict import Predictor, examples
+
+# What a finished workdir holds beside its checkpoints.
+FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", run.CHOSEN)
+ESTIMATOR = "estimator.json"
+SEEN = ("n_features_in_", "feature_names_in_")
+
+
+class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+    """What the four estimators share.
+
+    Args:
+      n_clusters: at least 2; "auto", where the method takes views or embeddings, chooses in `cluster_range` without
+        labels, see `choose`.
+      epochs, batch_size, learning_rate: None is the method's own; the batch then is at most the data.
+      random_state: as in scikit-learn; an integer is the command line's ``--config.seed``.
+      verbose: 0 is silent, 1 prints what the command line does.
+      workdir: where the run is written and, if it was cut short, resumed; None is a temporary directory.
+      settings: any other setting of the command line, ``{"model.latent_dim": 64}`` is ``--config.model.latent_dim=64``.
+
+    Attributes:
+      labels_: int [n]. probabilities_: of those clusters, [n]. ids_: files of a folder, or row numbers, n strings.
+      n_clusters_, n_iter_: clusters, and steps taken. history_: metrics.jsonl, a dictionary a line.
+      result_: result.json: scores, protocol, versions, seconds. n_features_in_: of one array [n, d] alone.
+    """
+
+    _method = ""
+
+    def __init__(
+        self,
+        n_clusters: int | str = 10,
+        *,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+        workdir: str | Path | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ):
+        self.n_clusters, self.epochs, self.batch_size = n_clusters, epochs, batch_size
+        self.learning_rate, self.random_state = learning_rate, random_state
+        self.verbose, self.workdir, self.settings = verbose, workdir, settings
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Trains on X; y [n] scores the result (`result_`, `history_`), and nothing else.
+
+        With a path y is not read: labels of its own are a setting, as "data.label_key" or "data.labels_from_folders".
+
+        Raises:
+          UserError (a ValueError): X or a parameter is unfit; `workdir` holds a run of other data or parameters.
+          Diverged: a loss was not finite. Interrupted: after a signal, where `workdir` keeps what was reached.
+        """
+        config, streams = self._config(), None
+        for name in SEEN:
+            self.__dict__.pop(name, None)
+        dataset = self._dataset(X, config)
+        if dataset is not None:
+            streams = {"train": _labelled(dataset, None if is_path(X) else y)}
+            config["data"]["digest"] = _digest(dataset)
+            if self.batch_size is None:
+                config["batch_size"] = min(config["batch_size"], dataset.num_examples)
+        signals = Signals() if self.workdir is None else None
+        kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(self.workdir)
+        with _hushed(), kept as workdir:
+            run.train(config, Path(workdir), signals, streams=streams, quiet=not self.verbose)
+            self._read(Path(workdir))
+        return self
+
+    def _defaults(self) -> ConfigDict:
+        """The method's config with this estimator's own parameters."""
+        raise NotImplementedError
+
+    def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset | None:
+        """X as the run trains on it; None where `config`, changed here, names it and the run reads it itself."""
+        raise NotImplementedError
+
+    def _features(self, X: Any) -> dict[str, np.ndarray]:
+        """New rows in memory, as the run was trained on."""
+        raise NotImplementedError
+
+    def _config(self) -> dict[str, Any]:
+        """The plain config of the run."""
+        config, state = self._defaults(), check_random_state(self.random_state)
+        chosen = isinstance(self.random_state, numbers.Integral)
+        changes = {
+            "num_clusters": 0 if self.n_clusters == "auto" else self.n_clusters,
+            "seed": self.random_state if chosen else state.randint(2**31 - 1),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "optimizer.learning_rate": self.learning_rate,
+            "run.checkpoint_every": 0 if self.workdir is None else None,
+        }
+        return configured(config, {**{k: v for k, v in changes.items() if v is not None}, **(self.settings or {})})
+
+    def _read(self, workdir: Path) -> None:
+        """Takes over a finished run."""
+        predictor = Predictor.restore(workdir)
+        if predictor.config["method"] != self._method:
+            raise UserError(
+                f"{workdir} holds a run of {predictor.config['method']}, {type(self).__name__} is of {self._method}"
+            )
+        files = {name: (workdir / name).read_text("utf-8") for name in FILES if (workdir / name).is_file()}
+        if "result.json" not in files:
+            raise UserError(f"{workdir} holds a run that has not finished: finish it by the command that began it")
+        rows = list(csv.DictReader(io.StringIO(files["assignments.csv"])))
+        self.ids_ = [row["id"] for row in rows]
+        self.labels_ = np.array([int(row["cluster"]) for row in rows])
+        self.probabilities_ = np.array([float(row["probability"]) for row in rows])
+        self.history_ = [json.loads(line) for line in files["metrics.jsonl"].splitlines()]
+        self.result_ = json.loads(files["result.json"])
+        self.n_iter_ = self.history_[-1]["step"] if self.history_ else 0
+        self.n_clusters_ = predictor.config["num_clusters"]
+        self._predictor, self._files = predictor, files
+
+    def _parts(self, X: Any) -> Iterator[dict[str, np.ndarray]]:
+        """The features of X; those of a path by and by."""
+        check_is_fitted(self)
+        if not is_path(X):
+            yield self._features(X)
+            return
+        for _, features in examples(self._predictor, X, self._predictor.config["batch_size"]):
+            yield features
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Soft assignments [n, n_clusters_] of new rows, float32."""
+        return np.concatenate([self._predictor.predict_proba(part) for part in self._parts(X)])
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Clusters [n] of new rows."""
+        return self.predict_proba(X).argmax(1)
+
+    def transform(self, X: Any) -> np.ndarray:
+        """The encoder's features of new rows, float32 [n, d]."""
+        return np.concatenate([self._predictor.embed(part) for part in self._parts(X)])
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean silhouette of the clusters in `transform`'s space, in [-1, 1], -1 for a single cluster; y is ignored.
+
+        Of a sample of 10,000 rows where there are more. It needs no labels, and compares numbers of clusters; between
+        encoders it compares their spaces too.
+        """
+        value = metrics.silhouette(self.transform(X), self.predict(X))
+        return -1.0 if np.isnan(value) else value
+
+    @property
+    def _n_features_out(self) -> int:
+        shapes = self._predictor.meta["features"]
+        return self._predictor.embed({k: np.zeros((1, *shape), dtype) for k, (shape, dtype) in shapes.items()}).shape[1]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the fitted estimator to the directory `path`, which ``python -m clustering_jax.predict`` reads too.
+
+        Raises:
+          UserError: there is something in it already, or it can't be written.
+        """
+        check_is_fitted(self)
+        workdir = Path(path)
+        if workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
+            raise UserError(f"{path} is there already: save to a new directory")
+        with _hushed():
+            self._predictor.save(workdir / "checkpoints", self.n_iter_)
+        for name, text in self._files.items():
+            write_atomic(workdir / name, [text])
+        seen = {name: np.asarray(getattr(self, name)).tolist() for name in SEEN if hasattr(self, name)}
+        params = {name: value for name, value in self.get_params(deep=False).items() if _is_json(value)}
+        write_json(workdir / ESTIMATOR, {"params": params, "seen": seen})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A saved estimator, or the run of a command line's ``--workdir``.
+
+        Parameters that JSON can't hold, as arrays and a RandomState, are back at their defaults.
+
+        Raises:
+          UserError: `path` holds no finished run of this method.
+        """
+        saved = read_json(Path(path) / ESTIMATOR)
+        estimator = cls(**saved["params"]) if saved else cls()
+        with _hushed():
+            estimator._read(Path(path))
+        if not saved:
+            estimator.set_params(n_clusters=estimator.n_clusters_)
+        for name, value in (saved["seen"] if saved else {}).items():
+            setattr(estimator, name, np.array(value, object) if isinstance(value, list) else value)
+        return estimator
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Orbax warns by absl's log of what it was asked to do."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def is_path(X: Any) -> bool:
+    """Whether X is a file or a folder rather than data."""
+    return isinstance(X, str | Path)
+
+
+def configured(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` as a plain dictionary, with `changes` by dotted name; UserError for an unknown name or a wrong type."""
+    known = {*config, *flatten_dict(config.to_dict(), sep=".")}
+    for name, value in changes.items():
+        if name not in known:
+            raise UserError(f"settings has an unknown '{name}'{nearest(name, known)}")
+        value = value.item() if isinstance(value, np.generic) else value
+        try:
+            if isinstance(value, Mapping):
+                config[name] = ConfigDict(value)
+            else:
+                config.update_from_flattened_dict({name: value})
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{name} is {value!r}: {type(value).__name__} is not the type of this setting") from error
+    return config.to_dict()
+
+
+def _labelled(dataset: Dataset, y: Any) -> Dataset:
+    """`dataset` with the labels y, if any; other than integers become their ranks."""
+    if y is None:
+        return dataset
+    labels = np.asarray(y)
+    if labels.shape not in ((dataset.num_examples,), (dataset.num_examples, 1)):
+        raise UserError(f"y has shape {labels.shape}, X has {dataset.num_examples} rows: give one label a row, or none")
+    labels = labels.reshape(-1)
+    labels = labels if labels.dtype.kind in "iu" else np.unique(labels, return_inverse=True)[1]
+    return dataset._replace(labels=known_labels(labels.astype(np.int64)))
+
+
+def _digest(dataset: Dataset) -> str:
+    """Tells one data set from another, for `workdir` to hold the run of one."""
+    digest = hashlib.blake2b(digest_size=16)
+    words = dataset.vocabulary
+    arrays = {**dataset.features, "nouns": words.embeddings} if words else dataset.features
+    for name, array in arrays.items():
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,50 @@
+"""Estimators small enough for scikit-learn's checks to fit each some eighty times, and data for others."""
+
+import numpy as np
+from sklearn.base import clone
+
+from clustering_jax.data.images import synthetic
+from clustering_jax.data.planted import planted, planted_embeddings
+from clustering_jax.estimators import (
+    ContrastiveClustering,
+    CrossModalClustering,
+    MultiViewClustering,
+    SemanticClustering,
+)
+
+# As long as its three blobs need. Batches of a prime number of rows stay on one device, which compiles sooner.
+COMMON = {"epochs": 60, "batch_size": 19, "random_state": 0}
+VIEW_SETTINGS = {
+    "model.hidden": (32,),
+    "model.latent_dim": 16,
+    "model.feature_dim": 8,
+    "model.matching_steps": 0,
+    "run.evaluate_every": 0,
+}
+WORD_SETTINGS = {
+    "model.hidden": 64,
+    "model.instance_dim": 16,
+    "model.neighbours": 10,
+    "model.center_restarts": 2,
+    "run.evaluate_every": 0,
+}
+MULTIVIEW = MultiViewClustering(2, reconstruction_epochs=0, learning_rate=0.01, settings=VIEW_SETTINGS, **COMMON)
+CROSSMODAL = CrossModalClustering(2, learning_rate=0.01, settings={"run.evaluate_every": 0}, **COMMON)
+SEMANTIC = SemanticClustering(2, settings=WORD_SETTINGS, **COMMON)
+
+# A prime number of rows, as above, in one batch.
+N, K = 47, 3
+PAIRS = planted(N, num_clusters=K, width=6, private=0.0)
+VIEWS = [PAIRS.features["view0"], PAIRS.features["view1"]]
+BOTH = np.concatenate(VIEWS, axis=1)
+FOUND = planted_embeddings(N, num_clusters=K, width=8, num_nouns=12)
+ROWS, WORDS_OF = FOUND.features["image"], FOUND.vocabulary
+IMAGES = synthetic(n=31, size=8, num_clusters=2)
+CC = ContrastiveClustering(
+    2, image_size=8, epochs=1, random_state=0, settings={"model.width": 4, "run.evaluate_every": 0}
+)
+
+
+def three(estimator, **params):
+    """The estimator with three clusters and all rows in a batch."""
+    return clone(estimator).set_params(n_clusters=K, batch_size=None, **params)

@@ -1,0 +1,77 @@
+"""scikit-learn's own checks."""
+
+import pytest
+from sklearn.utils import estimator_checks, get_tags
+
+from clustering_jax.estimators import ContrastiveClustering, SemanticClustering
+from tests.estimators.small import CROSSMODAL, MULTIVIEW, SEMANTIC
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+ESTIMATORS = (MULTIVIEW, CROSSMODAL, SEMANTIC)
+ONE = "n_clusters=1, which is refused: the methods contrast clusters"
+# What scikit-learn has no tag for.
+ONE_CLUSTER = {
+    "check_dont_overwrite_parameters": ONE,
+    "check_fit2d_predict1d": ONE,
+    "check_methods_subset_invariance": ONE,
+}
+ZEROS = {"check_estimators_dtypes": "a row of zeros, which is refused: it has no direction"}
+# The others fit, and take minutes in all.
+QUICK = {
+    "check_complex_data",
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_sparse_array",
+    "check_estimators_empty_data_messages",
+    "check_estimators_pickle",
+    "check_estimators_unfitted",
+    "check_fit1d",
+    "check_fit2d_1feature",
+    "check_fit2d_1sample",
+    "check_get_params_invariance",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_set_params",
+    "check_valid_tag_types",
+}
+
+
+def unfit(estimator):
+    return {**ONE_CLUSTER, **(ZEROS if isinstance(estimator, SemanticClustering) else {})}
+
+
+def cases():
+    """Every check, slow where it fits, and a failure demanded where one is listed."""
+    for estimator in ESTIMATORS:
+        seen = set()
+        for _, check in estimator_checks.estimator_checks_generator(estimator, mark=None):
+            name = getattr(check, "func", check).__name__
+            quick = name in QUICK and name not in seen
+            reason = unfit(estimator).get(name)
+            marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
+            marks += [] if quick else [pytest.mark.slow]
+            seen.add(name)
+            yield pytest.param(estimator, check, marks=marks, id=f"{type(estimator).__name__}-{name}")
+
+
+@pytest.mark.parametrize(("estimator", "check"), list(cases()))
+def test_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(ONE_CLUSTER))
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+def test_what_asks_for_one_cluster_holds_for_two(estimator, name):
+    class AtLeastTwo(type(estimator)):
+        def _config(self):
+            config = super()._config()
+            return {**config, "num_clusters": max(2, config["num_clusters"])}
+
+    getattr(estimator_checks, name)("AtLeastTwo", AtLeastTwo(**estimator.get_params()))
+
+
+def test_images_are_tagged():
+    assert not get_tags(ContrastiveClustering()).input_tags.two_d_array
