@@ -214,6 +214,11 @@ def test_a_window_of_all_blocks_is_the_full_shuffle():
         np.testing.assert_array_equal(epoch_permutation(2, 1, 100, blocks), epoch_permutation(2, 1, 100))
 
 
+def test_blocks_and_rows_are_drawn_apart():
+    alone = epoch_permutation(0, 0, 100, Blocks(1, 1))
+    assert (np.argsort(alone) != epoch_permutation(0, 0, 100)).any()
+
+
 # --- Whole runs
 
 
