@@ -229,7 +229,7 @@ def streamed_toy(n=40):
     return rows._replace(features={"x": lazy_rows})
 
 
-@pytest.mark.parametrize("options", [{}, {"two_phases": True}, {"two_streams": True}], ids=str)
+@pytest.mark.parametrize("options", [{"two_phases": True}, {"two_streams": True}], ids=str)
 def test_a_streamed_run_ends_as_one_from_memory_interrupted_or_not(tmp_path, monkeypatch, options):
     method, ends = toy.method(**options), {}
     schedule = train.Schedule(log_every=2, checkpoint_every=4, resident_bytes=0)
