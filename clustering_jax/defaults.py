@@ -36,6 +36,14 @@ RUN = {
 }
 
 
+# Of the sources "folder" and "tfds", for sets larger than the memory: docs/data.md.
+STREAMING = {
+    "streaming": False,  # images are read when a batch wants them
+    "shuffle_block": 0,  # rows read side by side; 0 is a full shuffle
+    "shuffle_window": 16,  # blocks mixed at a time
+}
+
+
 EMBEDDINGS = {
     "source": "embeddings",
     "path": "",

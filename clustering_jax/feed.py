@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import getitem
 from typing import Any
@@ -11,18 +11,20 @@ import numpy as np
 from jax.sharding import Mesh
 
 from clustering_jax.data.base import Dataset, batch_indices, partner_rows
+from clustering_jax.data.lazy import Lazy, Read, read_ahead
 from clustering_jax.method import Phase
-from clustering_jax.parallel import batch_rows, replicate
+from clustering_jax.parallel import batch_rows, own_places, replicate
 
 
 def is_resident(streams: Mapping[str, Dataset], limit: int) -> bool:
-    """Whether all data sets together take at most `limit` bytes, and so live on the device."""
-    return sum(v.nbytes for d in streams.values() for v in d.features.values()) <= limit
+    """Whether all data sets together are in memory and take at most `limit` bytes, and so live on the device."""
+    features = [v for d in streams.values() for v in d.features.values()]
+    return not any(isinstance(v, Lazy) for v in features) and sum(v.nbytes for v in features) <= limit
 
 
 class Feed:
     """Data sets that fit are on every device as a whole and `resident`; others come from the host batch by batch, of
-    which each process reads the rows of its own devices.
+    which each process reads the rows of its own devices; of `Lazy` ones it reads the next batches of a stream ahead.
 
     seeds: one, or one for each run that trains beside the others: their batches differ.
     """
@@ -32,9 +34,11 @@ class Feed:
     ):
         self._streams, self._seeds, self._batch_size = streams, seeds, batch_size
         self.resident = is_resident(streams, limit)
-        self._batch = partial(batch_rows, mesh=mesh)
+        self._batch, self._places = partial(batch_rows, mesh=mesh), own_places(batch_size, mesh)
         put = partial(replicate, mesh=mesh)
         self._data = {k: put(dict(d.features)) if self.resident else d.features for k, d in streams.items()}
+        # By stream and feature: the step that comes next, and the reader that has it.
+        self._readers: dict[tuple[str, str], tuple[int, Iterator[Read]]] = {}
 
     def __call__(
         self, phase: Phase, step: int, count: int, targets: Mapping[str, np.ndarray], length: int
@@ -55,16 +59,30 @@ class Feed:
         epochs = (steps if phase.whole else steps // (n // self._batch_size))[filled]
         if not self.resident:
             first = {name: found[0] for name, found in rows.items()}
+            if list(first) == ["index"] and not phase.whole:
+                data = {k: self._ahead(phase, step, k, v) if isinstance(v, Lazy) else v for k, v in data.items()}
             data = taken(data, first, self._batch)
             targets = {k: self._batch(v, first["index"]) for k, v in targets.items()}
         return dict(data), dict(targets), rows, epochs, np.int32(count)
 
+    def _ahead(self, phase: Phase, step: int, name: str, source: Lazy) -> Read:
+        """The rows of `source` that this process needs at `step`; any but the step after the last starts anew."""
+
+        def rows_of(step: int) -> np.ndarray:
+            return np.sort(self._rows(phase, step, len(source))["index"][self._places])
+
+        due, reader = self._readers.get((phase.stream, name), (-1, iter(())))
+        if step != due:
+            reader = read_ahead(source, rows_of, range(step, np.iinfo(np.int32).max))
+        self._readers[phase.stream, name] = step + 1, reader
+        return next(reader)
+
     def _rows(self, phase: Phase, step: int, n: int) -> dict[str, np.ndarray]:
         """Rows of a batch and of its partners."""
-        partners = self._streams[phase.stream].partners
-        each = []
+        partners, blocks = self._streams[phase.stream].partners, self._streams[phase.stream].blocks
+        batch, each = partial(batch_indices, step=step, n=n, batch_size=self._batch_size, blocks=blocks), []
         for seed in self._seeds:
-            index = np.arange(n, dtype=np.int32) if phase.whole else batch_indices(seed, step, n, self._batch_size)
+            index = np.arange(n, dtype=np.int32) if phase.whole else batch(seed)
             each.append({"index": index, **partner_rows(seed, step, index, partners)})
         if len(each) == 1 or (phase.whole and not partners):
             return each[0]

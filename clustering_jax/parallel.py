@@ -176,6 +176,12 @@ def batch_rows(source: np.ndarray, index: np.ndarray, mesh: Mesh) -> Array:
     return jax.make_array_from_callback((len(index), *source.shape[1:]), batch_sharding(mesh), read)
 
 
+def own_places(count: int, mesh: Mesh) -> np.ndarray:
+    """Which places of a batch of `count` rows are on this process's devices, int, rising."""
+    slices = batch_sharding(mesh).addressable_devices_indices_map((count,)).values()
+    return np.unique(np.concatenate([np.arange(count)[at] for at in slices]))
+
+
 def gather(x: Array, axis_name: str | None) -> Array:
     """Rows of all devices, in device order: ``[n, ...] -> [devices * n, ...]``."""
     return x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)

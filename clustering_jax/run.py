@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict
 from clustering_jax import choose, data, metrics, seeds
 from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.base import Dataset
+from clustering_jax.data.lazy import Lazy
 from clustering_jax.embed import embed
 from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
@@ -58,6 +59,8 @@ def train(
     _warn(streams)
     scored = data.load(**config["scored"]) if config["scored"] else None
     _check_scored(streams["train"], scored)
+    if config["kmeans_baseline"] and isinstance((scored or streams["train"]).features.get("image"), Lazy):
+        raise UserError("kmeans_baseline compares all pixels in memory: leave it out, or don't set streaming")
     chosen = _num_clusters(config, streams["train"], workdir, quiet)
     settings = {**config, "num_clusters": chosen["num_clusters"]}
     settings["batch_size"] = _batch_size(settings, streams)

@@ -8,7 +8,7 @@ Prepare once (extra [prepare]): python -m clustering_jax.data.prepare cifar100
 Trained and scored on the same images; labels are for scoring alone.
 """
 
-from clustering_jax.defaults import cc
+from clustering_jax.defaults import STREAMING, cc
 
 
 def get_config(variant: str = ""):
@@ -22,6 +22,7 @@ def get_config(variant: str = ""):
             "splits": "train+test",
             "tfds_dir": "",
             "label_key": "coarse_label",
+            **STREAMING,
         },
         augment={"kind": "natural", "strength": 0.5, "blur": False},
     )

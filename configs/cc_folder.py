@@ -10,7 +10,7 @@ Command: python -m clustering_jax.main --config=configs/cc_folder.py --workdir=r
 With one folder per class and --config.data.labels_from_folders=True the classes score the result, and nothing else.
 """
 
-from clustering_jax.defaults import cc
+from clustering_jax.defaults import STREAMING, cc
 
 
 def get_config(variant: str = ""):
@@ -25,6 +25,7 @@ def get_config(variant: str = ""):
             "size": 160,
             "labels_from_folders": False,
             "on_error": "skip",
+            **STREAMING,
         },
         model={"image_size": 128},
         augment={"kind": "natural", "strength": 0.5, "blur": True},

@@ -9,7 +9,7 @@ DIR: ImageNet's training folder, a folder per synset; others in it are left alon
 Trained and scored on the same images; labels are for scoring alone.
 """
 
-from clustering_jax.defaults import cc
+from clustering_jax.defaults import STREAMING, cc
 
 
 def get_config(variant: str = ""):
@@ -25,6 +25,7 @@ def get_config(variant: str = ""):
             "size": 256,
             "labels_from_folders": True,
             "on_error": "error",
+            **STREAMING,
         },
         augment={"kind": "natural", "strength": 1.0, "blur": True},
     )

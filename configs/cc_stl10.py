@@ -9,7 +9,7 @@ Trained and scored on the same images; labels are for scoring alone.
 An epoch is one pass over the unlabelled images with the instance loss alone, then one over the others with both losses.
 """
 
-from clustering_jax.defaults import cc
+from clustering_jax.defaults import STREAMING, cc
 
 
 def get_config(variant: str = ""):
@@ -23,7 +23,8 @@ def get_config(variant: str = ""):
             "splits": "train+test",
             "tfds_dir": "",
             "label_key": "label",
+            **STREAMING,
         },
-        unlabelled={"source": "tfds", "name": "stl10", "splits": "unlabelled", "tfds_dir": ""},
+        unlabelled={"source": "tfds", "name": "stl10", "splits": "unlabelled", "tfds_dir": "", **STREAMING},
         augment={"kind": "natural", "strength": 1.0, "blur": False},
     )

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image, ImageOps
 
-from clustering_jax.data.images import fit_image
+from clustering_jax.data.decode import fit_image
 from clustering_jax.errors import UserError
 
 
@@ -31,7 +31,7 @@ def clip_image(image: Image.Image, size: int, resize: int | None = None) -> np.n
 
     Raises:
       UserError: `resize` is below `size`.
-      OSError: see `images.fit_image`.
+      OSError: see `decode.fit_image`.
     """
     resize = resize or size
     if not 1 <= size <= resize:

@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from clustering_jax import data
-from clustering_jax.data.images import listed, read_image
+from clustering_jax.data.decode import read_image
+from clustering_jax.data.images import listed
 from clustering_jax.errors import UserError, check_keywords
 
 Fit = Callable[[Image.Image], np.ndarray]

@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from clustering_jax.data.arrays import iter_array
-from clustering_jax.data.base import Dataset, row_ids
+from clustering_jax.data.base import Dataset, blocks_of, row_ids
+from clustering_jax.data.decode import MODES, decoded, fit_image, lazy_files
+from clustering_jax.data.lazy import load_grain
 from clustering_jax.data.synsets import SYNSETS
 from clustering_jax.errors import UserError, nearest
 
 EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 CHUNK = 512
-MODES = {1: "L", 3: "RGB"}
 
 
 def digits() -> Dataset:
@@ -62,6 +61,9 @@ def folder(
     classes: str | Sequence[str] = (),
     expected_count: int = 0,
     channels: int = 3,
+    streaming: bool = False,
+    shuffle_block: int = 0,
+    shuffle_window: int = 16,
 ) -> Dataset:
     """Image files below a folder, flat or nested, decoded by threads into one array; no cache on disk.
 
@@ -75,6 +77,9 @@ def folder(
       on_error: "error" stops at an unreadable image, "skip" leaves it out and says so in the notes.
       classes: keep only these class folders of `path` or of ``path/train``: a list, or a name in `SYNSETS`.
       expected_count: how many images there must be; 0 is any. channels: 3 for RGB, 1 for grey.
+      streaming: images are read when a batch wants them, the same as in memory. An unreadable one is found then; or,
+        to be skipped, at the start, where every image is read once.
+      shuffle_block, shuffle_window: see `Blocks`; 0 is a full shuffle.
 
     Returns:
       uint8 ``[n, size, size, channels]``; the ids are the files' paths relative to `path`.
@@ -82,20 +87,35 @@ def folder(
     Raises:
       UserError: no such folder, no image in it, one unreadable, class folders missing, or another count.
     """
-    shape = _shape(size, size, channels)
+    shape, blocks = _shape(size, size, channels), blocks_of(shuffle_block, shuffle_window)
     root, names, labels, notes = listed(path, classes, expected_count, labels_from_folders, on_error)
-    images = np.empty((len(names), *shape), np.uint8)
-    kept: list[str] = []
-    skipped: list[str] = []
-    for ids, rows, failures in _decode(root, names, shape, CHUNK, on_error):
-        images[len(kept) : len(kept) + len(ids)] = rows
-        kept, skipped = kept + ids, skipped + failures
+    if streaming:
+        load_grain()
+    images = None if streaming else np.empty((len(names), *shape), np.uint8)
+    kept, skipped = names, []
+    if images is not None or on_error == "skip":
+        kept, skipped = _readable(root, names, shape, on_error, images)
     if skipped:
         notes += (f"skipped {len(skipped)} unreadable of {len(names)} images in {root}: {skipped[0]}",)
     if not kept:
         raise UserError(f"none of the {len(names)} images in {root} can be read: {skipped[0]}")
     labels = None if labels is None else labels[np.isin(names, kept)]
-    return Dataset({"image": images[: len(kept)]}, kept, labels, root.resolve().name, "all", notes)
+    found = lazy_files(root, kept, shape) if images is None else images[: len(kept)]
+    return Dataset({"image": found}, kept, labels, root.resolve().name, "all", notes, blocks=blocks)
+
+
+def _readable(
+    root: Path, names: list[str], shape: tuple[int, ...], on_error: str, images: np.ndarray | None
+) -> tuple[list[str], list[str]]:
+    """The names of images that can be read, one after the other into `images` if that is there, and what went wrong
+    with the others."""
+    kept: list[str] = []
+    skipped: list[str] = []
+    for ids, rows, failures in decoded(root, names, shape, CHUNK, on_error):
+        if images is not None:
+            images[len(kept) : len(kept) + len(ids)] = rows
+        kept, skipped = kept + ids, skipped + failures
+    return kept, skipped
 
 
 def listed(
@@ -126,7 +146,7 @@ def iter_folder(
     """
     shape = _shape(*((size, size) if isinstance(size, int) else size), channels)
     root = _folder(path)
-    for ids, rows, _ in _decode(root, _listing(root, [])[0], shape, chunk, on_error):
+    for ids, rows, _ in decoded(root, _listing(root, [])[0], shape, chunk, on_error):
         yield ids, rows
 
 
@@ -233,58 +253,3 @@ def _folder_labels(root: Path, names: list[str], class_folders: list[Path]) -> n
         raise UserError(f"{root} has a single class folder, '{known[0]}': is the path one level too high?")
     ranks = {name: rank for rank, name in enumerate(known)}
     return np.array([ranks[name] for name in found], np.int64)
-
-
-def _decode(
-    root: Path, names: list[str], shape: tuple[int, ...], chunk: int, on_error: str
-) -> Iterator[tuple[list[str], np.ndarray, list[str]]]:
-    """``(ids, rows uint8 [m, h, w, c], what went wrong with the others)`` for every `chunk` files.
-
-    Chunks are waited for one by one, so that neither memory nor work after a failure grows with the folder.
-    """
-
-    def read(name: str) -> np.ndarray | str:
-        return read_image(root / name, partial(fit_image, shape=shape))
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(names), chunk):
-            ids = names[start : start + chunk]
-            results = list(pool.map(read, ids))
-            failures = [r for r in results if isinstance(r, str)]
-            if failures and on_error == "error":
-                raise UserError(f"{failures[0]}; remove it, or set on_error to skip")
-            good = [(i, r) for i, r in zip(ids, results, strict=True) if not isinstance(r, str)]
-            rows = np.stack([r for _, r in good]) if good else np.empty((0, *shape), np.uint8)
-            yield [i for i, _ in good], rows, failures
-
-
-def read_image(path: Path, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
-    """What `fit` makes of the image, upright, or in one line why there is none."""
-    try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return fit(image)
-    except UnidentifiedImageError:
-        return f"{path} is not an image"
-    # Decoders of broken files raise nearly anything: OSError, SyntaxError, struct.error, ...
-    except Exception as error:
-        return f"{path} can't be read ({' '.join(str(error).split()) or type(error).__name__})"
-
-
-def fit_image(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
-    """The whole picture as uint8 of `shape` (h, w, c), c 1 or 3: antialiased bilinear, transparency dropped.
-
-    Raises:
-      OSError: 32-bit pixels, whose range is unknown. Decoders raise nearly anything over broken files.
-    """
-    if image.mode.startswith("I;16"):
-        # convert() would clip at 255; of 16-bit colour Pillow keeps the high byte.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise OSError(f"32-bit pixels, mode {image.mode}")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    image = image.convert(MODES[shape[2]])
-    if image.size != (shape[1], shape[0]):
-        image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(shape)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from clustering_jax.data.base import Dataset, known_labels, row_ids
-from clustering_jax.data.images import fit_image
+from clustering_jax.data.base import Dataset, blocks_of, known_labels, row_ids
+from clustering_jax.data.decode import fit_image
+from clustering_jax.data.lazy import Lazy, load_grain
 from clustering_jax.errors import UserError, nearest
 
 DEFAULT_DIR = "~/tensorflow_datasets"
@@ -30,6 +32,9 @@ def tfds(
     image_key: str = "image",
     label_key: str = "label",
     size: int = 0,
+    streaming: bool = False,
+    shuffle_block: int = 0,
+    shuffle_window: int = 16,
 ) -> Dataset:
     """A prepared TFDS set, decoded by threads to uint8 ``[n, h, w, c]``.
 
@@ -39,6 +44,9 @@ def tfds(
       tfds_dir: where prepared sets are; "" is `DEFAULT_DIR`.
       image_key, label_key: features of the set; a `label_key` of "" reads no labels.
       size: side to resize to, for sets of mixed sizes; 0 keeps the images as they are.
+      streaming: images are read when a batch wants them, the same as in memory; labels are read at the start, for
+        which every record is fetched once and no image decoded.
+      shuffle_block, shuffle_window: see `Blocks`; 0 is a full shuffle.
 
     Returns:
       The rows of the splits in stored order; ids are row numbers over all of them. Labels are None where
@@ -52,17 +60,10 @@ def tfds(
     builder = _builder(root)
     channels = _check_features(root, builder.info.features, image_key, label_key)
     sources = [_open(builder, root, part.strip(), image_key) for part in splits.split("+")]
-    n = sum(len(source) for source in sources)
-    labels = np.full(n, -1, np.int64)
-    images = np.empty((0, 0, 0, channels), np.uint8)
-    for row, (image, example) in enumerate(_decoded(sources, root, image_key, channels, size)):
-        if row == 0:
-            images = np.empty((n, *image.shape), np.uint8)
-        if image.shape != images.shape[1:]:
-            raise UserError(f"{root} has images of several sizes, row {row} is {image.shape}: set size to resize them")
-        images[row] = image
-        labels[row] = example[label_key] if label_key else -1
-    return Dataset({"image": images}, row_ids(n), known_labels(labels), name, splits)
+    rows = _Rows(sources, root, image_key, label_key, channels, size)
+    blocks = blocks_of(shuffle_block, shuffle_window)
+    images, labels = rows.streamed() if streaming else rows.in_memory()
+    return Dataset({"image": images}, row_ids(len(images)), known_labels(labels), name, splits, blocks=blocks)
 
 
 def _prepared(name: str, parent: Path, tfds_dir: str) -> Path:
@@ -128,27 +129,85 @@ def _open(builder: Any, root: Path, split: str, image_key: str) -> Any:
         raise UserError(f"{root} has no split '{split}' (known: {known}) or can't be read ({_line(error)})") from error
 
 
-def _decoded(
-    sources: list[Any], root: Path, image_key: str, channels: int, size: int
-) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """``(image, example)`` of every row of every source."""
+class _Rows(NamedTuple):
+    """The examples of several sources, one after the other. An image of side `size`; 0 is its own."""
 
-    def decode(example: dict[str, Any]) -> np.ndarray:
-        with Image.open(io.BytesIO(example[image_key])) as image:
-            height, width = (size, size) if size else (image.height, image.width)
-            return fit_image(image, (height, width, channels))
+    sources: list[Any]
+    root: Path
+    image_key: str
+    label_key: str
+    channels: int
+    size: int
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for source in sources:
-            for start in range(0, len(source), CHUNK):
-                rows = list(range(start, min(start + CHUNK, len(source))))
-                try:
+    def in_memory(self) -> tuple[np.ndarray, np.ndarray]:
+        """Images, and labels int64 [n], -1 where there are none."""
+        labels, images = self._no_labels(), np.empty((0, 0, 0, self.channels), np.uint8)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            first = 0
+            for source, rows in self._chunks():
+                with self._reading(source, rows):
                     examples = source.__getitems__(rows)
-                    images = list(pool.map(decode, examples))
-                except Exception as error:  # array_record: RuntimeError and others; Pillow: nearly anything
-                    where = f"{root} split '{source.split}', rows {rows[0]} to {rows[-1]}"
-                    raise UserError(f"{where} can't be read ({_line(error)}): prepare the set again") from error
-                yield from zip(images, examples, strict=True)
+                    found = list(pool.map(self._decode, examples))
+                if first == 0:
+                    images = np.empty((len(labels), *found[0].shape), np.uint8)
+                for row, image in enumerate(found, start=first):
+                    images[row] = self._checked(image, row, images.shape[1:])
+                labels[first : first + len(rows)] = self._labels_of(examples)
+                first += len(rows)
+        return images, labels
+
+    def streamed(self) -> tuple[Lazy, np.ndarray]:
+        """`in_memory`, but images are read when they are wanted."""
+        load_grain()
+        labels, first = self._no_labels(), 0
+        for source, rows in self._chunks() if self.label_key else ():
+            with self._reading(source, rows):
+                labels[first : first + len(rows)] = self._labels_of(source.__getitems__(rows))
+            first += len(rows)
+        ends = np.cumsum([len(source) for source in self.sources])
+        shape = self._image(self.sources[0], 0).shape
+
+        def read(rows: np.ndarray) -> Iterator[np.ndarray]:
+            for row in rows:
+                part = int(np.searchsorted(ends, row, side="right"))
+                image = self._image(self.sources[part], int(row - ends[part]) + len(self.sources[part]))
+                yield self._checked(image, row, shape)
+
+        return Lazy((len(labels), *shape), read), labels
+
+    def _no_labels(self) -> np.ndarray:
+        return np.full(sum(len(source) for source in self.sources), -1, np.int64)
+
+    def _chunks(self) -> Iterator[tuple[Any, list[int]]]:
+        for source in self.sources:
+            for start in range(0, len(source), CHUNK):
+                yield source, list(range(start, min(start + CHUNK, len(source))))
+
+    def _labels_of(self, examples: Sequence[Mapping[str, Any]]) -> list[int]:
+        return [example[self.label_key] if self.label_key else -1 for example in examples]
+
+    def _image(self, source: Any, row: int) -> np.ndarray:
+        with self._reading(source, [row]):
+            return self._decode(source[row])
+
+    def _decode(self, example: Mapping[str, Any]) -> np.ndarray:
+        with Image.open(io.BytesIO(example[self.image_key])) as image:
+            height, width = (self.size, self.size) if self.size else (image.height, image.width)
+            return fit_image(image, (height, width, self.channels))
+
+    def _checked(self, image: np.ndarray, row: int, shape: tuple[int, ...]) -> np.ndarray:
+        if image.shape != shape:
+            where = f"{self.root} has images of several sizes, row {row} is {image.shape}"
+            raise UserError(f"{where}: set size to resize them")
+        return image
+
+    @contextmanager
+    def _reading(self, source: Any, rows: list[int]) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # array_record: RuntimeError and others; Pillow: nearly anything
+            where = f"{self.root} split '{source.split}', rows {rows[0]} to {rows[-1]}"
+            raise UserError(f"{where} can't be read ({_line(error)}): prepare the set again") from error
 
 
 def _line(error: Exception) -> str:
