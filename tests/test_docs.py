@@ -62,7 +62,7 @@ def test_every_key_is_on_the_page_of_its_method_with_its_default(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_settings_of_data_sources(method):
     """Tables below a heading that names a source, or a split's source, have its arguments with their defaults."""
-    sections = re.findall(r"^### (.*source `(\w+)`)\n(.*?)(?=^##|\Z)", page(method), re.MULTILINE | re.DOTALL)
+    sections = re.findall(r"^### ([^\n]*source `(\w+)`)\n(.*?)(?=^##|\Z)", page(method), re.MULTILINE | re.DOTALL)
     assert sections
     for heading, source, rows in sections:
         split = heading.startswith("`embed.splits")

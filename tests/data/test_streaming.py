@@ -112,13 +112,13 @@ def counting(n=4096, shape=(2, 2, 1)):
     return Lazy((n, *shape), read), seen
 
 
-def settled(seen):
-    """Waits until threads have read what they may."""
-    count = -1
-    while count != len(seen):
-        count = len(seen)
-        time.sleep(0.05)
-    return count
+def settled(seen, expected):
+    """How many rows threads have read once they had the time to read as many as expected, and more."""
+    until = time.monotonic() + 60
+    while len(seen) < expected and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    return len(seen)
 
 
 @pytest.mark.parametrize("batch_size", [4, 100])
@@ -130,7 +130,8 @@ def test_the_next_two_batches_are_read_and_no_more(batch_size):
         found = next(reader)
         assert found.rows.tolist() == list(range(step * batch_size, (step + 1) * batch_size))
         assert (found.values[:, 0, 0, 0] == found.rows % 256).all()
-        assert settled(seen) == min(40, step + 1 + ahead) * batch_size - 5 * batch_size
+        expected = min(40, step + 1 + ahead) * batch_size - 5 * batch_size
+        assert settled(seen, expected) == expected
     assert max(Counter(seen).values()) == 1
 
 
@@ -142,9 +143,11 @@ def test_a_feed_reads_a_stream_once_and_starts_anew_on_a_jump():
         for name in streams:  # each stream has a place of its own
             rows = feed(Phase(name, 10, (), stream=name), step, 1, {}, 1)
             assert (np.asarray(rows[0]["image"])[:, 0, 0, 0] == rows[2]["index"][0] % 256).all()
-    assert settled(seen) == 2 * (400 + 80)
+    expected = 2 * (400 + 80)
+    assert settled(seen, expected) == expected
     feed(Phase("train", 10, ()), 4, 1, {}, 1)
-    assert settled(seen) == 2 * 480 + 40 + 80
+    expected = 2 * 480 + 40 + 80
+    assert settled(seen, expected) == expected
 
 
 def test_a_process_reads_the_rows_of_its_own_devices(monkeypatch):
@@ -161,7 +164,8 @@ def test_a_process_reads_the_rows_of_its_own_devices(monkeypatch):
     found = feed(PHASE, 0, 1, {}, 1)
     assert (found[0]["image"][:, 0, 0, 0] == found[2]["index"][0][:20] % 256).all()
     wanted = {row for step in range(3) for row in batch_indices(0, step, 400, 40)[:20].tolist()}
-    assert settled(seen) == 60 and set(seen) == wanted
+    expected = 60 and set(seen) == wanted
+    assert settled(seen, expected) == expected
 
 
 def test_inference_waits_for_the_device(monkeypatch):
