@@ -164,8 +164,7 @@ def test_a_process_reads_the_rows_of_its_own_devices(monkeypatch):
     found = feed(PHASE, 0, 1, {}, 1)
     assert (found[0]["image"][:, 0, 0, 0] == found[2]["index"][0][:20] % 256).all()
     wanted = {row for step in range(3) for row in batch_indices(0, step, 400, 40)[:20].tolist()}
-    expected = 60 and set(seen) == wanted
-    assert settled(seen, expected) == expected
+    assert settled(seen, 60) == 60 and set(seen) == wanted
 
 
 def test_inference_waits_for_the_device(monkeypatch):
