@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from clustering_jax import choose, data, metrics, seeds
+from clustering_jax import choose, data, metrics, report, seeds
 from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.base import Dataset
 from clustering_jax.embed import embed
@@ -26,7 +26,7 @@ from clustering_jax.method import Method
 from clustering_jax.methods import from_config
 from clustering_jax.parallel import agreed, data_mesh, is_first, local
 from clustering_jax.results import result_of, score, score_all, table, versions, write_assignments, write_clusters
-from clustering_jax.train import Schedule, fit, keys_of
+from clustering_jax.train import Schedule, fit, keys_of, member
 
 CHOSEN = "num_clusters.json"
 
@@ -60,8 +60,10 @@ def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None)
     _open(workdir, given)
     if "curve" in chosen:
         write_json(workdir / CHOSEN, chosen)
-    result = _train(method, variables, settings, streams, scored or streams["train"], steps, workdir, signals)
+    scored = scored or streams["train"]
+    result, embedder = _train(method, variables, settings, streams, scored, steps, workdir, signals)
     write_json(workdir / "result.json", result)
+    report.at_end(workdir, settings, scored, embedder)
     return result
 
 
@@ -185,7 +187,8 @@ def _train(
     steps: dict,
     workdir: Path,
     signals: Signals | None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Callable]:
+    """The result, and how features of the scored data are embedded: ``features -> [n, d]``."""
     dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
     predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
     compiled = cache(partial(make_infer, batch_size=size))
@@ -245,7 +248,8 @@ def _train(
     if len(chosen) > 1:
         result["seeds"] = seeds.summary(chosen, [score(p, scored) for p in found], values)
     _say(table(result))
-    return result
+    kept = state.variables if len(chosen) == 1 else member(local(state.variables), best)
+    return result, partial(compiled(method.embed), kept)
 
 
 def _say(text: str) -> None:

@@ -1,0 +1,144 @@
+"""The report's part on the clusters: sizes, matching with classes, a map, and who is in each."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from sklearn.metrics import silhouette_samples
+
+from clustering_jax import metrics
+from clustering_jax.report.charts import bars, confusion, scatter
+from clustering_jax.report.content import Assigned, Content
+from clustering_jax.report.layout import MAPS, flat
+from clustering_jax.report.markup import Html, element
+from clustering_jax.report.montage import members, sprite
+
+CLASSES = 30  # of the confusion matrix
+CARDS = 100
+IDS = 3
+
+
+def clusters(content: Content, kind: str) -> list[Html]:
+    """The sections; without assignments there are none. kind: of the map."""
+    if content.assigned is None:
+        return []
+    known, matched = _known(content), {}
+    charts = [_sizes(content.assigned)]
+    if known is not None:
+        true, found = known
+        matched = metrics.match(true, found)
+        charts.append(_confusion(true, found, matched))
+    drawn, silhouettes = _space(content, kind)
+    charts += drawn
+    cards = [_card(content, i, matched, silhouettes) for i in _shown(content.assigned)]
+    more = f"The {CARDS} largest of {content.assigned.k}. " if content.assigned.k > CARDS else ""
+    return [
+        element("h2", "Clusters"),
+        element("div", *charts, class_="grid"),
+        element("h2", "Members"),
+        element("p", more + _legend(content), class_="note"),
+        element("div", *cards, class_="grid"),
+    ]
+
+
+def _known(content: Content) -> tuple[np.ndarray, np.ndarray] | None:
+    """``(classes, clusters)`` of the rows that have a label; None where none has."""
+    labels = content.dataset.labels if content.dataset else None
+    if labels is None or not (labels >= 0).any():
+        return None
+    return labels[labels >= 0], content.assigned.clusters[labels >= 0]
+
+
+def _sizes(assigned: Assigned) -> Html:
+    sizes, n = metrics.cluster_sizes(assigned.clusters, assigned.k), len(assigned.clusters)
+    told = f"{metrics.occupied(assigned.clusters, assigned.k)} of {assigned.k} clusters are occupied; "
+    note = f"{told}{n:,} members; dashed: an equal share, {n / assigned.k:,.0f}."
+    return bars(sizes.tolist(), title="Cluster sizes", x_label="cluster", level=n / assigned.k, note=note)
+
+
+def _confusion(true: np.ndarray, found: np.ndarray, matched: dict[int, int]) -> Html:
+    """Classes in order, each above its matched cluster, then clusters that match none; the largest of both."""
+    classes, counts = np.unique(true, return_counts=True)
+    rows = sorted(classes[np.argsort(-counts, kind="stable")[:CLASSES]].tolist())
+    partner = {label: cluster for cluster, label in matched.items()}
+    columns = [partner[label] for label in rows if label in partner]
+    others, sizes = np.unique(found, return_counts=True)
+    left = [c for c in others[np.argsort(-sizes, kind="stable")].tolist() if c not in matched]
+    columns += left[: CLASSES - len(columns)]
+    table = np.array([[np.sum((true == row) & (found == column)) for column in columns] for row in rows])
+    note = "Shade: share of the class. Clusters stand in the order of the classes that they match best, one to one."
+    if len(classes) > len(rows) or len(others) > len(columns):
+        note += f" {len(rows)} of {len(classes)} classes and {len(columns)} of {len(others)} clusters are shown."
+    return confusion(table, rows, columns, title="Classes and clusters after matching", note=note)
+
+
+def _space(content: Content, kind: str) -> tuple[list[Html], dict[int, float]]:
+    """Map and silhouettes of the embedded sample, and the mean silhouette of each cluster in it."""
+    rows, embedding = content.rows, content.embedding
+    if rows is None or len(rows) < 4:
+        return [], {}
+    own = content.assigned.clusters[rows]
+    whole = f"all {len(rows):,}" if len(rows) == len(content.assigned.clusters) else f"{len(rows):,} sampled"
+    note = f"{MAPS[kind]} of the embedding of {whole} members. Numbers stand at the middle of their clusters."
+    charts = [scatter(flat(embedding, kind), own, title="Map of the embedding", note=note)]
+    mean = metrics.silhouette(embedding, own, sample=len(rows))
+    if math.isnan(mean):
+        return charts, {}
+    values = silhouette_samples(embedding.reshape(len(rows), -1).astype(np.float64), own)
+    each = {c: float(values[own == c].mean()) for c in np.unique(own).tolist()}
+    bar = [round(each.get(i, 0.0), 2) for i in range(content.assigned.k)]
+    told = f"Of {whole} members in the embedding, from -1 to 1: how much closer a member is to its own cluster."
+    return [*charts, bars(bar, title=f"Silhouette, mean {mean:.3f}", x_label="cluster", level=mean, note=told)], each
+
+
+def _shown(assigned: Assigned) -> list[int]:
+    """The largest clusters, by number."""
+    sizes = metrics.cluster_sizes(assigned.clusters, assigned.k)
+    return sorted(np.argsort(-sizes, kind="stable")[:CARDS].tolist())
+
+
+def _pictured(content: Content) -> bool:
+    return content.dataset is not None and getattr(content.dataset.features.get("image"), "ndim", 0) == 4
+
+
+def _legend(content: Content) -> str:
+    if _pictured(content):
+        return "Upper row: the most confident members, lower row: the least confident, each from more to less."
+    if content.dataset is None:
+        return "The data is not at hand, so members are not shown."
+    return "By id: the most and the least confident members."
+
+
+def _card(content: Content, cluster: int, matched: dict[int, int], silhouettes: dict[int, float]) -> Html:
+    clusters, confidence, _ = content.assigned
+    own = clusters == cluster
+    facts = [f"{int(own.sum()):,} members"]
+    if own.any():
+        facts.append(f"mean confidence {confidence[own].mean():.3f}")
+    if cluster in silhouettes:
+        facts.append(f"silhouette {silhouettes[cluster]:.3f}")
+    if cluster in matched:
+        facts.append(f"matches class {matched[cluster]}")
+    parts = [element("h3", f"Cluster {cluster}"), element("p", ", ".join(facts), class_="note")]
+    words = content.names[cluster] if content.names else []
+    parts += [element("p", *(element("span", word, class_="word") for word in words))] if words else []
+    return element("section", *parts, *_members(content, cluster), class_="cluster")
+
+
+def _members(content: Content, cluster: int) -> list[Html]:
+    """Pictures of the members, or their ids."""
+    most, least = members(content.assigned.clusters, content.assigned.confidence, cluster)
+    if content.dataset is None or not len(most):
+        return []
+    ids, sure = content.dataset.ids, content.assigned.confidence
+    if _pictured(content):
+        source = sprite(content.dataset.features["image"], most, least)
+        told = "; ".join(ids[row] for row in [*most, *least])
+        sharp = "sharp" if source.startswith("data:image/png") else None
+        return [element("img", src=source, alt=told, title=told, class_=sharp)]
+    return [
+        element("p", f"{name}: {', '.join(f'{ids[row]} ({sure[row]:.2f})' for row in rows)}")
+        for name, rows in (("most", most[:IDS]), ("least", least[-IDS:]))
+        if len(rows)
+    ]
