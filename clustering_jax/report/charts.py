@@ -25,6 +25,7 @@ from clustering_jax.report.svg import (
 )
 
 POINTS = 300  # of a line; more are averaged
+SHADE = 0.6  # opacity of a full cell: text on it can be read, light or dark
 WRITTEN = 12  # up to so many bars, classes or clusters have their numbers written in
 
 
@@ -132,10 +133,9 @@ def confusion(table: np.ndarray, rows: Sequence[int], columns: Sequence[int], *,
         x, y, at = LEFT + j * side, TOP + i * side, share[i, j]
         told = element("title", f"class {rows[i]}, cluster {columns[j]}: {table[i, j]} ({at:.0%} of the class)")
         box = {"x": number(x), "y": number(y), "width": number(side), "height": number(side)}
-        parts.append(element("rect", told, class_="cell", fill_opacity=f"{at:.2f}", **box))
+        parts.append(element("rect", told, class_="cell", fill_opacity=f"{SHADE * at:.2f}", **box))
         if written and table[i, j]:
-            class_ = "inside" if at > 0.5 else "outside"
-            parts.append(text(x + side / 2, y + side / 2 + 4, table[i, j], text_anchor="middle", class_=class_))
+            parts.append(text(x + side / 2, y + side / 2 + 4, table[i, j], text_anchor="middle"))
     bottom = TOP + height * side
     size = "small" if side < 14 else None
     every = math.ceil(8.5 / side)

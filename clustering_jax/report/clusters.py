@@ -24,18 +24,18 @@ def clusters(content: Content, kind: str) -> list[Html]:
     if content.assigned is None:
         return []
     known, matched = _known(content), {}
-    charts = [_sizes(content.assigned)]
+    silhouettes, drawn = _silhouettes(content)
+    charts = [_sizes(content.assigned), *drawn]
     if known is not None:
         true, found = known
         matched = metrics.match(true, found)
         charts.append(_confusion(true, found, matched))
-    drawn, silhouettes = _space(content, kind)
-    charts += drawn
+    charts += _map(content, kind)
     cards = [_card(content, i, matched, silhouettes) for i in _shown(content.assigned)]
     more = f"The {CARDS} largest of {content.assigned.k}. " if content.assigned.k > CARDS else ""
     return [
         element("h2", "Clusters"),
-        element("div", *charts, class_="grid"),
+        element("div", *charts, class_="charts"),
         element("h2", "Members"),
         element("p", more + _legend(content), class_="note"),
         element("div", *cards, class_="grid"),
@@ -73,23 +73,35 @@ def _confusion(true: np.ndarray, found: np.ndarray, matched: dict[int, int]) -> 
     return confusion(table, rows, columns, title="Classes and clusters after matching", note=note)
 
 
-def _space(content: Content, kind: str) -> tuple[list[Html], dict[int, float]]:
-    """Map and silhouettes of the embedded sample, and the mean silhouette of each cluster in it."""
-    rows, embedding = content.rows, content.embedding
-    if rows is None or len(rows) < 4:
-        return [], {}
-    own = content.assigned.clusters[rows]
-    whole = f"all {len(rows):,}" if len(rows) == len(content.assigned.clusters) else f"{len(rows):,} sampled"
-    note = f"{MAPS[kind]} of the embedding of {whole} members. Numbers stand at the middle of their clusters."
-    charts = [scatter(flat(embedding, kind), own, title="Map of the embedding", note=note)]
-    mean = metrics.silhouette(embedding, own, sample=len(rows))
+def _embedded(content: Content) -> str:
+    """Of which members the embedding is known, in words; "" where it is of too few."""
+    m, n = 0 if content.rows is None else len(content.rows), len(content.assigned.clusters)
+    return "" if m < 4 else f"all {m:,} members" if m == n else f"{m:,} members, drawn at random"
+
+
+def _map(content: Content, kind: str) -> list[Html]:
+    whole = _embedded(content)
+    if not whole:
+        return []
+    note = f"{MAPS[kind]} of the embedding of {whole}. Numbers stand at the middle of their clusters."
+    points = flat(content.embedding, kind)
+    return [scatter(points, content.assigned.clusters[content.rows], title="Map of the embedding", note=note)]
+
+
+def _silhouettes(content: Content) -> tuple[dict[int, float], list[Html]]:
+    """The mean silhouette of each cluster in the embedded sample, and its chart; none where it is undefined."""
+    whole = _embedded(content)
+    if not whole:
+        return {}, []
+    rows, own = np.asarray(content.embedding, np.float64), content.assigned.clusters[content.rows]
+    mean = metrics.silhouette(rows, own, sample=len(rows))
     if math.isnan(mean):
-        return charts, {}
-    values = silhouette_samples(embedding.reshape(len(rows), -1).astype(np.float64), own)
+        return {}, []
+    values = silhouette_samples(rows, own)
     each = {c: float(values[own == c].mean()) for c in np.unique(own).tolist()}
-    bar = [round(each.get(i, 0.0), 2) for i in range(content.assigned.k)]
-    told = f"Of {whole} members in the embedding, from -1 to 1: how much closer a member is to its own cluster."
-    return [*charts, bars(bar, title=f"Silhouette, mean {mean:.3f}", x_label="cluster", level=mean, note=told)], each
+    drawn = [round(each.get(i, 0.0), 2) for i in range(content.assigned.k)]
+    note = f"In the embedding, of {whole}: how much closer a member is to its own cluster than to the next, -1 to 1."
+    return each, [bars(drawn, title=f"Silhouette, mean {mean:.3f}", x_label="cluster", level=mean, note=note)]
 
 
 def _shown(assigned: Assigned) -> list[int]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 COLUMNS = 8
 LEAST, MOST = 48, 64  # pixels of a tile's side
-GAP, GREY = 2, 136
+GAP, BETWEEN, GREY = 2, 8, 136
 
 
 def members(clusters: np.ndarray, confidence: np.ndarray, cluster: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,11 +30,11 @@ def sprite(images: np.ndarray, most: np.ndarray, least: np.ndarray) -> str:
     factor = max(1, -(-LEAST // max(height, width)))
     size = (width * factor, height * factor) if factor > 1 else _within(width, height)
     lines = [rows for rows in (most, least) if len(rows)]
-    shape = (len(lines) * (size[1] + GAP) - GAP, COLUMNS * (size[0] + GAP) - GAP, images.shape[3])
+    shape = (len(lines) * (size[1] + BETWEEN) - BETWEEN, COLUMNS * (size[0] + GAP) - GAP, images.shape[3])
     canvas = np.full(shape, GREY, np.uint8)
     for line, rows in enumerate(lines):
         for column, row in enumerate(rows):
-            y, x = line * (size[1] + GAP), column * (size[0] + GAP)
+            y, x = line * (size[1] + BETWEEN), column * (size[0] + GAP)
             canvas[y : y + size[1], x : x + size[0]] = _resized(images[row], size, factor > 1)
     return _encoded(Image.fromarray(canvas.squeeze(2) if shape[2] == 1 else canvas), "PNG" if factor > 1 else "JPEG")
 

@@ -24,7 +24,7 @@ OTHERS = ("step", "phase", "images_per_second", "occupied", "entropy", "grad_nor
 
 def page(content: Content, kind: str) -> str:
     """The whole file; kind: of the map, see `layout`."""
-    title = f"{content.config['method']}: {content.name}"
+    title = f"{content.name}: clusters by {content.config['method'].upper()}"
     head = (
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=POLICY),
@@ -75,7 +75,7 @@ def _scores(content: Content) -> list[Html]:
     scores, several = content.result["scores"], content.result.get("seeds")
     names = [name for name in SHOWN if name in scores]
     cards = [_card(name.upper(), decimal(scores[name]), _beside(content.result, name)) for name in names[:4]]
-    cards += [_card(name, decimal(scores[name]), _meant(name, content)) for name in LABEL_FREE]
+    cards += [_card(name.capitalize(), decimal(scores[name]), _meant(name, content)) for name in LABEL_FREE]
     parts = [element("h2", "Scores"), element("div", *cards, class_="cards")]
     if names:
         parts.append(table(["", *map(str.upper, names)], _rows(content.result, names)))
@@ -123,13 +123,14 @@ def _rows(result: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:
 def _progress(content: Content) -> list[Html]:
     """Scores and loss terms over the steps, each term in a chart of its own since their sizes differ."""
     steps = [row for row in content.log if "phase" in row]
-    evaluated = [{k.removeprefix("eval/"): v for k, v in row.items()} for row in content.log if "eval/occupied" in row]
+    evaluated = _evaluated(content)
     marks = [
         (row["step"], row["phase"]) for i, row in enumerate(steps) if i == 0 or steps[i - 1]["phase"] != row["phase"]
     ]
     marks = marks if len(marks) > 1 else []
     scores = {name.upper(): _series(evaluated, name) for name in SHOWN[:4] if any(name in row for row in evaluated)}
-    charts = [lines(scores, title="Scores at evaluations", limits=_limits(scores))] if scores else []
+    several = len(evaluated) > 1
+    charts = [lines(scores, title="Scores at evaluations", limits=_limits(scores))] if scores and several else []
     terms = sorted({name for row in steps for name in row}.difference(OTHERS), key=lambda name: (name != "loss", name))
     charts += [lines({name: _series(steps, name)}, title=_term(name), marks=marks) for name in terms]
     for rows, name, title in (
@@ -137,12 +138,24 @@ def _progress(content: Content) -> list[Html]:
         (evaluated, "confidence", "Mean confidence"),
         (steps, "images_per_second", "Examples per second"),
     ):
-        charts += [lines({name: _series(rows, name)}, title=title)] if rows else []
+        charts += [lines({name: _series(rows, name)}, title=title)] if len(rows) > 1 else []
     if content.curve and "curve" in content.curve:
         k, value = zip(*content.curve["curve"], strict=True)
         title = f"Number of clusters, chosen by {content.curve['criterion']}"
         charts.append(lines({"silhouette": (k, value)}, title=title, x_label="clusters"))
-    return [element("h2", "Over time"), element("div", *charts, class_="grid")] if charts else []
+    told = "" if several else "Scored once, at the end: run.evaluate_every sets how often."
+    shown = element("div", *charts, class_="grid")
+    return [element("h2", "Over time"), element("p", told, class_="note"), shown] if charts else []
+
+
+def _evaluated(content: Content) -> list[dict[str, Any]]:
+    """Scores by step: of the evaluations, and of the end where none was made there."""
+    rows = [{k.removeprefix("eval/"): v for k, v in row.items()} for row in content.log if "eval/occupied" in row]
+    last = max((row["step"] for row in content.log), default=0)
+    if content.finished and content.result and not (rows and rows[-1]["step"] == last):
+        means = content.result.get("seeds", {}).get("mean", content.result["scores"])
+        rows.append({"step": last, **means})
+    return rows
 
 
 def _term(name: str) -> str:

@@ -2,13 +2,11 @@
 
 LIGHT = """
 color-scheme: light; --page: #fff; --ink: #1a1a1a; --faint: #5c5c5c; --rule: #d8d8d8; --panel: #f5f5f3;
---shade: #0072b2; --on-shade: #fff;
 --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #b5558f; --c4: #c98a00; --c5: #3f9fd6; --c6: #333;
 """
 DARK = """
 color-scheme: dark; --page: #16181a; --ink: #ececec; --faint: #a9adb1; --rule: #3a3e42; --panel: #202326;
---shade: #56b4e9; --on-shade: #10151a; --c0: #56b4e9; --c1: #ff8c3c; --c2: #2fc79a; --c3: #e39fc6;
- --c4: #f0c040; --c5: #8f9dff; --c6: #e0e0e0;
+--c0: #56b4e9; --c1: #ff8c3c; --c2: #2fc79a; --c3: #e39fc6; --c4: #f0c040; --c5: #8f9dff; --c6: #e0e0e0;
 """
 RULES = """
 * { box-sizing: border-box; }
@@ -21,6 +19,7 @@ p { margin: .3rem 0; overflow-wrap: anywhere; }
 .note, figcaption, .unit { color: var(--faint); font-size: .85rem; }
 .warning { border-left: 4px solid var(--c1); padding: .4rem .8rem; background: var(--panel); }
 .grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 21rem), 1fr)); }
+.charts { columns: 21rem; column-gap: 1.5rem; } .charts figure { margin-bottom: 1.2rem; }
 .cards { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); margin: .8rem 0; }
 .card { background: var(--panel); border-radius: .4rem; padding: .6rem .8rem; min-width: 0; }
 .card b { display: block; font-size: 1.6rem; line-height: 1.2; }
@@ -32,13 +31,13 @@ svg text { fill: var(--ink); } svg .label { fill: var(--faint); } svg .small { f
 line.rule { stroke: var(--rule); } .axis { stroke: var(--faint); }
 .mark { stroke: var(--faint); stroke-dasharray: 3 3; } .border { fill: none; stroke: var(--rule); }
 .line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; } .fill { fill: currentColor; }
-.bar { fill: var(--shade); } .cell { fill: var(--shade); } svg .inside { fill: var(--on-shade); }
+.bar { fill: var(--c0); } .cell { fill: var(--c0); }
 .dot { fill: currentColor; fill-opacity: .75; }
 svg .name { font-size: 15px; font-weight: 700; paint-order: stroke; stroke: var(--page); stroke-width: 4px;
   stroke-linejoin: round; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--rule); white-space: nowrap; }
+th, td { text-align: right; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { color: var(--faint); font-weight: 600; }
 table.long td { white-space: normal; overflow-wrap: anywhere; text-align: left; }
 table.long td:first-child { padding-right: 1rem; color: var(--faint); }
@@ -52,8 +51,8 @@ table.long td:first-child { padding-right: 1rem; color: var(--faint); }
 PRINT = """
 @page { margin: 14mm; }
 body { font-size: 9.5pt; padding: 0; max-width: none; }
-.grid { grid-template-columns: 1fr 1fr; } .cards { grid-template-columns: repeat(4, 1fr); }
-h2 { break-after: avoid; } .card { border: 1px solid var(--rule); } svg { font-size: 11px; }
+.grid { grid-template-columns: 1fr 1fr; } .charts { columns: 2; } .cards { grid-template-columns: repeat(4, 1fr); }
+h2, h2 + .note { break-after: avoid; } .card { border: 1px solid var(--rule); } svg { font-size: 11px; }
 .scroll { overflow: visible; }
 * { print-color-adjust: exact; }
 """
