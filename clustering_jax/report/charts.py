@@ -170,12 +170,12 @@ def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str =
 
 def _apart(places: np.ndarray, size: tuple[float, float], distance: float = 17.0) -> np.ndarray:
     """`places` [k, 2] moved, where they are closer than `distance`, until labels there can be told apart."""
-    places = places + np.random.default_rng(0).normal(0, 0.01, places.shape)
+    places = places + np.random.default_rng(0).normal(0, 0.01, places.shape)  # two in one place have no direction
     for _ in range(60):
         gap = places[:, None] - places
         length = np.sqrt((gap**2).sum(2)) + np.eye(len(places)) * distance
         push = np.maximum(distance - length, 0)[..., None] * gap / length[..., None]
         if not push.any():
             break
-        places = np.clip(places + push.sum(1) / 3, 10, np.array(size) - 10)
-    return places
+        places = places + push.sum(1) / 3
+    return np.clip(places, 10, np.array(size) - 10)
