@@ -169,7 +169,7 @@ def test_no_member_of_a_small_cluster_is_shown_twice(size):
     assert sorted([*most, *least]) == list(range(size))
 
 
-@pytest.mark.parametrize("shape, tile", [((8, 8, 1), (48, 48)), ((96, 48, 3), (64, 32)), ((64, 64, 3), (64, 64))])
+@pytest.mark.parametrize("shape, tile", [((8, 8, 1), (32, 32)), ((96, 48, 3), (64, 32)), ((64, 64, 3), (64, 64))])
 def test_a_sprite_shows_the_pictures_in_order(shape, tile):
     images = np.stack([np.full(shape, 20 * i, np.uint8) for i in range(12)])
     uri = montage.sprite(images, np.array([3, 1, 5]), np.array([11]))
@@ -247,6 +247,7 @@ def variants():
     unscored = [{k: v for k, v in row.items() if k[5:] not in made.SCORES} for row in whole.log]
     words = [["<b>bold</b>", "fox"]] + [[]] * 9
     many = made.content("embeddings", k=120)
+    many = many._replace(assigned=many.assigned._replace(clusters=np.arange(400) % 119))
     return {
         "digits": whole,
         "colour": made.content("colour"),
@@ -297,13 +298,13 @@ WORDS = {
         "PCA of the embedding",
         "k-means on pixels",
     ],
-    "words": ["<b>bold</b>", "fox", f"most: {made.EVIL} (1.00)"],
-    "views": [f"most: {made.EVIL} (1.00)"],
+    "words": ["<b>bold</b>", "fox", f"Most confident: {made.EVIL} (1.00)"],
+    "views": [f"Most confident: {made.EVIL} (1.00)"],
     "seeds": ["mean ± std of 3 seeds", "0.900 ± 0.900", "The seed of the least criterion is kept"],
     "no labels": ["Silhouette, mean", "Cluster sizes"],
     "data gone": ["Left out: 'x' is gone", "Cluster sizes", "The data is not at hand"],
     "nothing yet": ["This run has not finished", "Config"],
-    "many clusters": ["The 100 largest of 120"],
+    "many clusters": ["100 of 120 clusters: the largest, and none that is empty."],
     "chosen number": ["Number of clusters, chosen by silhouette"],
 }
 

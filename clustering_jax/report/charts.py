@@ -46,7 +46,8 @@ def lines(
 ) -> Html:
     """A line for each of `series`, ``{name: (x, y)}``; not-finite values are gaps.
 
-    limits: of y; None is what the values need. marks: ``(x, word)``, vertical lines where something begins.
+    limits: of y; None is what the values need. marks: ``(x, word)``, vertical lines where something begins, left out
+      where the values don't reach.
     """
     thin = {name: thinned(*points) for name, points in series.items()}
     xs, ys = (np.concatenate([points[i] for points in thin.values()]) for i in (0, 1))
@@ -91,8 +92,9 @@ def _legend(names: Sequence[str]) -> Html:
 def _marks(frame: Frame, marks: Sequence[tuple[float, str]]) -> Html:
     """Words at vertical lines; one that would run into the word before it is left out."""
     parts, free = [], -math.inf
-    for value, word in marks:
-        x = frame.x(value)
+    for x, word in ((frame.x(value), word) for value, word in marks):
+        if not frame.left <= x <= frame.right:
+            continue
         parts.append(line(x, frame.top, x, frame.bottom, "mark"))
         width = 5.6 * len(word)
         start = min(x + 2, WIDTH - width)
@@ -103,11 +105,14 @@ def _marks(frame: Frame, marks: Sequence[tuple[float, str]]) -> Html:
 
 
 def bars(values: Sequence[float], *, title: str, x_label: str, level: float | None = None, note: str = "") -> Html:
-    """A bar for each of ``values``, numbered from 0; `level` is a dashed line across."""
-    frame = Frame((-0.5, len(values) - 0.5), (min(0, *values), max(*values, level or 0) * 1.06), top=TOP + 6)
+    """A bar for each of ``values``, numbered from 0, but those not finite; `level` is a dashed line across."""
+    finite = [0.0, level or 0.0, *filter(math.isfinite, values)]
+    frame = Frame((-0.5, len(values) - 0.5), (min(finite) * 1.06, max(finite) * 1.06), top=TOP + 6)
     width = (frame.right - frame.left) / len(values)
     base, parts = frame.y(0), []
     for i, value in enumerate(values):
+        if not math.isfinite(value):
+            continue
         y, x = frame.y(value), frame.x(i) - 0.4 * width
         size = {"x": number(x), "y": number(min(y, base)), "width": f"{0.8 * width:.2f}"}
         parts.append(

@@ -31,8 +31,9 @@ def clusters(content: Content, kind: str) -> list[Html]:
         matched = metrics.match(true, found)
         charts.append(_confusion(true, found, matched))
     charts += _map(content, kind)
-    cards = [_card(content, i, matched, silhouettes) for i in _shown(content.assigned)]
-    more = f"The {CARDS} largest of {content.assigned.k}. " if content.assigned.k > CARDS else ""
+    shown, k = _shown(content.assigned), content.assigned.k
+    more = f"{len(shown)} of {k} clusters: the largest, and none that is empty. " if len(shown) < k else ""
+    cards = [_card(content, i, matched, silhouettes) for i in shown]
     return [
         element("h2", "Clusters"),
         element("div", *charts, class_="charts"),
@@ -99,15 +100,15 @@ def _silhouettes(content: Content) -> tuple[dict[int, float], list[Html]]:
         return {}, []
     values = silhouette_samples(rows, own)
     each = {c: float(values[own == c].mean()) for c in np.unique(own).tolist()}
-    drawn = [round(each.get(i, 0.0), 2) for i in range(content.assigned.k)]
+    drawn = [round(each.get(i, math.nan), 2) for i in range(content.assigned.k)]
     note = f"In the embedding, of {whole}: how much closer a member is to its own cluster than to the next, -1 to 1."
     return each, [bars(drawn, title=f"Silhouette, mean {mean:.3f}", x_label="cluster", level=mean, note=note)]
 
 
 def _shown(assigned: Assigned) -> list[int]:
-    """The largest clusters, by number."""
+    """The largest clusters that hold a member, by number."""
     sizes = metrics.cluster_sizes(assigned.clusters, assigned.k)
-    return sorted(np.argsort(-sizes, kind="stable")[:CARDS].tolist())
+    return sorted(i for i in np.argsort(-sizes, kind="stable")[:CARDS].tolist() if sizes[i])
 
 
 def _pictured(content: Content) -> bool:
@@ -119,15 +120,13 @@ def _legend(content: Content) -> str:
         return "Upper row: the most confident members, lower row: the least confident, each from more to less."
     if content.dataset is None:
         return "The data is not at hand, so members are not shown."
-    return "By id: the most and the least confident members."
+    return "Members by id, with the probability of their cluster."
 
 
 def _card(content: Content, cluster: int, matched: dict[int, int], silhouettes: dict[int, float]) -> Html:
     clusters, confidence, _ = content.assigned
     own = clusters == cluster
-    facts = [f"{int(own.sum()):,} members"]
-    if own.any():
-        facts.append(f"mean confidence {confidence[own].mean():.3f}")
+    facts = [f"{int(own.sum()):,} members, mean confidence {confidence[own].mean():.3f}"]
     if cluster in silhouettes:
         facts.append(f"silhouette {silhouettes[cluster]:.3f}")
     if cluster in matched:
@@ -141,7 +140,7 @@ def _card(content: Content, cluster: int, matched: dict[int, int], silhouettes: 
 def _members(content: Content, cluster: int) -> list[Html]:
     """Pictures of the members, or their ids."""
     most, least = members(content.assigned.clusters, content.assigned.confidence, cluster)
-    if content.dataset is None or not len(most):
+    if content.dataset is None:
         return []
     ids, sure = content.dataset.ids, content.assigned.confidence
     if _pictured(content):
@@ -151,6 +150,6 @@ def _members(content: Content, cluster: int) -> list[Html]:
         return [element("img", src=source, alt=told, title=told, class_=sharp)]
     return [
         element("p", f"{name}: {', '.join(f'{ids[row]} ({sure[row]:.2f})' for row in rows)}")
-        for name, rows in (("most", most[:IDS]), ("least", least[-IDS:]))
+        for name, rows in (("Most confident", most[:IDS]), ("Least", least[-IDS:]))
         if len(rows)
     ]

@@ -64,7 +64,8 @@ def of_run(workdir: Path, config: Mapping[str, Any], dataset: Dataset, embedding
     """Of a run that has just finished, with its data in hand."""
     result = read_json(workdir / "result.json")
     assigned = read_assignments(workdir / "assignments.csv", config["num_clusters"])
-    return _content(workdir, config, result, assigned, dataset, embedding, [])
+    # As a checkpoint keeps it: JSON knows no tuples.
+    return _content(workdir, json.loads(json.dumps(config)), result, assigned, dataset, embedding, [])
 
 
 def of_workdir(workdir: Path) -> Content:

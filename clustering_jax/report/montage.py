@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 COLUMNS = 8
-LEAST, MOST = 48, 64  # pixels of a tile's side
+LEAST, MOST = 32, 64  # pixels of a tile's side
 GAP, BETWEEN, GREY = 2, 8, 136
 
 
@@ -52,5 +52,5 @@ def _resized(image: np.ndarray, size: tuple[int, int], enlarged: bool) -> np.nda
 
 def _encoded(picture: Image.Image, kind: str) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **({"optimize": True} if kind == "PNG" else {"quality": 82}))
+    picture.save(buffer, kind, **({} if kind == "PNG" else {"quality": 82}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -108,12 +108,12 @@ def _meant(name: str, content: Content) -> str:
     return told[name]
 
 
-def _rows(result: Mapping[str, Any], names: Sequence[str]) -> list[list[str]]:
+def _rows(result: Mapping[str, Any], names: Sequence[str]) -> list[list[object]]:
     """The table of scores: the run, the spread over seeds, baselines."""
     rows = [[result["method"], *(decimal(result["scores"][name]) for name in names)]]
     if several := result.get("seeds"):
         mean, std = several["mean"], several["std"]
-        spread = [f"{mean[name]:.3f} ± {std[name]:.3f}" for name in names]
+        spread = [joined(decimal(mean[name]), element("small", f" ± {std[name]:.3f}")) for name in names]
         best = max(several["each"], key=lambda scores: scores[names[0]])
         rows.append([f"mean ± std of {len(several['each'])} seeds", *spread])
         rows.append(["best seed by label", *(decimal(best[name]) for name in names)])

@@ -38,9 +38,11 @@ svg .name { font-size: 15px; font-weight: 700; paint-order: stroke; stroke: var(
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--rule); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } thead th { color: var(--faint); font-weight: 600; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 5rem; }
+thead th { color: var(--faint); font-weight: 600; }
 table.long td { white-space: normal; overflow-wrap: anywhere; text-align: left; }
 table.long td:first-child { padding-right: 1rem; color: var(--faint); }
+td small { display: block; color: var(--faint); } .scroll + h3 { margin-top: .8rem; }
 .columns { columns: 22rem; column-gap: 2rem; } .columns table { width: 100%; }
 .cluster { break-inside: avoid; min-width: 0; }
 .cluster img { width: 100%; height: auto; display: block; margin-top: .3rem; }

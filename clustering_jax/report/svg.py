@@ -124,5 +124,6 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     """``(least, greatest)`` of the finite ones, with a little room; (0, 1) where there are none."""
     finite = [v for v in values if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    pad = 0.04 * (high - low)
+    # A line that hardly moves should look so.
+    pad = max(0.04 * (high - low), 0.005 * max(abs(low), abs(high)) - (high - low) / 2)
     return low - pad, high + pad
