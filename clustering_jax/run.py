@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from clustering_jax import choose, data, metrics, seeds
+from clustering_jax import choose, data, metrics, report, seeds
 from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.lazy import Lazy
@@ -27,7 +27,7 @@ from clustering_jax.method import Method
 from clustering_jax.methods import from_config
 from clustering_jax.parallel import agreed, data_mesh, is_first, local
 from clustering_jax.results import result_of, score, score_all, table, versions, write_assignments, write_clusters
-from clustering_jax.train import Schedule, fit, keys_of
+from clustering_jax.train import Schedule, fit, keys_of, member
 
 CHOSEN = "num_clusters.json"
 
@@ -39,11 +39,13 @@ def train(
     *,
     streams: Mapping[str, Dataset] | None = None,
     quiet: bool = False,
+    reported: bool = True,
 ) -> dict[str, Any]:
     """Trains what `config` says in `workdir` and returns what result.json holds.
 
     Args:
       signals: as for `fit`. streams: data in memory, in place of what `config` names. quiet: prints nothing.
+      reported: ends with report.html.
 
     Raises:
       UserError, Interrupted, Diverged: see `fit`; also a workdir that holds another config's run.
@@ -75,9 +77,12 @@ def train(
     _open(workdir, given)
     if "curve" in chosen:
         write_json(workdir / CHOSEN, chosen)
-    result = _train(method, variables, settings, streams, scored or streams["train"], steps, workdir, signals, quiet)
+    scored = scored or streams["train"]
+    result, embedder = _train(method, variables, settings, streams, scored, steps, workdir, signals, quiet)
     _say(table(result), quiet)
     write_json(workdir / "result.json", result)
+    if reported:
+        report.at_end(workdir, settings, scored, embedder, quiet=quiet)
     return result
 
 
@@ -205,7 +210,8 @@ def _train(
     workdir: Path,
     signals: Signals | None,
     quiet: bool,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Callable]:
+    """The result, and how features of the scored data are embedded: ``features -> [n, d]``."""
     dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
     predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
     compiled = cache(partial(make_infer, batch_size=size))
@@ -266,7 +272,8 @@ def _train(
     write_assignments(workdir / "assignments.csv", scored.ids, found[best], names)
     if len(chosen) > 1:
         result["seeds"] = seeds.summary(chosen, [score(p, scored) for p in found], values)
-    return result
+    kept = state.variables if len(chosen) == 1 else member(local(state.variables), best)
+    return result, partial(compiled(method.embed), kept)
 
 
 def _say(text: str, quiet: bool) -> None:

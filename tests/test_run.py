@@ -97,6 +97,8 @@ def test_the_workdir_holds_what_is_promised(finished):
     assert line["loss"] == pytest.approx(line["instance"] + line["cluster"] + line["imbalance"], rel=1e-5)
     assert 0 <= line["entropy"] <= np.log(10) + 1e-5
     assert "ACC" in out and "trained on digits" in out
+    assert out.splitlines()[-1] == f"report: {workdir}/report.html"
+    assert (workdir / "report.html").read_text().count("data:image/png") == result["scores"]["occupied"]
     assert not list(workdir.glob(".*part"))
 
 

@@ -92,7 +92,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         signals = Signals() if self.workdir is None else None
         kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(self.workdir)
         with _hushed(), kept as workdir:
-            run.train(config, Path(workdir), signals, streams=streams, quiet=not self.verbose)
+            options = {"quiet": not self.verbose, "reported": self.workdir is not None}
+                run.train(config, Path(workdir), signals, streams=streams, **options)
             self._read(Path(workdir))
         return self
 

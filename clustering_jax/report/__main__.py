@@ -1,0 +1,28 @@
+"""``python -m clustering_jax.report --workdir=DIR [--map=tsne]``.
+
+Writes DIR/report.html, of a finished run or of one that goes on. The data is loaded as the run's config says; where it
+is gone, pictures and map are left out, and the report says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clustering_jax import cli, report
+from clustering_jax.parallel import device_per_core
+
+
+def main() -> None:
+    """Reads the arguments and writes the report."""
+    parser = argparse.ArgumentParser("python -m clustering_jax.report", description=__doc__.partition("\n")[2])
+    parser.add_argument("--workdir", required=True, type=Path, help="the directory of the run")
+    parser.add_argument("--map", default="pca", help="pca (default), tsne, or umap, which needs umap-learn")
+    arguments = parser.parse_args()
+    print(f"{report.write(arguments.workdir, arguments.map)} written")
+
+
+if __name__ == "__main__":
+    cli.use_huge_pages()
+    device_per_core()
+    cli.run(main)

@@ -1,0 +1,199 @@
+"""The report as one HTML file that asks for nothing: no script, no outside address, pictures inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from flax.traverse_util import flatten_dict
+
+from clustering_jax.report.charts import lines
+from clustering_jax.report.clusters import clusters
+from clustering_jax.report.content import Content
+from clustering_jax.report.markup import Html, element, joined
+from clustering_jax.report.style import sheet
+
+# A browser refuses whatever else the page might ask for.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+SHOWN = ("acc", "nmi", "ari", "purity", "ami", "fmi")
+LABEL_FREE = ("occupied", "confidence", "entropy")
+# Of a line of metrics.jsonl, what is no term of the loss.
+OTHERS = ("step", "phase", "images_per_second", "occupied", "entropy", "grad_norm")
+
+
+def page(content: Content, kind: str) -> str:
+    """The whole file; kind: of the map, see `layout`."""
+    title = f"{content.name}: clusters by {content.config['method'].upper()}"
+    head = (
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        element("style", Html(sheet())),
+    )
+    parts = (_opening(content, title), *_scores(content), *_progress(content), *clusters(content, kind))
+    body = element("body", *parts, *_settings(content))
+    return f"<!DOCTYPE html>\n{element('html', element('head', *head), body, lang='en')}\n"
+
+
+def table(heads: Sequence[object], rows: Iterable[Sequence[object]], class_: str | None = None) -> Html:
+    """A table; it scrolls by itself where it is wider than the page."""
+    first = [element("thead", element("tr", *(element("th", h) for h in heads)))] if heads else []
+    body = element("tbody", *(element("tr", *(element("td", cell) for cell in row)) for row in rows))
+    return element("div", element("table", *first, body, class_=class_), class_="scroll")
+
+
+def decimal(value: Any) -> str:
+    """Three places for fractions, whole numbers as they are."""
+    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
+
+
+def _opening(content: Content, title: str) -> Html:
+    parts = [element("h1", title)]
+    if not content.finished:
+        parts.append(
+            element("p", "This run has not finished: figures are those of its newest checkpoint.", class_="warning")
+        )
+    if content.result:
+        said = content.result["protocol"]
+        seed = f"seed {content.result['seed']}"
+        parts.append(
+            element(
+                "p",
+                f"Trained on {said['trained_on']}. Scored on {said['scored_on']}, {said['scored_at']}, {seed}. "
+                f"Labels: {said['labels']}.",
+            )
+        )
+    parts += [element("p", f"Left out: {note}", class_="warning") for note in content.notes]
+    return element("header", *parts)
+
+
+def _scores(content: Content) -> list[Html]:
+    if not content.result:
+        return []
+    scores, several = content.result["scores"], content.result.get("seeds")
+    names = [name for name in SHOWN if name in scores]
+    cards = [_card(name.upper(), decimal(scores[name]), _beside(content.result, name)) for name in names[:4]]
+    cards += [_card(name.capitalize(), decimal(scores[name]), _meant(name, content)) for name in LABEL_FREE]
+    parts = [element("h2", "Scores"), element("div", *cards, class_="cards")]
+    if names:
+        parts.append(table(["", *map(str.upper, names)], _rows(content.result, names)))
+    if several:
+        heads = ["seed", "criterion", *(name.upper() for name in names), "occupied"]
+        keys = ["criterion", *names, "occupied"]
+        each = [[row["seed"], *(decimal(row[key]) for key in keys)] for row in several["each"]]
+        told = "The seed of the least criterion is kept; no label enters it."
+        parts += [element("h3", "Each seed"), table(heads, each), element("p", told, class_="note")]
+    return parts
+
+
+def _card(name: str, value: str, note: str) -> Html:
+    return element("div", name, element("b", value), element("span", note, class_="note"), class_="card")
+
+
+def _beside(result: Mapping[str, Any], name: str) -> str:
+    """The best baseline's score."""
+    found = max(result["baselines"], key=lambda row: row[name], default=None)
+    return f"{found['name']}: {found[name]:.3f}" if found else ""
+
+
+def _meant(name: str, content: Content) -> str:
+    k = content.assigned.k if content.assigned else content.config["num_clusters"]
+    told = {
+        "occupied": f"of {k} clusters hold a member",
+        "confidence": "mean probability of the cluster chosen",
+        "entropy": f"of the mean assignment, nats; {math.log(max(k, 1)):.3f} at most",
+    }
+    return told[name]
+
+
+def _rows(result: Mapping[str, Any], names: Sequence[str]) -> list[list[object]]:
+    """The table of scores: the run, the spread over seeds, baselines."""
+    rows = [[result["method"], *(decimal(result["scores"][name]) for name in names)]]
+    if several := result.get("seeds"):
+        mean, std = several["mean"], several["std"]
+        spread = [joined(decimal(mean[name]), element("small", f" ± {std[name]:.3f}")) for name in names]
+        best = max(several["each"], key=lambda scores: scores[names[0]])
+        rows.append([f"mean ± std of {len(several['each'])} seeds", *spread])
+        rows.append(["best seed by label", *(decimal(best[name]) for name in names)])
+    return rows + [[row["name"], *(decimal(row[name]) for name in names)] for row in result["baselines"]]
+
+
+def _progress(content: Content) -> list[Html]:
+    """Scores and loss terms over the steps, each term in a chart of its own since their sizes differ."""
+    steps = [row for row in content.log if "phase" in row]
+    evaluated = _evaluated(content)
+    marks = [
+        (row["step"], row["phase"]) for i, row in enumerate(steps) if i == 0 or steps[i - 1]["phase"] != row["phase"]
+    ]
+    marks = marks if len(marks) > 1 else []
+    scores = {name.upper(): _series(evaluated, name) for name in SHOWN[:4] if any(name in row for row in evaluated)}
+    several = len(evaluated) > 1
+    charts = [lines(scores, title="Scores at evaluations", limits=_limits(scores))] if scores and several else []
+    terms = sorted({name for row in steps for name in row}.difference(OTHERS), key=lambda name: (name != "loss", name))
+    charts += [lines({name: _series(steps, name)}, title=_term(name), marks=marks) for name in terms]
+    for rows, name, title in (
+        (evaluated, "occupied", "Occupied clusters"),
+        (evaluated, "confidence", "Mean confidence"),
+        (steps, "images_per_second", "Examples per second"),
+    ):
+        charts += [lines({name: _series(rows, name)}, title=title)] if len(rows) > 1 else []
+    if content.curve and "curve" in content.curve:
+        k, value = zip(*content.curve["curve"], strict=True)
+        title = f"Number of clusters, chosen by {content.curve['criterion']}"
+        charts.append(lines({"silhouette": (k, value)}, title=title, x_label="clusters"))
+    told = "" if several else "Scored once, at the end: run.evaluate_every sets how often."
+    shown = element("div", *charts, class_="grid")
+    return [element("h2", "Over time"), element("p", told, class_="note"), shown] if charts else []
+
+
+def _evaluated(content: Content) -> list[dict[str, Any]]:
+    """Scores by step: of the evaluations, and of the end where none was made there."""
+    rows = [{k.removeprefix("eval/"): v for k, v in row.items()} for row in content.log if "eval/occupied" in row]
+    last = max((row["step"] for row in content.log), default=0)
+    if content.finished and content.result and not (rows and rows[-1]["step"] == last):
+        means = content.result.get("seeds", {}).get("mean", content.result["scores"])
+        rows.append({"step": last, **means})
+    return rows
+
+
+def _term(name: str) -> str:
+    return "Loss" if name == "loss" else f"Loss term: {name}"
+
+
+def _limits(scores: Mapping[str, tuple[list, list]]) -> tuple[float, float]:
+    """From 0, or from the least score where one is below, to 1."""
+    return min(0.0, *(v for _, values in scores.values() for v in values)), 1.0
+
+
+def _series(rows: Iterable[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of the lines that have `name`; null, which was not finite, is NaN."""
+    found = [(row["step"], math.nan if row[name] is None else row[name]) for row in rows if name in row]
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def _settings(content: Content) -> list[Html]:
+    result = content.result or {}
+    rates = [row["images_per_second"] for row in content.log if row.get("images_per_second")]
+    timing = [("steps logged", f"{max((row['step'] for row in content.log), default=0):,}")]
+    if content.finished:
+        timing.append(("wall time", _duration(result["wall_time_seconds"])))
+    if rates:
+        timing.append(("examples per second, median", f"{sorted(rates)[len(rates) // 2]:,.0f}"))
+    config = flatten_dict(dict(content.config), sep=".", keep_empty_nodes=False)
+    parts = (
+        element("h2", "Timing"),
+        table([], timing, "long"),
+        element("h2", "Versions"),
+        table([], result.get("versions", {}).items(), "long"),
+        element("h2", "Config"),
+        element("div", table([], config.items(), "long"), class_="columns"),
+    )
+    return [joined(*parts)]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

@@ -1,0 +1,129 @@
+"""What every chart is made of, as SVG: a frame, axes, markers.
+
+Charts are WIDTH units wide, which is a phone's width, so that their text is readable there without scaling. Colours are
+the classes c0 to c6 of `style.py`; what a colour tells, a marker's shape, a dash or a word tells too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from clustering_jax.report.markup import Html, element, joined
+
+WIDTH, HEIGHT = 360.0, 190.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 12.0, 34.0
+COLOURS = 7
+DASHES = ("", "7 3", "2 2", "8 3 2 3", "1 3")
+_TURN = [2 * math.pi * i / 10 for i in range(10)]
+# Outlines around 0, of about equal area. Five shapes against seven colours: 35 pairs before one comes again.
+SHAPES = (
+    [(math.cos(a), math.sin(a)) for a in _TURN],
+    [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+    [(0.0, -1.3), (1.2, 0.9), (-1.2, 0.9)],
+    [(0.0, -1.4), (1.1, 0.0), (0.0, 1.4), (-1.1, 0.0)],
+    [(x * c, y * c) for x, y, c in zip(map(math.cos, _TURN), map(math.sin, _TURN), (1.6, 0.6) * 5, strict=True)],
+)
+
+
+def number(x: float) -> str:
+    """A coordinate, to a tenth of a unit."""
+    return f"{x:.1f}".removesuffix(".0")
+
+
+def short(x: float) -> str:
+    """A number for an axis: 12k for 12,000."""
+    for size, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(x) >= size:
+            return f"{x / unit:g}{suffix}"
+    return f"{x:g}"
+
+
+def colour(i: int) -> str:
+    """The class of the colour of series or cluster `i`."""
+    return f"c{i % COLOURS}"
+
+
+def ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Up to `most` + 1 numbers in [low, high], 1, 2 or 5 times a power of ten apart."""
+    if not high > low:
+        return [low]
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(power * m for m in (1, 2, 5, 10) if (high - low) / (power * m) <= most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
+
+
+def marker(x: float, y: float, shape: int, radius: float) -> str:
+    """The path of outline `shape` around a point."""
+    corners = [(radius * dx, radius * dy) for dx, dy in SHAPES[shape % len(SHAPES)]]
+    return "M" + "L".join(f"{number(x + dx)} {number(y + dy)}" for dx, dy in corners) + "Z"
+
+
+def text(x: float, y: float, content: object, **attributes: object) -> Html:
+    """Text at a point."""
+    return element("text", content, x=number(x), y=number(y), **attributes)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
+    """A straight line."""
+    return element("line", x1=number(x1), y1=number(y1), x2=number(x2), y2=number(y2), class_=class_)
+
+
+def figure(*body: Html, title: str, height: float = HEIGHT, note: str = "", class_: str | None = None) -> Html:
+    """A chart with its title, which is also read out, and a note."""
+    size = f"0 0 {number(WIDTH)} {number(height)}"
+    drawn = element("svg", *body, xmlns="http://www.w3.org/2000/svg", viewBox=size, role="img", aria_label=title)
+    below = [element("p", note, class_="note")] if note else []
+    return element("figure", element("figcaption", title), drawn, *below, class_=class_)
+
+
+class Frame:
+    """A plot's rectangle: from values to coordinates.
+
+    x, y: ``(low, high)`` of the values; equal ones are widened.
+    """
+
+    def __init__(self, x: tuple[float, float], y: tuple[float, float], height: float = HEIGHT, top: float = TOP):
+        self._x, self._y = _widened(*x), _widened(*y)
+        self.left, self.right, self.top, self.bottom = LEFT, WIDTH - RIGHT, top, height - BOTTOM
+
+    def x(self, value: float) -> float:
+        """The coordinate of a value."""
+        low, high = self._x
+        return self.left + (value - low) / (high - low) * (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        """The coordinate of a value."""
+        low, high = self._y
+        return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
+
+    def y_axis(self) -> Html:
+        """Horizontal grid lines with their values."""
+        rows = ticks(*self._y)
+        lines = [line(self.left, self.y(v), self.right, self.y(v), "rule") for v in rows]
+        return joined(*lines, *(text(self.left - 5, self.y(v) + 4, short(v), text_anchor="end") for v in rows))
+
+    def x_axis(self, label: str) -> Html:
+        """The base line with values and a label."""
+        base = line(self.left, self.bottom, self.right, self.bottom, "axis")
+        values = [text(self.x(v), self.bottom + 14, short(v), text_anchor="middle") for v in ticks(*self._x)]
+        return joined(base, *values, self.label(label))
+
+    def label(self, content: str) -> Html:
+        """What the horizontal axis shows."""
+        return text((self.left + self.right) / 2, self.bottom + 28, content, text_anchor="middle", class_="label")
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    pad = 0.0 if high > low else max(abs(low) * 0.1, 0.5)
+    return low - pad, high + pad
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """``(least, greatest)`` of the finite ones, with a little room; (0, 1) where there are none."""
+    finite = [v for v in values if math.isfinite(v)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
+    # A line that hardly moves should look so.
+    pad = max(0.04 * (high - low), 0.005 * max(abs(low), abs(high)) - (high - low) / 2)
+    return low - pad, high + pad
