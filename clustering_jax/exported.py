@@ -1,4 +1,4 @@
-"""A model that `clustering_jax.export` wrote: read, checked and ready to predict, without the run and its checkpoints."""
+"""A model that `clustering_jax.export` wrote: read, checked and ready to predict, without the run it came from."""
 
 from __future__ import annotations
 

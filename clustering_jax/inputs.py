@@ -21,9 +21,9 @@ from clustering_jax.errors import UserError, nearest
 def preprocessing(
     shapes: Mapping[str, tuple[int, ...]], scalings: Mapping[str, Any] | None, data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What `Inputs.of` reads, as JSON keeps it; shapes: of one example of each feature. data: options of the training's.
+    """What `Inputs.of` reads, as JSON keeps it. Views that the training did not scale are taken as they are.
 
-    Views that the training did not scale are taken as they are.
+    shapes: of one example of each feature. data: options of the training's data.
     """
     kept = {"image": shapes["image"]} if "image" in shapes else {k: v for k, v in shapes.items() if k != "mask"}
     if scalings is None and "image" not in kept:
@@ -54,7 +54,7 @@ class Inputs(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """"images", "embeddings" or "views"."""
+        """ "images", "embeddings" or "views"."""
         return "views" if "image" not in self.shapes else "images" if len(self.shapes["image"]) == 3 else "embeddings"
 
     def signature(self, n: Any) -> dict[str, jax.ShapeDtypeStruct]:

@@ -124,8 +124,8 @@ def new_rows(
     """New objects for a model that was trained on `multiview` with `options`, scaled as the training data was.
 
     Args:
-      path: as for `multiview`, or arrays in memory. options: of the training; where they name views of one file, the same are read.
-      scalings: of the training data. numbers: which of its views `path` holds, from 0; () is all.
+      path: as for `multiview`, or arrays in memory. options: of the training; where they name views of one file, the
+        same are read. scalings: of the training data. numbers: which of its views `path` holds, from 0; () is all.
 
     Raises:
       UserError: as `multiview`; a number that is no view of the training.
