@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 
@@ -20,7 +21,7 @@ from PIL import Image
 
 from clustering_jax import cli, export, serve
 from clustering_jax.batching import Batcher
-from clustering_jax.bodies import Limits
+from clustering_jax.bodies import Limits, Refused, features
 from clustering_jax.exported import MANIFEST, Model
 from clustering_jax.service import application
 from tests.runs import CLUSTERS, NAMES, rows, workdir_of
@@ -163,6 +164,7 @@ def bomb():
 
 
 HUGE, LARGE = b"P6 20000 20000 255 ", b"P6 10000 10000 255 "
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
 PPM = "image/x-portable-pixmap"
 NO_DATA = npy(PIXELS[:1]).replace(b"(1, 8, 8)", b"(9, 8, 8)")
 FIELD = b'--edge\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--edge--\r\n', f"{FORM}; boundary=edge"
@@ -199,9 +201,8 @@ BAD = {
     "too many files": ("cc", *form(*[picture(PIXELS[0])] * 21), 413, "21 rows, at most 20"),
     "oversize body": ("cc", bytes(100_001), NPY, 413, "100001 bytes, at most 100000"),
     "oversize when unpacked": ("cmmc", npz(np.savez_compressed, view0=np.zeros((2000, 7))), NPY, 413, "unpacked"),
-    "a lie about what is unpacked": ("cmmc", bomb(), NPY, 400, "damaged"),
     "not an image": ("cc", b"GIF no more", "image/gif", 400, "not an image"),
-    "no format of ours": ("cc", b"%!PS-Adobe-3.0 EPSF-3.0\n", "image/eps", 400, "not an image"),
+    "no format of ours": ("cc", EPS, "image/eps", 400, "not an image"),
     "truncated image": ("cc", truncated(picture(rows("cc", 1)["image"][0, ..., 0])), "image/png", 400, "can't be read"),
     "too many pixels": ("cc", HUGE, PPM, 413, "too large"),
     "too many pixels for a warning": ("cc", LARGE, PPM, 413, "10000 x 10000"),
@@ -223,6 +224,17 @@ def test_what_can_not_be_answered_is_refused_in_one_line(ports, name):
     assert found[0] == status and list(found[1]) == ["error"], found
     assert words in found[1]["error"] and len(found[1]["error"]) < 400
     assert ask(ports[method], method="GET", path="/health")[0] == 200
+
+
+def test_a_lie_about_what_is_unpacked_takes_no_memory(models):
+    data, inputs = bomb(), Model.load(models["cmmc"]).inputs
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refused, match="damaged"):
+            features(NPY, [data], inputs, LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
