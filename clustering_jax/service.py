@@ -44,10 +44,10 @@ class Service:
         return JSONResponse({"status": "ok", **told, "input": self._model.inputs.told(), **limits})
 
     async def predict(self, request: Request) -> JSONResponse:
-        full = self._underway >= self._limits.max_queue
-        self._underway += 1
+        taken = self._underway < self._limits.max_queue
+        self._underway += taken
         try:
-            return _answer(await self._probabilities(request, full), self._model.names)
+            return _answer(await self._probabilities(request, taken), self._model.names)
         except Refused as error:
             return _refusal(error.status, error)
         except UserError as error:
@@ -60,15 +60,16 @@ class Service:
             print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
             return _refusal(500, "the model failed on this request; the server's terminal says how")
         finally:
-            self._underway -= 1
+            self._underway -= taken
 
-    async def _probabilities(self, request: Request, full: bool) -> np.ndarray:
+    async def _probabilities(self, request: Request, taken: bool) -> np.ndarray:
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        refused = None
         if media not in (JSON, FORM, *NUMPY) and not media.startswith("image/"):
             known = ", ".join((JSON, *NUMPY, "image/...", FORM))
-            refused = Refused(415, f"the content type '{media}' is unknown: send {known}")
-        else:
-            refused = Refused(503, f"{self._limits.max_queue} requests are under way: try again") if full else None
+            refused = Refused(415, f"the content type '{media[:40]}' is unknown: send {known}")
+        elif not taken:
+            refused = Refused(503, f"{self._limits.max_queue} requests are under way: try again")
         async with _timeout(self._limits.timeout, 408, "the request did not come"):
             body = await _body(request, self._limits.max_bytes, refused)
             parts = await _files(request, body, self._limits.max_rows) if media == FORM else [body]
@@ -129,7 +130,8 @@ def _answer(probabilities: np.ndarray, names: list[list[str]]) -> JSONResponse:
 
 
 def _refusal(status: int, reason: Any, headers: Any = None) -> JSONResponse:
-    return JSONResponse({"error": " ".join(str(reason).split())}, status, headers)
+    # It may quote the request, of which a name can be as long as a body.
+    return JSONResponse({"error": " ".join(str(reason).split())[:400]}, status, headers)
 
 
 async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
