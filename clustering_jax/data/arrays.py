@@ -78,6 +78,17 @@ def iter_array(path: str | Path, chunk: int, *, image_key: str = "") -> Iterator
         yield [str(i) for i in range(first, first + len(rows))], rows
 
 
+def as_images(array: np.ndarray, origin: str) -> np.ndarray:
+    """An array in memory as `arrays` loads one of a file, uint8 ``[n, h, w, c]``; origin: what messages call it.
+
+    Raises:
+      UserError: as `arrays`.
+    """
+    stored = _Stored(Path(origin), "", array.shape, array.dtype, False)
+    _check(stored)
+    return _to_uint8(stored, 0, array).reshape(_image_shape(stored))
+
+
 def _existing(path: str | Path) -> Path:
     found = Path(path).expanduser()
     if not str(path) or not found.exists():

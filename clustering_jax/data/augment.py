@@ -173,7 +173,7 @@ def ten_crops(images: Array, size: int) -> Float[Array, "b 10 size size c"]:
     corners = [(top, left) for top in (0, height - h) for left in (0, width - w)]
     corners.append(((height - h) // 2, (width - w) // 2))
     boxes = jnp.array([(*corner, h, w) for corner in corners], jnp.float32)
-    crops = [crop_resize(images, jnp.tile(box, (len(images), 1)), size) for box in boxes]
+    crops = [crop_resize(images, jnp.tile(box, (images.shape[0], 1)), size) for box in boxes]
     crops = jnp.stack(crops, axis=1)
     return jnp.concatenate([crops, crops[..., ::-1, :]], axis=1)
 

@@ -161,10 +161,15 @@ def iter_images(
         yield from iter_folder(path, (shape[0], shape[1]), chunk, channels=shape[2], on_error=on_error)
         return
     for ids, rows in iter_array(path, chunk):
-        if rows.shape[1:] != tuple(shape):
-            pictures = (Image.fromarray(row[..., 0] if row.shape[2] == 1 else row) for row in rows)
-            rows = np.stack([fit_image(picture, shape) for picture in pictures])
-        yield ids, rows
+        yield ids, fit_rows(rows, shape)
+
+
+def fit_rows(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """`fit_image` of each of uint8 ``[n, h, w, c]``."""
+    if rows.shape[1:] == tuple(shape):
+        return rows
+    pictures = (Image.fromarray(row[..., 0] if row.shape[2] == 1 else row) for row in rows)
+    return np.stack([fit_image(picture, shape) for picture in pictures])
 
 
 def _shape(height: int, width: int, channels: int) -> tuple[int, int, int]:

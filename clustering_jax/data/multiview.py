@@ -10,7 +10,7 @@ import numpy as np
 
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.scaling import SCALINGS, apply_scaling, fit_scaling
-from clustering_jax.data.sources import names
+from clustering_jax.data.sources import Source, names
 from clustering_jax.data.views import Views, load_views, zeroed
 from clustering_jax.errors import UserError, nearest
 
@@ -116,7 +116,7 @@ def scaled(views: Views, scalings: Mapping[str, Mapping[str, Any]]) -> Dataset:
 
 
 def new_rows(
-    path: str | Path,
+    path: str | Path | Source,
     options: Mapping[str, Any],
     scalings: Mapping[str, Mapping[str, Any]],
     numbers: Sequence[int] = (),
@@ -124,8 +124,8 @@ def new_rows(
     """New objects for a model that was trained on `multiview` with `options`, scaled as the training data was.
 
     Args:
-      path: as for `multiview`. options: of the training; where they name views of one file, the same are read.
-      scalings: of the training data. numbers: which of its views `path` holds, from 0; () is all.
+      path: as for `multiview`, or arrays in memory. options: of the training; where they name views of one file, the
+        same are read. scalings: of the training data. numbers: which of its views `path` holds, from 0; () is all.
 
     Raises:
       UserError: as `multiview`; a number that is no view of the training.

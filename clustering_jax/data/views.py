@@ -37,7 +37,7 @@ class Views(NamedTuple):
 
 
 def load_views(
-    path: str | Path | Sequence[str | Path],
+    path: str | Path | Sequence[str | Path] | Source,
     *,
     views: str | Sequence[str] = (),
     label_key: str = "",
@@ -49,11 +49,12 @@ def load_views(
 ) -> Views:
     """The views as they are; arguments and errors of `multiview.multiview`, but that constant views pass.
 
-    mask_columns: of a mask that is wider than the views, those that are theirs; () is all.
+    path: also arrays that are in memory. mask_columns: of a mask that is wider than the views, those that are theirs;
+    () is all.
     """
     if missing not in ("error", "nan"):
         raise UserError(f"missing is '{missing}': choose 'error' or 'nan'")
-    source = open_source(path)
+    source = path if isinstance(path, Source) else open_source(path)
     keys = _view_keys(source, names(views), {label_key, mask_key})
     origins = [source.origin(key) for key in keys]
     if len(keys) < 2 and not allow_single:
@@ -64,7 +65,8 @@ def load_views(
     present = _present(source, mask_key, arrays, origins, missing, mask_columns)
     arrays = [_finite(a, present[:, v], origins[v]) for v, a in enumerate(arrays)]
     labels = _labels(source, label_key, len(present)) if label_key else None
-    name = "+".join(Path(file).expanduser().resolve().name for file in names(path))
+    files = [] if isinstance(path, Source) else names(path)
+    name = "+".join(Path(file).expanduser().resolve().name for file in files) or source.name
     return Views(arrays, present, origins, labels, name, notes + _row_notes(present, labels))
 
 

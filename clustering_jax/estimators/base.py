@@ -93,7 +93,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(self.workdir)
         with _hushed(), kept as workdir:
             options = {"quiet": not self.verbose, "reported": self.workdir is not None}
-                run.train(config, Path(workdir), signals, streams=streams, **options)
+            run.train(config, Path(workdir), signals, streams=streams, **options)
             self._read(Path(workdir))
         return self
 

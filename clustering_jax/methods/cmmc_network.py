@@ -51,4 +51,4 @@ class Network(nn.Module):
 
 def assignments(outputs: Outputs, present: list[Array | None]) -> Array:
     """The mean of the soft assignments over the views that are present, [n, k]; 1/k for a row that has none."""
-    return mixture(jnp.stack(outputs.q, 1), there(len(outputs.q[0]), present))
+    return mixture(jnp.stack(outputs.q, 1), there(outputs.q[0].shape[0], present))

@@ -86,7 +86,7 @@ def superfluous_information(codes: Mapping[int, Codes], present: Mapping, prior:
 
 def having(codes: Mapping[int, Codes], present: Mapping[int, Array | None]) -> Array:
     """Which rows have which of the modalities in `codes`, bool [n, modalities]."""
-    return there(len(next(iter(codes.values())).c), (present[v] for v in codes))
+    return there(next(iter(codes.values())).c.shape[0], (present[v] for v in codes))
 
 
 def to_balance(codes: Mapping[int, Codes], present: Mapping, balanced: str) -> list[tuple[Array, Array]]:

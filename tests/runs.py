@@ -1,0 +1,90 @@
+"""Workdirs without the training: random weights of tiny networks, saved as a run saves its own."""
+
+import copy
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from clustering_jax.checkpoint import Store
+from clustering_jax.data.multiview import fit_scalings, scaled
+from clustering_jax.data.pca import _with_pca, projected
+from clustering_jax.data.views import Views
+from clustering_jax.log import write_json
+from clustering_jax.methods import from_config
+from clustering_jax.results import versions
+from clustering_jax.train import init_state
+from tests.test_configs import load
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = {"cc": "cc_digits", "cmmc": "cmmc_arrays", "dmim": "dmim_arrays", "dxmc": "dxmc_embeddings"}
+CHANGES = {
+    "cc": {"model": {"backbone": "resnet18", "width": 4, "image_size": 16, "average_decay": 0.9}},
+    "cmmc": {"model": {"hidden": (16,), "latent_dim": 8, "feature_dim": 4}, "data": {"missing": "nan"}},
+    "dmim": {"model": {"prediction": "aligned_mean", "heads": "z"}},
+    "dxmc": {"model": {"hidden": 16, "instance_dim": 8}},
+}
+CLUSTERS = 5
+NAMES = [[f"noun {i}", "thing"] for i in range(CLUSTERS)]
+
+
+def rows(method, n, seed=0):
+    """New rows as a user has them."""
+    rng = np.random.default_rng(seed)
+    if method == "cc":
+        return {"image": rng.integers(0, 256, (n, 8, 8, 1)).astype(np.uint8)}
+    if method == "dxmc":
+        return {"image": rng.normal(size=(n, 12)).astype(np.float32)}
+    return {"view0": rng.gamma(1.0, 3.0, (n, 7)), "view1": rng.normal(2, 5, (n, 9))}
+
+
+def _trained_on(method):
+    """The features and scalings of a training set."""
+    arrays = rows(method, 40, seed=1)
+    if method == "cc":
+        return arrays, None
+    if method == "dxmc":
+        unit = arrays["image"] / np.linalg.norm(arrays["image"], axis=1, keepdims=True)
+        return {"image": unit, "text": unit}, None
+    views = Views(list(arrays.values()), np.ones((40, 2), bool), ["a", "b"], None, "views", ())
+    dataset = scaled(views, fit_scalings(views, ("minmax", "standard")))
+    if method == "dmim":
+        dataset = projected(dataset._replace(scalings=_with_pca(dataset, 6)))
+    return dataset.features, dataset.scalings
+
+
+def config_of(method):
+    config = load(ROOT / "configs" / f"{CONFIGS[method]}.py")[1].to_dict()
+    config |= {"num_clusters": CLUSTERS, "batch_size": 16}
+    for part, changes in copy.deepcopy(CHANGES[method]).items():
+        config[part] |= changes
+    return config
+
+
+def _spread(path, x):
+    """Greater weights where the assignments of the first ones hardly differ; all else a little off its first values."""
+    name = jax.tree_util.keystr(path)
+    if "cluster_head" in name:
+        return x * 5
+    return x if "encoder" in name else x + np.abs(np.random.default_rng(2).normal(0, 0.5, x.shape)).astype(x.dtype)
+
+
+def workdir_of(method, directory):
+    """A workdir of a run of `method` whose weights are random, and with them the assignments far from uniform."""
+    config, (features, scalings) = config_of(method), _trained_on(method)
+    built = from_config(config, {"train": 2})
+    variables = jax.jit(built.init)(jax.random.key(0), {k: v[:2] for k, v in features.items()})
+    variables = jax.tree_util.tree_map_with_path(_spread, variables)
+    meta = {
+        "config": config,
+        "versions": versions(),
+        "steps_per_epoch": {"train": 2},
+        "features": {k: [list(v.shape[1:]), str(v.dtype)] for k, v in features.items()},
+        "scalings": scalings,
+    }
+    store = Store(directory / "checkpoints")
+    store.save(3, init_state(built, variables, 1), {}, meta)
+    store.close()
+    if method == "dxmc":
+        write_json(directory / "clusters.json", [{"cluster": i, "size": 8, "names": n} for i, n in enumerate(NAMES)])
+    return directory
