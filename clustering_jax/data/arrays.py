@@ -59,13 +59,6 @@ def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dat
     return Dataset({"image": images}, row_ids(len(images)), labels, path.name, "all")
 
 
-def as_images(array: np.ndarray, name: str) -> np.ndarray:
-    """`array` as `arrays` makes it of a file, uint8 ``[n, h, w, c]``; errors as there, `name` in place of the path."""
-    stored = _Stored(Path(name), "", array.shape, array.dtype, False)
-    _check(stored)
-    return _to_uint8(stored, 0, array).reshape(_image_shape(stored))
-
-
 def iter_array(path: str | Path, chunk: int, *, image_key: str = "") -> Iterator[tuple[list[str], np.ndarray]]:
     """The images that `arrays` loads, as ``(ids, uint8 [m, h, w, c])`` of `chunk` rows.
 
