@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m clustering_jax.main
 
-.PHONY: demo test test-slow bench lint clean
+.PHONY: demo test test-slow bench docs notebooks lint clean
 
 demo: .venv/installed
 	$(RUN) --config=configs/cc_digits.py --workdir=runs/digits
@@ -31,6 +31,13 @@ bench: .venv/benched
 	$(BIN)/python -m benchmarks.clip
 	$(BIN)/python -m benchmarks.contrastive
 	$(BIN)/python -m benchmarks.semantic_speed
+
+docs: .venv/tested
+	$(BIN)/python -m sphinx -W -b html docs build/docs
+
+notebooks: .venv/tested
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[notebooks]'
+	cd notebooks && PATH=$(CURDIR)/$(BIN):$$PATH ../$(BIN)/jupyter execute --inplace --timeout=3600 *.ipynb
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
