@@ -225,6 +225,12 @@ def test_another_version_of_the_layout_is_refused(root, tmp_path):
         Model.load(newer)
 
 
+def test_devices_that_the_artefact_is_not_for_are_refused(root, monkeypatch):
+    monkeypatch.setattr(jax.export, "default_export_platform", lambda: "rocm")
+    with pytest.raises(UserError, match="is for cpu, cuda, tpu, not rocm: set JAX_PLATFORMS=cpu"):
+        Model.load(root / "dxmc" / "model")
+
+
 def test_an_artefact_that_jax_can_not_read_is_made_anew(root, tmp_path):
     old = tmp_path / "old"
     old.mkdir()
