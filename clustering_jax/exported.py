@@ -99,7 +99,8 @@ class Model:
         """Reads `directory`; max_batch: rows at a time, at least 1.
 
         Raises:
-          UserError: as `contents`; the artefact is of a JAX that this one can't read, or flatbuffers is not installed.
+          UserError: as `contents`; the artefact is of a JAX that this one can't read, or for other devices; flatbuffers is not
+            installed.
         """
         found, artefact = contents(directory)
         flatbuffers_or_error()
@@ -111,6 +112,9 @@ class Model:
                 f"{directory} was exported by JAX {theirs}, which JAX {jax.__version__} can't read ({reason}): "
                 f"python -m clustering_jax.export --model={directory} --output=NEW makes it anew of its parameters"
             ) from error
+        ours = jax.export.default_export_platform()
+        if ours not in exported.platforms:
+            raise UserError(f"{directory} is for {', '.join(exported.platforms)}, not {ours}: set JAX_PLATFORMS=cpu")
         sizes = [1]
         while sizes[-1] < max_batch:
             sizes.append(min(4 * sizes[-1], max_batch))

@@ -10,6 +10,8 @@ from clustering_jax.checkpoint import Store
 from clustering_jax.data.multiview import fit_scalings, scaled
 from clustering_jax.data.pca import _with_pca, projected
 from clustering_jax.data.views import Views
+from clustering_jax.exported import FORMAT, Contents
+from clustering_jax.inputs import preprocessing
 from clustering_jax.log import write_json
 from clustering_jax.methods import from_config
 from clustering_jax.results import versions
@@ -32,7 +34,7 @@ def rows(method, n, seed=0):
     """New rows as a user has them."""
     rng = np.random.default_rng(seed)
     if method == "cc":
-        return {"image": rng.integers(0, 256, (n, 8, 8, 1)).astype(np.uint8)}
+        return {"image": (rng.integers(0, 256, (n, 8, 8, 1)) * rng.random((n, 1, 1, 1))).astype(np.uint8)}
     if method == "dxmc":
         return {"image": rng.normal(size=(n, 12)).astype(np.float32)}
     return {"view0": rng.gamma(1.0, 3.0, (n, 7)), "view1": rng.normal(2, 5, (n, 9))}
@@ -61,20 +63,35 @@ def config_of(method):
     return config
 
 
-def _spread(path, x):
-    """Greater weights where the assignments of the first ones hardly differ; all else a little off its first values."""
-    name = jax.tree_util.keystr(path)
-    if "cluster_head" in name:
-        return x * 5
-    return x if "encoder" in name else x + np.abs(np.random.default_rng(2).normal(0, 0.5, x.shape)).astype(x.dtype)
+def _random(path, like, rng):
+    """A weight or statistic of a size that keeps the assignments of different rows apart."""
+    name, noise = path[-1].key, rng.normal(size=like.shape)
+    if name in ("scale", "var"):
+        return np.asarray(1 + abs(noise) / 3, like.dtype)
+    spread = 0.1 if len(like.shape) < 2 else 1.2 / np.prod(like.shape[:-1]) ** 0.5
+    return np.asarray(spread * noise, like.dtype)
+
+
+def _model(method):
+    """Config, features and scalings of the training, and the variables."""
+    config, (features, scalings) = config_of(method), _trained_on(method)
+    init = from_config(config, {"train": 2}).init
+    like = jax.eval_shape(init, jax.random.key(0), {k: v[:2] for k, v in features.items()})
+    rng = np.random.default_rng(2)
+    return config, features, scalings, jax.tree_util.tree_map_with_path(lambda *leaf: _random(*leaf, rng), like)
+
+
+def contents_of(method):
+    """What is to be exported of such a run."""
+    config, features, scalings, variables = _model(method)
+    told = {"method": method, "num_clusters": CLUSTERS, "names": NAMES if method == "dxmc" else [], "config": config}
+    inputs = preprocessing({k: v.shape[1:] for k, v in features.items()}, scalings, config["data"])
+    return Contents({"format": FORMAT, **told}, inputs, variables)
 
 
 def workdir_of(method, directory):
-    """A workdir of a run of `method` whose weights are random, and with them the assignments far from uniform."""
-    config, (features, scalings) = config_of(method), _trained_on(method)
-    built = from_config(config, {"train": 2})
-    variables = jax.jit(built.init)(jax.random.key(0), {k: v[:2] for k, v in features.items()})
-    variables = jax.tree_util.tree_map_with_path(_spread, variables)
+    """The workdir of such a run."""
+    config, features, scalings, variables = _model(method)
     meta = {
         "config": config,
         "versions": versions(),
@@ -83,7 +100,8 @@ def workdir_of(method, directory):
         "scalings": scalings,
     }
     store = Store(directory / "checkpoints")
-    store.save(3, init_state(built, variables, 1), {}, meta)
+    state = init_state(from_config(config, {"train": 2}), jax.device_put(variables), 1)
+    store.save(3, state, {}, meta)
     store.close()
     if method == "dxmc":
         write_json(directory / "clusters.json", [{"cluster": i, "size": 8, "names": n} for i, n in enumerate(NAMES)])

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ import numpy as np
 from clustering_jax.exported import Model
 
 for method in sys.argv[2:]:
-    model = Model.load(f"{sys.argv[1]}/{method}/model", max_batch=48)
+    model = Model.load(f"{sys.argv[1]}/{method}/model", max_batch=16)
     for n in (1, 3, 64):
         with np.load(f"{sys.argv[1]}/{method}_{n}.npz") as arrays:
             np.save(f"{sys.argv[1]}/{method}_{n}.npy", model.predict_proba(dict(arrays)))
@@ -41,9 +42,12 @@ def root(tmp_path_factory):
     return root
 
 
+restored = cache(Predictor.restore)
+
+
 def predicted(workdir, path, views=()):
     """What `predict` says of the rows of a file."""
-    predictor = Predictor.restore(workdir)
+    predictor = restored(workdir)
     return np.concatenate([predictor.predict_proba(features) for _, features in _examples(predictor, path, 16, views)])
 
 
@@ -219,6 +223,12 @@ def test_another_version_of_the_layout_is_refused(root, tmp_path):
     newer = damaged(root, tmp_path, MANIFEST, lambda data: data.replace(b'"format": 1', b'"format": 2'), sums=True)
     with pytest.raises(UserError, match="of format 2, this clustering_jax reads 1"):
         Model.load(newer)
+
+
+def test_devices_that_the_artefact_is_not_for_are_refused(root, monkeypatch):
+    monkeypatch.setattr(jax.export, "default_export_platform", lambda: "rocm")
+    with pytest.raises(UserError, match="is for cpu, cuda, tpu, not rocm: set JAX_PLATFORMS=cpu"):
+        Model.load(root / "dxmc" / "model")
 
 
 def test_an_artefact_that_jax_can_not_read_is_made_anew(root, tmp_path):

@@ -24,7 +24,7 @@ from clustering_jax.batching import Batcher
 from clustering_jax.bodies import Limits, Refused, features
 from clustering_jax.exported import MANIFEST, Model
 from clustering_jax.service import application
-from tests.runs import CLUSTERS, NAMES, rows, workdir_of
+from tests.runs import CLUSTERS, NAMES, contents_of, rows
 from tests.test_run import start
 
 JSON, NPY, FORM = "application/json", "application/x-npy", "multipart/form-data"
@@ -36,8 +36,8 @@ def models(tmp_path_factory):
     """Directories of exported models."""
     root = tmp_path_factory.mktemp("served")
     for method in ("cc", "cmmc", "dxmc"):
-        export.write(export.of_run(workdir_of(method, root / method / "run")), root / method / "model")
-    return {method: root / method / "model" for method in ("cc", "cmmc", "dxmc")}
+        export.write(contents_of(method), root / method)
+    return {method: root / method for method in ("cc", "cmmc", "dxmc")}
 
 
 @pytest.fixture(scope="module")
