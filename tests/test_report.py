@@ -98,6 +98,17 @@ def test_bars_are_as_high_as_their_values():
     assert [node.text for node in figure.iter("title")] == ["0: 10", "1: 0", "2: 40", "3: -20"]
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 12, 13, 60, 200, 1000])
+def test_the_numbers_below_bars_do_not_run_into_each_other(k):
+    below = [
+        (float(node.get("x")), node.text)
+        for node in drawn(charts.bars([1] * k, title="t", x_label="x")).iter("text")
+        if node.get("text-anchor") == "middle" and node.get("class") is None
+    ]
+    assert {int(name) for _, name in below} <= set(range(k)) and len(below) >= min(k, 5)
+    assert min(np.diff([x for x, _ in below]), default=99) > 7 * max(len(name) for _, name in below)
+
+
 def test_a_value_that_is_not_finite_is_a_gap():
     figure = drawn(charts.lines({"a": ([1, 2, 3, 4, 5], [1, 2, math.nan, 4, 5])}, title="t"))
     path = next(node.get("d") for node in figure.iter("path") if "line" in node.get("class"))
@@ -151,6 +162,12 @@ def test_the_map_has_every_point_and_a_number_for_each_cluster():
     apart = np.sqrt(((at[:, None] - at) ** 2).sum(2)) + 1e3 * np.eye(12)
     assert apart.min() > 12
     assert "nan" not in charts.scatter(np.zeros((5, 2)), np.arange(5), title="t")
+
+
+def test_of_many_clusters_the_largest_have_a_number_on_the_map():
+    clusters = np.concatenate([np.arange(90), np.arange(60, 90)])
+    figure = charts.scatter(np.random.default_rng(0).normal(size=(120, 2)), clusters, title="t")
+    assert texts(figure) == [str(i) for i in range(60, 90)] and len(list(drawn(figure).iter("path"))) == 90
 
 
 # --- Members
@@ -304,7 +321,8 @@ WORDS = {
     "no labels": ["Silhouette, mean", "Cluster sizes"],
     "data gone": ["Left out: 'x' is gone", "Cluster sizes", "The data is not at hand"],
     "nothing yet": ["This run has not finished", "Config"],
-    "many clusters": ["100 of 120 clusters: the largest, and none that is empty."],
+    "many clusters": ["100 of 120 clusters: the largest, and none that is empty.", "The 30 largest have one."],
+    "one cluster": ["1 of 10 clusters are occupied"],
     "chosen number": ["Number of clusters, chosen by silhouette"],
 }
 

@@ -22,11 +22,13 @@ from clustering_jax.report.svg import (
     number,
     spread,
     text,
+    ticks,
 )
 
 POINTS = 300  # of a line; more are averaged
 SHADE = 0.6  # opacity of a full cell: text on it can be read, light or dark
 WRITTEN = 12  # up to so many bars, classes or clusters have their numbers written in
+NAMED = 30  # clusters with a number on the map
 
 
 def thinned(x: Sequence[float], y: Sequence[float], most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +111,7 @@ def bars(values: Sequence[float], *, title: str, x_label: str, level: float | No
     finite = [0.0, level or 0.0, *filter(math.isfinite, values)]
     frame = Frame((-0.5, len(values) - 0.5), (min(finite) * 1.06, max(finite) * 1.06), top=TOP + 6)
     width = (frame.right - frame.left) / len(values)
-    base, parts = frame.y(0), []
+    base, parts, told = frame.y(0), [], []
     for i, value in enumerate(values):
         if not math.isfinite(value):
             continue
@@ -119,12 +121,15 @@ def bars(values: Sequence[float], *, title: str, x_label: str, level: float | No
             element("rect", element("title", f"{i}: {value:g}"), class_="bar", height=number(abs(base - y)), **size)
         )
         if len(values) <= WRITTEN:
-            parts.append(text(frame.x(i), min(y, base) - 4, f"{value:g}", text_anchor="middle", class_="small"))
-    every = math.ceil(len(values) / 20)
-    names = [text(frame.x(i), frame.bottom + 14, i, text_anchor="middle") for i in range(0, len(values), every)]
+            told.append(text(frame.x(i), min(y, base) - 4, f"{value:g}", text_anchor="middle", class_="small halo"))
+    last = len(values) - 1
+    most = min(max(last, 1), int((frame.right - frame.left) / (7 * len(str(last)) + 6)))
+    names = [text(frame.x(i), frame.bottom + 14, f"{i:g}", text_anchor="middle") for i in ticks(0, last, most)]
     across = line(frame.left, frame.y(level), frame.right, frame.y(level), "mark") if level is not None else Html()
     axis = line(frame.left, base, frame.right, base, "axis")
-    return figure(frame.y_axis(), *parts, axis, *names, across, frame.label(x_label), title=title, note=note)
+    # The numbers last, so that the line across does not strike them out.
+    body = (frame.y_axis(), *parts, axis, *names, across, *told, frame.label(x_label))
+    return figure(*body, title=title, note=note)
 
 
 def confusion(table: np.ndarray, rows: Sequence[int], columns: Sequence[int], *, title: str, note: str = "") -> Html:
@@ -158,22 +163,28 @@ def confusion(table: np.ndarray, rows: Sequence[int], columns: Sequence[int], *,
 
 
 def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str = "") -> Html:
-    """A map: points [m, 2] with a colour and a shape for each cluster [m], whose number stands at its middle."""
+    """A map: points [m, 2] with a colour and a shape for each cluster [m].
+
+    The numbers of the NAMED clusters with most points stand at their middles.
+    """
     height, middles, parts = 330.0, {}, []
     low, high = points.min(0), points.max(0)
     scale = np.where(high > low, high - low, 1)
     at = 8 + (points - low) / scale * (WIDTH - 16, height - 16)
-    for cluster in np.unique(clusters).tolist():
+    each, counts = np.unique(clusters, return_counts=True)
+    named = set(each[np.argsort(-counts, kind="stable")[:NAMED]].tolist())
+    for cluster in each.tolist():
         own = at[clusters == cluster]
         path = "".join(marker(x, y, cluster, 2.1) for x, y in own.tolist())
         parts.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
-        middles[cluster] = np.median(own, 0)
+        if cluster in named:
+            middles[cluster] = np.median(own, 0)
     labels = zip(middles, _apart(np.array(list(middles.values())), (WIDTH, height)).tolist(), strict=True)
-    names = [text(x, y + 5, cluster, text_anchor="middle", class_="name") for cluster, (x, y) in labels]
+    names = [text(x, y + 5, cluster, text_anchor="middle", class_="name halo") for cluster, (x, y) in labels]
     return figure(*parts, *names, title=title, height=height, note=note, class_="wide")
 
 
-def _apart(places: np.ndarray, size: tuple[float, float], distance: float = 17.0) -> np.ndarray:
+def _apart(places: np.ndarray, size: tuple[float, float], distance: float = 22.0) -> np.ndarray:
     """`places` [k, 2] moved, where they are closer than `distance`, until labels there can be told apart."""
     places = places + np.random.default_rng(0).normal(0, 0.01, places.shape)  # two in one place have no direction
     for _ in range(60):

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import silhouette_samples
 
 from clustering_jax import metrics
-from clustering_jax.report.charts import bars, confusion, scatter
+from clustering_jax.report.charts import NAMED, bars, confusion, scatter
 from clustering_jax.report.content import Assigned, Content
 from clustering_jax.report.layout import MAPS, flat
 from clustering_jax.report.markup import Html, element
@@ -85,8 +85,10 @@ def _map(content: Content, kind: str) -> list[Html]:
     if not whole:
         return []
     note = f"{MAPS[kind]} of the embedding of {whole}. Numbers stand at the middle of their clusters."
-    points = flat(content.embedding, kind)
-    return [scatter(points, content.assigned.clusters[content.rows], title="Map of the embedding", note=note)]
+    points, own = flat(content.embedding, kind), content.assigned.clusters[content.rows]
+    if len(np.unique(own)) > NAMED:
+        note += f" The {NAMED} largest have one."
+    return [scatter(points, own, title="Map of the embedding", note=note)]
 
 
 def _silhouettes(content: Content) -> tuple[dict[int, float], list[Html]]:
