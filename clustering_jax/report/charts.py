@@ -26,6 +26,8 @@ from clustering_jax.report.svg import (
 
 POINTS = 300  # of a line; more are averaged
 SHADE = 0.6  # opacity of a full cell: text on it can be read, light or dark
+NUMBERED = 60  # clusters of a map
+MAP_HEIGHT = 330.0
 WRITTEN = 12  # up to so many bars, classes or clusters have their numbers written in
 
 
@@ -93,7 +95,7 @@ def _marks(frame: Frame, marks: Sequence[tuple[float, str]]) -> Html:
     """Words at vertical lines; one that would run into the word before it is left out."""
     parts, free = [], -math.inf
     for x, word in ((frame.x(value), word) for value, word in marks):
-        if not frame.left <= x <= frame.right:
+        if not frame.left <= x < frame.right - 1:
             continue
         parts.append(line(x, frame.top, x, frame.bottom, "mark"))
         width = 5.6 * len(word)
@@ -127,11 +129,13 @@ def bars(values: Sequence[float], *, title: str, x_label: str, level: float | No
     return figure(frame.y_axis(), *parts, axis, *names, across, frame.label(x_label), title=title, note=note)
 
 
-def confusion(table: np.ndarray, rows: Sequence[int], columns: Sequence[int], *, title: str, note: str = "") -> Html:
-    """Counts [classes, clusters] as shades of their share of the class; rows and columns name them."""
+def confusion(
+    table: np.ndarray, sizes: np.ndarray, rows: Sequence[int], columns: Sequence[int], *, title: str, note: str = ""
+) -> Html:
+    """Counts [classes, clusters] as shades of their share of the class, of `sizes`; rows and columns name them."""
     height, width = table.shape
     side = min((WIDTH - LEFT - RIGHT) / width, 300 / height, 40.0)
-    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    share = table / sizes[:, None]
     written = max(height, width) <= WRITTEN
     parts = []
     for i, j in np.ndindex(height, width):
@@ -158,19 +162,22 @@ def confusion(table: np.ndarray, rows: Sequence[int], columns: Sequence[int], *,
 
 
 def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str = "") -> Html:
-    """A map: points [m, 2] with a colour and a shape for each cluster [m], whose number stands at its middle."""
-    height, middles, parts = 330.0, {}, []
+    """A map: points [m, 2] with a colour and a shape for each cluster [m]; the largest have their number there."""
     low, high = points.min(0), points.max(0)
     scale = np.where(high > low, high - low, 1)
-    at = 8 + (points - low) / scale * (WIDTH - 16, height - 16)
-    for cluster in np.unique(clusters).tolist():
-        own = at[clusters == cluster]
-        path = "".join(marker(x, y, cluster, 2.1) for x, y in own.tolist())
-        parts.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
-        middles[cluster] = np.median(own, 0)
-    labels = zip(middles, _apart(np.array(list(middles.values())), (WIDTH, height)).tolist(), strict=True)
-    names = [text(x, y + 5, cluster, text_anchor="middle", class_="name") for cluster, (x, y) in labels]
-    return figure(*parts, *names, title=title, height=height, note=note, class_="wide")
+    at = 8 + (points - low) / scale * (WIDTH - 16, MAP_HEIGHT - 16)
+    own = {cluster: at[clusters == cluster] for cluster in np.unique(clusters).tolist()}
+    dots = []
+    for cluster, rows in own.items():
+        path = "".join(marker(x, y, cluster, 2.1) for x, y in rows.tolist())
+        dots.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
+    largest = sorted(own, key=lambda cluster: -len(own[cluster]))[:NUMBERED]
+    middles = _apart(np.stack([np.median(own[cluster], 0) for cluster in largest]), (WIDTH, MAP_HEIGHT))
+    names = [
+        text(x, y + 5, cluster, text_anchor="middle", class_="name")
+        for cluster, (x, y) in zip(largest, middles.tolist(), strict=True)
+    ]
+    return figure(*dots, *names, title=title, height=MAP_HEIGHT, note=note, class_="wide")
 
 
 def _apart(places: np.ndarray, size: tuple[float, float], distance: float = 17.0) -> np.ndarray:
