@@ -72,8 +72,16 @@ def test_data_that_is_gone_or_another_is_said(finished, tmp_path):
     (workdir / "assignments.csv").write_text(lines)
     text = report.write(workdir).read_text()
     assert "the data has other ids now" in text and "Map of the embedding" not in text
-    shutil.copy(finished[1] / "assignments.csv", workdir)
-    assert "t-SNE of the embedding" in report.write(workdir, "tsne").read_text()
+
+
+@pytest.mark.slow
+def test_another_map_by_the_command(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[1], workdir)
+    code, _, err = call("report", f"--workdir={workdir}", "--map=tsne")
+    assert code == 0 and "t-SNE of the embedding" in (workdir / "report.html").read_text(), err
+    code, _, err = call("report", f"--workdir={workdir}", "--map=tsn")
+    assert code == 2 and err.startswith("error: --map=tsn is unknown") and len(err.splitlines()) == 1
 
 
 def test_an_unfinished_run_says_so(tmp_path, monkeypatch):

@@ -27,8 +27,9 @@ from clustering_jax.report.svg import (
 
 POINTS = 300  # of a line; more are averaged
 SHADE = 0.6  # opacity of a full cell: text on it can be read, light or dark
+NUMBERED = 30  # clusters of a map: more numbers hide it
+MAP_HEIGHT = 330.0
 WRITTEN = 12  # up to so many bars, classes or clusters have their numbers written in
-NAMED = 30  # clusters with a number on the map
 
 
 def thinned(x: Sequence[float], y: Sequence[float], most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +96,7 @@ def _marks(frame: Frame, marks: Sequence[tuple[float, str]]) -> Html:
     """Words at vertical lines; one that would run into the word before it is left out."""
     parts, free = [], -math.inf
     for x, word in ((frame.x(value), word) for value, word in marks):
-        if not frame.left <= x <= frame.right:
+        if not frame.left <= x < frame.right - 1:
             continue
         parts.append(line(x, frame.top, x, frame.bottom, "mark"))
         width = 5.6 * len(word)
@@ -132,11 +133,13 @@ def bars(values: Sequence[float], *, title: str, x_label: str, level: float | No
     return figure(*body, title=title, note=note)
 
 
-def confusion(table: np.ndarray, rows: Sequence[int], columns: Sequence[int], *, title: str, note: str = "") -> Html:
-    """Counts [classes, clusters] as shades of their share of the class; rows and columns name them."""
+def confusion(
+    table: np.ndarray, sizes: np.ndarray, rows: Sequence[int], columns: Sequence[int], *, title: str, note: str = ""
+) -> Html:
+    """Counts [classes, clusters] as shades of their share of the class, of `sizes`; rows and columns name them."""
     height, width = table.shape
     side = min((WIDTH - LEFT - RIGHT) / width, 300 / height, 40.0)
-    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    share = table / sizes[:, None]
     written = max(height, width) <= WRITTEN
     parts = []
     for i, j in np.ndindex(height, width):
@@ -163,25 +166,22 @@ def confusion(table: np.ndarray, rows: Sequence[int], columns: Sequence[int], *,
 
 
 def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str = "") -> Html:
-    """A map: points [m, 2] with a colour and a shape for each cluster [m].
-
-    The numbers of the NAMED clusters with most points stand at their middles.
-    """
-    height, middles, parts = 330.0, {}, []
+    """A map: points [m, 2] with a colour and a shape for each cluster [m]; the largest have their number there."""
     low, high = points.min(0), points.max(0)
     scale = np.where(high > low, high - low, 1)
-    at = 8 + (points - low) / scale * (WIDTH - 16, height - 16)
-    each, counts = np.unique(clusters, return_counts=True)
-    named = set(each[np.argsort(-counts, kind="stable")[:NAMED]].tolist())
-    for cluster in each.tolist():
-        own = at[clusters == cluster]
-        path = "".join(marker(x, y, cluster, 2.1) for x, y in own.tolist())
-        parts.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
-        if cluster in named:
-            middles[cluster] = np.median(own, 0)
-    labels = zip(middles, _apart(np.array(list(middles.values())), (WIDTH, height)).tolist(), strict=True)
-    names = [text(x, y + 5, cluster, text_anchor="middle", class_="name halo") for cluster, (x, y) in labels]
-    return figure(*parts, *names, title=title, height=height, note=note, class_="wide")
+    at = 8 + (points - low) / scale * (WIDTH - 16, MAP_HEIGHT - 16)
+    own = {cluster: at[clusters == cluster] for cluster in np.unique(clusters).tolist()}
+    dots = []
+    for cluster, rows in own.items():
+        path = "".join(marker(x, y, cluster, 2.1) for x, y in rows.tolist())
+        dots.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
+    largest = sorted(own, key=lambda cluster: -len(own[cluster]))[:NUMBERED]
+    middles = _apart(np.stack([np.median(own[cluster], 0) for cluster in largest]), (WIDTH, MAP_HEIGHT))
+    names = [
+        text(x, y + 5, cluster, text_anchor="middle", class_="name halo")
+        for cluster, (x, y) in zip(largest, middles.tolist(), strict=True)
+    ]
+    return figure(*dots, *names, title=title, height=MAP_HEIGHT, note=note, class_="wide")
 
 
 def _apart(places: np.ndarray, size: tuple[float, float], distance: float = 22.0) -> np.ndarray:
