@@ -149,7 +149,7 @@ def test_the_map_has_every_point_and_a_number_for_each_cluster():
     paths = list(drawn(figure).iter("path"))
     assert len(paths) == 12 and sum(path.get("d").count("Z") for path in paths) == 50
     assert texts(figure) == [str(i) for i in range(12)]
-    assert len(texts(charts.scatter(rng.normal(size=(200, 2)), np.arange(200) % 70, title="t"))) == 60
+    assert len(texts(charts.scatter(rng.normal(size=(200, 2)), np.arange(200) % 70, title="t"))) == charts.NUMBERED
     at = np.array([[float(node.get(axis)) for axis in "xy"] for node in drawn(figure).iter("text")])
     apart = np.sqrt(((at[:, None] - at) ** 2).sum(2)) + 1e3 * np.eye(12)
     assert apart.min() > 12

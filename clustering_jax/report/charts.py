@@ -26,7 +26,7 @@ from clustering_jax.report.svg import (
 
 POINTS = 300  # of a line; more are averaged
 SHADE = 0.6  # opacity of a full cell: text on it can be read, light or dark
-NUMBERED = 60  # clusters of a map
+NUMBERED = 40  # clusters of a map
 MAP_HEIGHT = 330.0
 WRITTEN = 12  # up to so many bars, classes or clusters have their numbers written in
 
@@ -122,7 +122,7 @@ def bars(values: Sequence[float], *, title: str, x_label: str, level: float | No
         )
         if len(values) <= WRITTEN:
             parts.append(text(frame.x(i), min(y, base) - 4, f"{value:g}", text_anchor="middle", class_="small"))
-    every = math.ceil(len(values) / 20)
+    every = math.ceil(len(values) / (20 if len(values) <= 100 else 10))
     names = [text(frame.x(i), frame.bottom + 14, i, text_anchor="middle") for i in range(0, len(values), every)]
     across = line(frame.left, frame.y(level), frame.right, frame.y(level), "mark") if level is not None else Html()
     axis = line(frame.left, base, frame.right, base, "axis")
@@ -172,7 +172,8 @@ def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str =
         path = "".join(marker(x, y, cluster, 2.1) for x, y in rows.tolist())
         dots.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
     largest = sorted(own, key=lambda cluster: -len(own[cluster]))[:NUMBERED]
-    middles = _apart(np.stack([np.median(own[cluster], 0) for cluster in largest]), (WIDTH, MAP_HEIGHT))
+    middles = np.stack([np.median(own[cluster], 0) for cluster in largest])
+    middles = _apart(middles, (WIDTH, MAP_HEIGHT), 11.0 + 5 * len(str(max(largest))))
     names = [
         text(x, y + 5, cluster, text_anchor="middle", class_="name")
         for cluster, (x, y) in zip(largest, middles.tolist(), strict=True)
@@ -180,7 +181,7 @@ def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str =
     return figure(*dots, *names, title=title, height=MAP_HEIGHT, note=note, class_="wide")
 
 
-def _apart(places: np.ndarray, size: tuple[float, float], distance: float = 17.0) -> np.ndarray:
+def _apart(places: np.ndarray, size: tuple[float, float], distance: float) -> np.ndarray:
     """`places` [k, 2] moved, where they are closer than `distance`, until labels there can be told apart."""
     places = places + np.random.default_rng(0).normal(0, 0.01, places.shape)  # two in one place have no direction
     for _ in range(60):
