@@ -27,7 +27,7 @@ from clustering_jax.report.svg import (
 
 POINTS = 300  # of a line; more are averaged
 SHADE = 0.6  # opacity of a full cell: text on it can be read, light or dark
-NUMBERED = 30  # clusters of a map: more numbers hide it
+NUMBERED = 40  # clusters of a map
 MAP_HEIGHT = 330.0
 WRITTEN = 12  # up to so many bars, classes or clusters have their numbers written in
 
@@ -176,7 +176,8 @@ def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str =
         path = "".join(marker(x, y, cluster, 2.1) for x, y in rows.tolist())
         dots.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
     largest = sorted(own, key=lambda cluster: -len(own[cluster]))[:NUMBERED]
-    middles = _apart(np.stack([np.median(own[cluster], 0) for cluster in largest]), (WIDTH, MAP_HEIGHT))
+    middles = np.stack([np.median(own[cluster], 0) for cluster in largest])
+    middles = _apart(middles, (WIDTH, MAP_HEIGHT), 11.0 + 5 * len(str(max(largest))))
     names = [
         text(x, y + 5, cluster, text_anchor="middle", class_="name halo")
         for cluster, (x, y) in zip(largest, middles.tolist(), strict=True)
@@ -184,7 +185,7 @@ def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str =
     return figure(*dots, *names, title=title, height=MAP_HEIGHT, note=note, class_="wide")
 
 
-def _apart(places: np.ndarray, size: tuple[float, float], distance: float = 22.0) -> np.ndarray:
+def _apart(places: np.ndarray, size: tuple[float, float], distance: float) -> np.ndarray:
     """`places` [k, 2] moved, where they are closer than `distance`, until labels there can be told apart."""
     places = places + np.random.default_rng(0).normal(0, 0.01, places.shape)  # two in one place have no direction
     for _ in range(60):
