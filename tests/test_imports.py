@@ -16,6 +16,7 @@ FORBIDDEN = {
     "method.py": ("losses", "nn", "methods", "train", "data"),
     "methods": ("train", "run", "predict", "main", "checkpoint"),
     "train.py": ("methods", "losses", "nn", "run", "predict", "main"),
+    "report": ("losses", "nn", "train", "run", "main"),
     "evaluate.py": ("methods", "train", "run"),
 }
 

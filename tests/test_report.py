@@ -98,6 +98,17 @@ def test_bars_are_as_high_as_their_values():
     assert [node.text for node in figure.iter("title")] == ["0: 10", "1: 0", "2: 40", "3: -20"]
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 12, 13, 60, 200, 1000])
+def test_the_numbers_below_bars_do_not_run_into_each_other(k):
+    below = [
+        (float(node.get("x")), node.text)
+        for node in drawn(charts.bars([1] * k, title="t", x_label="x")).iter("text")
+        if node.get("text-anchor") == "middle" and node.get("class") is None
+    ]
+    assert {int(name) for _, name in below} <= set(range(k)) and len(below) >= min(k, 5)
+    assert min(np.diff([x for x, _ in below]), default=99) > 7 * max(len(name) for _, name in below)
+
+
 def test_a_value_that_is_not_finite_is_a_gap():
     figure = drawn(charts.lines({"a": ([1, 2, 3, 4, 5], [1, 2, math.nan, 4, 5])}, title="t"))
     path = next(node.get("d") for node in figure.iter("path") if "line" in node.get("class"))
@@ -132,13 +143,15 @@ def test_words_at_marks_do_not_run_into_each_other():
 
 def test_confusion_shows_counts_and_shares():
     table = np.array([[3, 1], [0, 8]])
-    figure = charts.confusion(table, [4, 5], [1, 0], title="t")
+    figure = charts.confusion(table, np.array([4, 16]), [4, 5], [1, 0], title="t")
     cells = [node for node in drawn(figure).iter("rect") if node.get("class") == "cell"]
     shades = np.array([float(cell.get("fill-opacity")) for cell in cells]) / charts.SHADE
-    np.testing.assert_allclose(shades, [0.75, 0.25, 0, 1], atol=0.01)
+    np.testing.assert_allclose(shades, [0.75, 0.25, 0, 0.5], atol=0.01)
     assert cells[0][0].text == "class 4, cluster 1: 3 (75% of the class)"
     assert [t for t in texts(figure) if t in ("3", "8")] == ["3", "8"]
-    assert "3" not in texts(charts.confusion(np.full((20, 20), 3), range(50, 70), range(50, 70), title="t"))
+    assert "3" not in texts(
+        charts.confusion(np.full((20, 20), 3), np.full(20, 60), range(50, 70), range(50, 70), title="t")
+    )
 
 
 def test_the_map_has_every_point_and_a_number_for_each_cluster():
@@ -147,6 +160,7 @@ def test_the_map_has_every_point_and_a_number_for_each_cluster():
     paths = list(drawn(figure).iter("path"))
     assert len(paths) == 12 and sum(path.get("d").count("Z") for path in paths) == 50
     assert texts(figure) == [str(i) for i in range(12)]
+    assert len(texts(charts.scatter(rng.normal(size=(200, 2)), np.arange(200) % 70, title="t"))) == charts.NUMBERED
     at = np.array([[float(node.get(axis)) for axis in "xy"] for node in drawn(figure).iter("text")])
     apart = np.sqrt(((at[:, None] - at) ** 2).sum(2)) + 1e3 * np.eye(12)
     assert apart.min() > 12
@@ -195,8 +209,8 @@ def test_narrow_embeddings_are_their_own_map():
 
 
 def test_tsne_keeps_clusters_apart():
-    labels = np.arange(40) % 2
-    points = layout.flat(np.random.default_rng(0).normal(size=(40, 5)) + 20 * labels[:, None], "tsne")
+    labels = np.arange(24) % 2
+    points = layout.flat(np.random.default_rng(0).normal(size=(24, 5)) + 20 * labels[:, None], "tsne")
     assert silhouette_samples(points, labels).min() > 0
 
 
@@ -304,7 +318,8 @@ WORDS = {
     "no labels": ["Silhouette, mean", "Cluster sizes"],
     "data gone": ["Left out: 'x' is gone", "Cluster sizes", "The data is not at hand"],
     "nothing yet": ["This run has not finished", "Config"],
-    "many clusters": ["100 of 120 clusters: the largest, and none that is empty."],
+    "many clusters": ["100 of 120 clusters: the largest, and none that is empty.", "The 40 largest have one."],
+    "one cluster": ["1 of 10 clusters are occupied"],
     "chosen number": ["Number of clusters, chosen by silhouette"],
 }
 

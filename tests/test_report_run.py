@@ -63,9 +63,25 @@ def test_data_that_is_gone_or_another_is_said(finished, tmp_path):
         assert "Map of the embedding" not in text and "Cluster sizes" in text
         np.savez(path, **{**np.load(kept), "train": np.arange(240) % 2})
         assert "the data has 120 rows now, the run had 80" in report.write(workdir).read_text()
+        arrays = dict(np.load(kept))
+        np.savez(path, **{**arrays, **{k: arrays[k][:, :5] for k in ("image", "nouns")}})
+        assert "image of shape (5,) now, the run had (12,)" in report.write(workdir).read_text()
     finally:
         kept.replace(path)
-    assert "t-SNE of the embedding" in report.write(workdir, "tsne").read_text()
+    lines = (workdir / "assignments.csv").read_text().replace("\n3,", "\nthree,", 1)
+    (workdir / "assignments.csv").write_text(lines)
+    text = report.write(workdir).read_text()
+    assert "the data has other ids now" in text and "Map of the embedding" not in text
+
+
+@pytest.mark.slow
+def test_another_map_by_the_command(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[1], workdir)
+    code, _, err = call("report", f"--workdir={workdir}", "--map=tsne")
+    assert code == 0 and "t-SNE of the embedding" in (workdir / "report.html").read_text(), err
+    code, _, err = call("report", f"--workdir={workdir}", "--map=tsn")
+    assert code == 2 and err.startswith("error: --map=tsn is unknown") and len(err.splitlines()) == 1
 
 
 def test_an_unfinished_run_says_so(tmp_path, monkeypatch):
@@ -85,6 +101,27 @@ def test_a_report_that_fails_loses_nothing(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="there is no report \\(division by zero\\)"):
         run.train(config(write(tmp_path / "emb.npz"), epochs=2), tmp_path / "run")
     assert (tmp_path / "run" / "result.json").is_file() and not list((tmp_path / "run").glob("*report*"))
+
+
+def test_a_report_that_cannot_be_written(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("report.html"))
+    (workdir / "report.html").mkdir()
+    with pytest.raises(UserError, match="can't be written"):
+        report.write(workdir)
+    assert not list(workdir.glob(".*part"))
+
+
+def test_a_chosen_number_outlives_the_checkpoints(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("checkpoints"))
+    given = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps({**given, "num_clusters": 0}))
+    (workdir / "num_clusters.json").write_text(
+        json.dumps({"num_clusters": given["num_clusters"], "criterion": "c", "curve": [[2, 0.1], [4, 0.3]]})
+    )
+    text = report.write(workdir).read_text()
+    assert "holds no checkpoints" in text and f"of {given['num_clusters']} clusters are occupied" in text
 
 
 def test_no_run_no_report(tmp_path):

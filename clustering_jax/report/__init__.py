@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clustering_jax.data.base import Dataset
+from clustering_jax.errors import UserError
 from clustering_jax.log import write_atomic
 from clustering_jax.parallel import is_first
 from clustering_jax.report import content, layout
@@ -20,10 +21,15 @@ def write(workdir: Path, kind: str = "pca") -> Path:
     """Writes the report of any workdir, as far as its data and checkpoint are there, and returns its path.
 
     Raises:
-      UserError: there is no run in it, or `kind` is no map (pca, tsne, umap) or needs what is not installed.
+      UserError: there is no run in it, or `kind` is no map (pca, tsne, umap) or needs what is not installed; the report
+        can't be written.
     """
     layout.check(kind)
-    write_atomic(workdir / NAME, [page(content.of_workdir(workdir), kind)])
+    text = page(content.of_workdir(workdir), kind)
+    try:
+        write_atomic(workdir / NAME, [text])
+    except OSError as error:
+        raise UserError(f"{workdir / NAME} can't be written ({error.strerror})") from error
     return workdir / NAME
 
 

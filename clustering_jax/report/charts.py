@@ -22,10 +22,13 @@ from clustering_jax.report.svg import (
     number,
     spread,
     text,
+    ticks,
 )
 
 POINTS = 300  # of a line; more are averaged
 SHADE = 0.6  # opacity of a full cell: text on it can be read, light or dark
+NUMBERED = 40  # clusters of a map
+MAP_HEIGHT = 330.0
 WRITTEN = 12  # up to so many bars, classes or clusters have their numbers written in
 
 
@@ -93,7 +96,7 @@ def _marks(frame: Frame, marks: Sequence[tuple[float, str]]) -> Html:
     """Words at vertical lines; one that would run into the word before it is left out."""
     parts, free = [], -math.inf
     for x, word in ((frame.x(value), word) for value, word in marks):
-        if not frame.left <= x <= frame.right:
+        if not frame.left <= x < frame.right - 1:
             continue
         parts.append(line(x, frame.top, x, frame.bottom, "mark"))
         width = 5.6 * len(word)
@@ -109,7 +112,7 @@ def bars(values: Sequence[float], *, title: str, x_label: str, level: float | No
     finite = [0.0, level or 0.0, *filter(math.isfinite, values)]
     frame = Frame((-0.5, len(values) - 0.5), (min(finite) * 1.06, max(finite) * 1.06), top=TOP + 6)
     width = (frame.right - frame.left) / len(values)
-    base, parts = frame.y(0), []
+    base, parts, told = frame.y(0), [], []
     for i, value in enumerate(values):
         if not math.isfinite(value):
             continue
@@ -119,19 +122,24 @@ def bars(values: Sequence[float], *, title: str, x_label: str, level: float | No
             element("rect", element("title", f"{i}: {value:g}"), class_="bar", height=number(abs(base - y)), **size)
         )
         if len(values) <= WRITTEN:
-            parts.append(text(frame.x(i), min(y, base) - 4, f"{value:g}", text_anchor="middle", class_="small"))
-    every = math.ceil(len(values) / 20)
-    names = [text(frame.x(i), frame.bottom + 14, i, text_anchor="middle") for i in range(0, len(values), every)]
+            told.append(text(frame.x(i), min(y, base) - 4, f"{value:g}", text_anchor="middle", class_="small halo"))
+    last = len(values) - 1
+    most = min(max(last, 1), int((frame.right - frame.left) / (7 * len(str(last)) + 6)))
+    names = [text(frame.x(i), frame.bottom + 14, f"{i:g}", text_anchor="middle") for i in ticks(0, last, most)]
     across = line(frame.left, frame.y(level), frame.right, frame.y(level), "mark") if level is not None else Html()
     axis = line(frame.left, base, frame.right, base, "axis")
-    return figure(frame.y_axis(), *parts, axis, *names, across, frame.label(x_label), title=title, note=note)
+    # The numbers last, so that the line across does not strike them out.
+    body = (frame.y_axis(), *parts, axis, *names, across, *told, frame.label(x_label))
+    return figure(*body, title=title, note=note)
 
 
-def confusion(table: np.ndarray, rows: Sequence[int], columns: Sequence[int], *, title: str, note: str = "") -> Html:
-    """Counts [classes, clusters] as shades of their share of the class; rows and columns name them."""
+def confusion(
+    table: np.ndarray, sizes: np.ndarray, rows: Sequence[int], columns: Sequence[int], *, title: str, note: str = ""
+) -> Html:
+    """Counts [classes, clusters] as shades of their share of the class, of `sizes`; rows and columns name them."""
     height, width = table.shape
     side = min((WIDTH - LEFT - RIGHT) / width, 300 / height, 40.0)
-    share = table / np.maximum(table.sum(1, keepdims=True), 1)
+    share = table / sizes[:, None]
     written = max(height, width) <= WRITTEN
     parts = []
     for i, j in np.ndindex(height, width):
@@ -158,22 +166,26 @@ def confusion(table: np.ndarray, rows: Sequence[int], columns: Sequence[int], *,
 
 
 def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str = "") -> Html:
-    """A map: points [m, 2] with a colour and a shape for each cluster [m], whose number stands at its middle."""
-    height, middles, parts = 330.0, {}, []
+    """A map: points [m, 2] with a colour and a shape for each cluster [m]; the largest have their number there."""
     low, high = points.min(0), points.max(0)
     scale = np.where(high > low, high - low, 1)
-    at = 8 + (points - low) / scale * (WIDTH - 16, height - 16)
-    for cluster in np.unique(clusters).tolist():
-        own = at[clusters == cluster]
-        path = "".join(marker(x, y, cluster, 2.1) for x, y in own.tolist())
-        parts.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
-        middles[cluster] = np.median(own, 0)
-    labels = zip(middles, _apart(np.array(list(middles.values())), (WIDTH, height)).tolist(), strict=True)
-    names = [text(x, y + 5, cluster, text_anchor="middle", class_="name") for cluster, (x, y) in labels]
-    return figure(*parts, *names, title=title, height=height, note=note, class_="wide")
+    at = 8 + (points - low) / scale * (WIDTH - 16, MAP_HEIGHT - 16)
+    own = {cluster: at[clusters == cluster] for cluster in np.unique(clusters).tolist()}
+    dots = []
+    for cluster, rows in own.items():
+        path = "".join(marker(x, y, cluster, 2.1) for x, y in rows.tolist())
+        dots.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
+    largest = sorted(own, key=lambda cluster: -len(own[cluster]))[:NUMBERED]
+    middles = np.stack([np.median(own[cluster], 0) for cluster in largest])
+    middles = _apart(middles, (WIDTH, MAP_HEIGHT), 11.0 + 5 * len(str(max(largest))))
+    names = [
+        text(x, y + 5, cluster, text_anchor="middle", class_="name halo")
+        for cluster, (x, y) in zip(largest, middles.tolist(), strict=True)
+    ]
+    return figure(*dots, *names, title=title, height=MAP_HEIGHT, note=note, class_="wide")
 
 
-def _apart(places: np.ndarray, size: tuple[float, float], distance: float = 17.0) -> np.ndarray:
+def _apart(places: np.ndarray, size: tuple[float, float], distance: float) -> np.ndarray:
     """`places` [k, 2] moved, where they are closer than `distance`, until labels there can be told apart."""
     places = places + np.random.default_rng(0).normal(0, 0.01, places.shape)  # two in one place have no direction
     for _ in range(60):

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 from sklearn.metrics import silhouette_samples
+from sklearn.metrics.cluster import contingency_matrix
 
 from clustering_jax import metrics
-from clustering_jax.report.charts import bars, confusion, scatter
+from clustering_jax.report.charts import NUMBERED, bars, confusion, scatter
 from clustering_jax.report.content import Assigned, Content
 from clustering_jax.report.layout import MAPS, flat
 from clustering_jax.report.markup import Html, element
@@ -60,18 +61,19 @@ def _sizes(assigned: Assigned) -> Html:
 
 def _confusion(true: np.ndarray, found: np.ndarray, matched: dict[int, int]) -> Html:
     """Classes in order, each above its matched cluster, then clusters that match none; the largest of both."""
-    classes, counts = np.unique(true, return_counts=True)
-    rows = sorted(classes[np.argsort(-counts, kind="stable")[:CLASSES]].tolist())
+    whole = contingency_matrix(true, found)
+    classes, present = np.unique(true), np.unique(found)
+    largest, fullest = (np.argsort(-whole.sum(axis), kind="stable") for axis in (1, 0))
+    rows = np.sort(largest[:CLASSES])
     partner = {label: cluster for cluster, label in matched.items()}
-    columns = [partner[label] for label in rows if label in partner]
-    others, sizes = np.unique(found, return_counts=True)
-    left = [c for c in others[np.argsort(-sizes, kind="stable")].tolist() if c not in matched]
+    columns = [np.searchsorted(present, partner[c]) for c in classes[rows].tolist() if c in partner]
+    left = [c for c in fullest if present[c] not in matched]
     columns += left[: CLASSES - len(columns)]
-    table = np.array([[np.sum((true == row) & (found == column)) for column in columns] for row in rows])
     note = "Shade: share of the class. Clusters stand in the order of the classes that they match best, one to one."
-    if len(classes) > len(rows) or len(others) > len(columns):
-        note += f" {len(rows)} of {len(classes)} classes and {len(columns)} of {len(others)} clusters are shown."
-    return confusion(table, rows, columns, title="Classes and clusters after matching", note=note)
+    if len(classes) > len(rows) or len(present) > len(columns):
+        note += f" {len(rows)} of {len(classes)} classes and {len(columns)} of {len(present)} clusters are shown."
+    names, title = (classes[rows].tolist(), present[columns].tolist()), "Classes and clusters after matching"
+    return confusion(whole[np.ix_(rows, columns)], whole.sum(1)[rows], *names, title=title, note=note)
 
 
 def _embedded(content: Content) -> str:
@@ -85,8 +87,10 @@ def _map(content: Content, kind: str) -> list[Html]:
     if not whole:
         return []
     note = f"{MAPS[kind]} of the embedding of {whole}. Numbers stand at the middle of their clusters."
-    points = flat(content.embedding, kind)
-    return [scatter(points, content.assigned.clusters[content.rows], title="Map of the embedding", note=note)]
+    points, own = flat(content.embedding, kind), content.assigned.clusters[content.rows]
+    if len(np.unique(own)) > NUMBERED:
+        note += f" The {NUMBERED} largest have one."
+    return [scatter(points, own, title="Map of the embedding", note=note)]
 
 
 def _silhouettes(content: Content) -> tuple[dict[int, float], list[Html]]:

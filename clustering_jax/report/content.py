@@ -79,11 +79,12 @@ def of_workdir(workdir: Path) -> Content:
         raise UserError(f"{workdir} holds no run (there is no config.json): give the --workdir of one")
     notes: list[str] = []
     predictor = _or_note(notes, lambda: Predictor.restore(workdir))
-    config = predictor.config if predictor else given
+    chosen = read_json(workdir / "num_clusters.json") or {}
+    config = predictor.config if predictor else {**given, **{k: v for k, v in chosen.items() if k in given}}
     dataset = _or_note(notes, lambda: data.load(**(config["scored"] or config["data"])))
     assigned = read_assignments(workdir / "assignments.csv", config["num_clusters"]) if result else None
-    if assigned and dataset and len(assigned.clusters) != dataset.num_examples:
-        notes.append(f"the data has {dataset.num_examples} rows now, the run had {len(assigned.clusters)}")
+    if dataset and (change := _change(workdir, dataset, predictor, assigned)):
+        notes.append(f"the data has {change}")
         dataset = None
     if not (predictor and dataset):
         return _content(workdir, config, result, assigned, dataset, None, notes)
@@ -128,6 +129,26 @@ def _or_note(notes: list[str], make: Callable) -> Any:
         return None
 
 
+def _change(workdir: Path, dataset: Dataset, predictor: Predictor | None, assigned: Assigned | None) -> str:
+    """In what the data is another than the run's, in words; "" where nothing tells so."""
+    for name, rows in dataset.features.items():
+        if predictor and predictor.shapes.get(name) != rows.shape[1:]:
+            return f"{name} of shape {rows.shape[1:]} now, the run had {predictor.shapes.get(name)}"
+    if assigned and len(assigned.clusters) != dataset.num_examples:
+        return f"{dataset.num_examples} rows now, the run had {len(assigned.clusters)}"
+    if assigned and not _has_ids(workdir / "assignments.csv", dataset.ids):
+        return "other ids now, or in another order, than assignments.csv"
+    return ""
+
+
+def _has_ids(path: Path, ids: list[str]) -> bool:
+    """Whether assignments.csv is of these rows."""
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = csv.reader(file)
+        next(lines)
+        return all(row[0] == name for row, name in zip(lines, ids, strict=True))
+
+
 def _so_far(config: Mapping[str, Any], dataset: Dataset, probabilities: np.ndarray) -> dict[str, Any]:
     """`result_of` the newest checkpoint of a run that has not finished."""
     result = result_of({**config, "kmeans_baseline": False}, dataset, dataset, probabilities, float("nan"))
@@ -139,7 +160,7 @@ def read_assignments(path: Path, k: int) -> Assigned | None:
     """assignments.csv in 8 bytes a row; None where it is absent."""
     if not path.exists():
         return None
-    with path.open() as file:
+    with path.open(encoding="utf-8") as file:
         lines = csv.reader(file)
         next(lines)
         pairs = np.fromiter(((int(row[1]), float(row[2])) for row in lines), np.dtype("i4,f4"))

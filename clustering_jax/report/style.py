@@ -33,8 +33,8 @@ line.rule { stroke: var(--rule); } .axis { stroke: var(--faint); }
 .line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; } .fill { fill: currentColor; }
 .bar { fill: var(--c0); } .cell { fill: var(--c0); }
 .dot { fill: currentColor; fill-opacity: .75; }
-svg .name { font-size: 15px; font-weight: 700; paint-order: stroke; stroke: var(--page); stroke-width: 4px;
-  stroke-linejoin: round; }
+svg .name { font-size: 15px; font-weight: 700; }
+svg .halo { paint-order: stroke; stroke: var(--page); stroke-width: 4px; stroke-linejoin: round; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid var(--rule); white-space: nowrap; }
