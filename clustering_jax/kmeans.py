@@ -125,7 +125,7 @@ def _kmeans(
     shift = jnp.zeros(x.shape[1], dtype) if spherical else jnp.mean(x, axis=0, dtype=dtype)
     rows = Rows(x, shift, spherical, block)
     seeds = _seeds(key, rows, k, restarts)
-    centers, iterations = _search(rows, seeds, count, max_iter, tol * _variance(rows))
+    centers, iterations = _search(rows, seeds, max_iter, tol * _variance(rows), count)
     labels, _, inertia = _assign(x, centers + shift, count, spherical=spherical, block=block)
     return KMeans(centers + shift, labels, inertia, iterations)
 
@@ -222,7 +222,7 @@ class _Search(NamedTuple):
     best: tuple[Array, Array, Array]  # fit, centers [k, d], steps
 
 
-def _search(rows: Rows, seeds: Array, count: Count, max_iter: int, limit: Array) -> tuple[Array, Array]:
+def _search(rows: Rows, seeds: Array, max_iter: int, limit: Array, count: Count = None) -> tuple[Array, Array]:
     """Centers [k, d] and steps of the best restart; `seeds` [restarts, k]."""
     restarts, k = seeds.shape
     slots = max(1, min(restarts, _COLUMNS // k))
@@ -247,7 +247,7 @@ def _search(rows: Rows, seeds: Array, count: Count, max_iter: int, limit: Array)
     return end.best[1], end.best[2]
 
 
-def _lloyd(rows: Rows, centers: Array, count: Count) -> tuple[Array, Array]:
+def _lloyd(rows: Rows, centers: Array, count: Count = None) -> tuple[Array, Array]:
     """The next centers [slots, k, d], and how well they fit: sum of squares (or cosines) that they account for."""
     k = centers.shape[1]
 
