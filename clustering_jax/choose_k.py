@@ -94,7 +94,8 @@ def principal(rows: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     """
     if len(rows) // 2 <= ks[-1]:
         raise UserError(f"--range ends with {ks[-1]}: of {len(rows)} rows each half must have more than that many")
-    fitted = fit_pca(rows, min(COMPONENTS, *rows.shape))
+    with np.errstate(invalid="ignore"):  # rows that are all equal have no shares of variance
+        fitted = fit_pca(rows, min(COMPONENTS, *rows.shape))
     found = apply_pca(fitted, rows)
     share = np.cumsum(found.var(0)) / max(float(rows.var(0).sum() * fitted["scale"] ** 2), 1e-30)
     found = found[:, : int((share < VARIANCE).sum()) + 1]

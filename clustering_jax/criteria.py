@@ -99,12 +99,13 @@ def last_stable(curves: np.ndarray) -> int | None:
 
 
 def first_gap(curves: np.ndarray) -> int | None:
-    """Rule of the gap: the first k with gap(k) >= gap(k + 1) - s(k + 1), s the spread times sqrt(1 + 1 / replicates).
+    """Rule of the gap: the first k with gap(k) >= gap(k + 1) - s, s the spread of a rise times sqrt(1 + 1 / samples).
 
-    None where it still rises at the end of the range.
+    The paper's s is that of the reference alone; here the rows vary too, and with k and k + 1 together. None where the
+    gap still rises at the end of the range.
     """
-    mean, spread = curves.mean(0), curves.std(0) * np.sqrt(1 + 1 / len(curves))
-    stops = np.flatnonzero(mean[:-1] >= mean[1:] - spread[1:])
+    rises = np.diff(curves, axis=1)
+    stops = np.flatnonzero(rises.mean(0) <= rises.std(0) * np.sqrt(1 + 1 / len(curves)))
     return int(stops[0]) if len(stops) else None
 
 

@@ -103,12 +103,22 @@ def test_last_stable(mean, spread, expected):
     assert criteria.last_stable(np.array(mean) + spread * signs) == expected
 
 
+def first_gap_loop(curves):
+    for k in range(curves.shape[1] - 1):
+        rises = [curve[k + 1] - curve[k] for curve in curves]
+        mean = sum(rises) / len(rises)
+        spread = (sum((rise - mean) ** 2 for rise in rises) / len(rises)) ** 0.5
+        if mean <= spread * (1 + 1 / len(rises)) ** 0.5:
+            return k
+    return None
+
+
 @pytest.mark.parametrize(
     "mean, spread, expected",
     [
         ([1, 2, 2.5, 2.4], 0, 2),
-        ([1, 2, 2.5, 2.4], 0.49, 1),  # 2 >= 2.5 - .49 * sqrt(1.25)
-        ([1, 2, 2.5, 2.4], 0.4, 2),
+        ([1, 2, 2.5, 2.4], 0.24, 1),  # the rise of .5 is within .48 * sqrt(1.25)
+        ([1, 2, 2.5, 2.4], 0.2, 2),
         ([3, 2, 1, 0], 0, 0),
         ([0, 1, 2, 3], 0, None),
         ([0, NAN, 2, 3], 0, None),
@@ -116,5 +126,7 @@ def test_last_stable(mean, spread, expected):
     ids=str,
 )
 def test_first_gap(mean, spread, expected):
-    signs = np.array([1, -1] * 2)[:, None]
-    assert criteria.first_gap(np.array(mean) + spread * signs) == expected
+    signs = np.outer([1, -1] * 2, [1, -1] * 2)
+    curves = np.array(mean) + spread * signs
+    assert criteria.first_gap(curves) == expected == first_gap_loop(curves)
+    assert criteria.first_gap(curves + 7 * np.arange(4)[:, None]) == expected  # what all k share is no matter
