@@ -129,7 +129,7 @@ def recommend(found: Mapping[str, np.ndarray], ks: Sequence[int], *, seed: int) 
       found: as `curves` has them. seed: of the resamples of the samples, in each of which every criterion votes.
 
     Returns:
-      ``{"num_clusters": K, "interval": [low, high], "votes": {name: K or None}, "agree": whether all votes are within
+      ``{"num_clusters": K, "interval": [low, high], "votes": {name: K or None}, "agree": how many votes are within
       2 of K, "curve": [{"k": k, name: mean, name_std: ...}, ...]}``
     """
     votes = {name: _vote(name, values, ks) for name, values in found.items()}
@@ -145,7 +145,7 @@ def recommend(found: Mapping[str, np.ndarray], ks: Sequence[int], *, seed: int) 
         | {f"{name}_std": float(values[:, i].std()) for name, values in found.items()}
         for i, k in enumerate(ks)
     ]
-    agree = all(k is not None and abs(k - best) <= 2 for k in votes.values())
+    agree = sum(abs(k - best) <= 2 for k in cast)
     return {"num_clusters": best, "interval": [int(low), int(high)], "votes": votes, "agree": agree, "curve": points}
 
 

@@ -1,9 +1,10 @@
-"""``python -m clustering_jax.choose_k --config=configs/cc_digits.py [--range=5:30 --workdir=RUN --output=DIR ...]``.
+"""``python -m clustering_jax.choose_k --config=configs/cc_digits.py [--range=5:30 --workdir=RUN --train ...]``.
 
 How many clusters a config's data has, without labels: a table of four criteria over the range, and their vote with its
 uncertainty. Of the data as they are, on principal components; with ``--workdir`` of what a finished run has learnt of
-them, which tells more of images and views. Train such a run with about twice as many clusters as the range ends with:
-one trained with K clusters tends to show K. A config file is Python and is executed: use only those you trust.
+them, which tells far more of images and views. A run trained with K clusters tends to show K: ``--train`` first trains
+one there with twice as many as the range ends with (or goes on with it), which takes as long as any run of the config.
+A config file is Python and is executed: use only those you trust. Exit codes: see `cli`.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ from clustering_jax.errors import UserError
 from clustering_jax.log import write_json
 from clustering_jax.main import read_flags
 from clustering_jax.predict import Predictor
+from clustering_jax.run import train
 
 # Principal components: at most so many, and no more than hold this share of the variance.
 COMPONENTS, VARIANCE = 50, 0.9
 # Numbers in an image beyond which pixels tell nothing and take too much memory side by side.
 PIXELS = 64 * 64 * 3
+# Clusters of a run trained for this, by the greatest number in the range.
+OVER = 2
 # Images in memory at a time while a run embeds them.
 CHUNK = 1000
 
@@ -59,9 +63,7 @@ def raw_rows(dataset: Dataset, index: np.ndarray) -> np.ndarray:
     features = {name: rows for name, rows in dataset.features.items() if name != "mask"}
     size = sum(math.prod(rows.shape[1:]) for rows in features.values() if rows.ndim == 4)
     if size > PIXELS:
-        raise UserError(
-            f"images of {size} numbers: pixels tell nothing there; train a run and give --workdir, see --help"
-        )
+        raise UserError(f"images of {size} numbers: pixels tell nothing there; add --workdir=DIR --train, see --help")
     parts = [
         rows[index].reshape(len(index), -1) / np.float32(255 if rows.ndim == 4 else 1) for rows in features.values()
     ]
@@ -75,7 +77,7 @@ def learnt_rows(dataset: Dataset, index: np.ndarray, workdir: Path) -> np.ndarra
       UserError: there is no finished run, or it was trained on rows of other shapes.
     """
     if not (workdir / "result.json").is_file():
-        raise UserError(f"--workdir={workdir} holds no finished run: train one with clustering_jax.main first")
+        raise UserError(f"--workdir={workdir} holds no finished run: --train makes one")
     predictor = Predictor.restore(workdir)
     ours = {name: rows.shape[1:] for name, rows in dataset.features.items()}
     theirs = {name: predictor.shapes.get(name) for name in ours}
@@ -119,15 +121,16 @@ def table(found: Mapping[str, Any]) -> str:
 def told(found: Mapping[str, Any]) -> str:
     """The recommendation in a line."""
     votes = ", ".join(f"{name} {k or 'none in this range'}" for name, k in found["votes"].items())
-    low, high = found["interval"]
-    odds = "" if found["agree"] else "; the criteria disagree"
-    return f"num_clusters {found['num_clusters']} (80 % of votes between {low} and {high}): {votes}{odds}"
+    (low, high), agree, of = found["interval"], found["agree"], len(found["votes"])
+    odds = f"{agree} of {of} criteria within 2 of it" + ("" if 2 * agree > of else ", so they disagree")
+    return f"num_clusters {found['num_clusters']} (80 % of votes between {low} and {high}): {votes}; {odds}"
 
 
 def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
     flags.DEFINE_string("range", None, "LEAST:MOST (default: the config's cluster_range).", flag_values=values)
     flags.DEFINE_string("workdir", None, "A finished run, whose embedding is judged.", flag_values=values)
+    flags.DEFINE_bool("train", False, "Trains the run in --workdir first.", flag_values=values)
     flags.DEFINE_string("output", None, "Directory for choose_k.json.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "Of everything drawn.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("samples", 10, "Times the rows are split in halves.", lower_bound=2, flag_values=values)
@@ -137,9 +140,13 @@ def _flags() -> flags.FlagValues:
 def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, Any]:
     """What `choose.recommend` says of the config's data, and on what."""
     ks = range_of(values.range, config["cluster_range"])
+    if values.train and not values.workdir:
+        raise UserError("--train needs --workdir=DIR, where the run is to be")
     dataset = data.load(**config["data"])
     for note in dataset.notes:
         warnings.warn(note, stacklevel=2)
+    if values.train:
+        train({**config, "num_clusters": OVER * ks[-1]}, Path(values.workdir))
     index = sampled(dataset, values.seed)
     made = learnt_rows(dataset, index, Path(values.workdir)) if values.workdir else raw_rows(dataset, index)
     rows = principal(made, ks)
