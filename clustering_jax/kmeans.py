@@ -19,6 +19,7 @@ from clustering_jax.losses import normalize
 from clustering_jax.rows import Rows, half_squares, label_sums
 from clustering_jax.typing import Array, Float, Int
 
+Count = Array | None
 # Centres that advance together: enough for a product at full speed, few enough that its result stays in cache.
 _COLUMNS = 256
 # Numbers that the seeding of restarts side by side may hold.
@@ -43,6 +44,7 @@ def kmeans(
     k: int,
     *,
     restarts: int = 10,
+    count: Int[Array, ""] | None = None,
     max_iter: int = 300,
     tol: float = 1e-4,
     spherical: bool = False,
@@ -59,6 +61,7 @@ def kmeans(
       key: of `jax.random`.
       x: [n, d]; half precision is computed in float32.
       k: clusters, 1 to n. restarts: at least 1. max_iter: of each restart, at least 1. tol: at least 0.
+      count: 1 to k, of which one compiled program serves all: clusters from `count` on stay empty.
       spherical: rows and centers are scaled to norm 1 and compared by their cosine. A row of zeros is at distance
         1 from everything and moves no center.
       block: rows in a step, at least 1.
@@ -80,17 +83,22 @@ def kmeans(
     if restarts < 1 or max_iter < 1:
         raise ValueError(f"kmeans: needs restarts and max_iter of 1 or more, got {restarts} and {max_iter}")
     return _kmeans(
-        key, jnp.asarray(x), tol, k=k, restarts=restarts, max_iter=max_iter, spherical=spherical, block=block
+        key, jnp.asarray(x), tol, count, k=k, restarts=restarts, max_iter=max_iter, spherical=spherical, block=block
     )
 
 
 def assign(
-    x: Float[Array, "n d"], centers: Float[Array, "k d"], *, spherical: bool = False, block: int = 2048
+    x: Float[Array, "n d"],
+    centers: Float[Array, "k d"],
+    *,
+    count: Int[Array, ""] | None = None,
+    spherical: bool = False,
+    block: int = 2048,
 ) -> tuple[Int[Array, n], Float[Array, n]]:
     """The nearest of `centers` to each row and the distance to it, exact near 0 too.
 
     Args:
-      x: [n, d]. centers: [k, d]. spherical, block: as for `kmeans`.
+      x: [n, d]. centers: [k, d]. count, spherical, block: as for `kmeans`.
 
     Returns:
       ``(labels, distances)``: int32 [n], the first where several are nearest, and [n] >= 0: squared Euclidean, or
@@ -104,26 +112,26 @@ def assign(
     x, centers = jnp.asarray(x), jnp.asarray(centers)
     if x.shape[1] != centers.shape[1]:
         raise ValueError(f"assign: needs rows of one length, got {x.shape} and {centers.shape}")
-    labels, distances, _ = _assign(x, centers, spherical=spherical, block=block)
+    labels, distances, _ = _assign(x, centers, count, spherical=spherical, block=block)
     return labels, distances
 
 
 @partial(jax.jit, static_argnames=("k", "restarts", "max_iter", "spherical", "block"))
 def _kmeans(
-    key: Array, x: Array, tol: Array, *, k: int, restarts: int, max_iter: int, spherical: bool, block: int
+    key: Array, x: Array, tol: Array, count: Count, *, k: int, restarts: int, max_iter: int, spherical: bool, block: int
 ) -> KMeans:
     dtype = jnp.result_type(jnp.float32, x)
     # Centred, the expanded squares of distances lose least to rounding.
     shift = jnp.zeros(x.shape[1], dtype) if spherical else jnp.mean(x, axis=0, dtype=dtype)
     rows = Rows(x, shift, spherical, block)
     seeds = _seeds(key, rows, k, restarts)
-    centers, iterations = _search(rows, seeds, max_iter, tol * _variance(rows))
-    labels, _, inertia = _assign(x, centers + shift, spherical=spherical, block=block)
+    centers, iterations = _search(rows, seeds, max_iter, tol * _variance(rows), count)
+    labels, _, inertia = _assign(x, centers + shift, count, spherical=spherical, block=block)
     return KMeans(centers + shift, labels, inertia, iterations)
 
 
 @partial(jax.jit, static_argnames=("spherical", "block"))
-def _assign(x: Array, centers: Array, *, spherical: bool, block: int) -> tuple[Array, Array, Array]:
+def _assign(x: Array, centers: Array, count: Count, *, spherical: bool, block: int) -> tuple[Array, Array, Array]:
     """Labels, distances and their sum."""
     centers = centers.astype(jnp.result_type(jnp.float32, x, centers))
     shift = jnp.zeros(x.shape[1], centers.dtype) if spherical else jnp.mean(centers, axis=0)
@@ -131,7 +139,7 @@ def _assign(x: Array, centers: Array, *, spherical: bool, block: int) -> tuple[A
     centers = rows.prepared(centers)
 
     def step(total: Array, rows: Array, index: Array) -> tuple[Array, tuple[Array, Array]]:
-        labels = _nearest(centers[None], rows)[0]
+        labels = _nearest(centers[None], rows, count)[0]
         near = centers[labels]
         distances = jnp.maximum(1 - jnp.sum(rows * near, 1), 0) if spherical else jnp.sum((rows - near) ** 2, 1)
         return total, (labels, distances)
@@ -214,13 +222,13 @@ class _Search(NamedTuple):
     best: tuple[Array, Array, Array]  # fit, centers [k, d], steps
 
 
-def _search(rows: Rows, seeds: Array, max_iter: int, limit: Array) -> tuple[Array, Array]:
+def _search(rows: Rows, seeds: Array, max_iter: int, limit: Array, count: Count = None) -> tuple[Array, Array]:
     """Centers [k, d] and steps of the best restart; `seeds` [restarts, k]."""
     restarts, k = seeds.shape
     slots = max(1, min(restarts, _COLUMNS // k))
 
     def step(now: _Search) -> _Search:
-        centers, fit = _lloyd(rows, now.centers)
+        centers, fit = _lloyd(rows, now.centers, count)
         moved, steps = jnp.sum((centers - now.centers) ** 2, (1, 2)), now.steps + 1
         done = (now.restart < restarts) & ((moved <= limit) | (steps >= max_iter))
         top = jnp.argmax(jnp.where(done, fit, -jnp.inf))
@@ -239,13 +247,13 @@ def _search(rows: Rows, seeds: Array, max_iter: int, limit: Array) -> tuple[Arra
     return end.best[1], end.best[2]
 
 
-def _lloyd(rows: Rows, centers: Array) -> tuple[Array, Array]:
+def _lloyd(rows: Rows, centers: Array, count: Count = None) -> tuple[Array, Array]:
     """The next centers [slots, k, d], and how well they fit: sum of squares (or cosines) that they account for."""
     k = centers.shape[1]
 
     def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
         # Rows that don't count belong to no cluster.
-        labels = jnp.where(index >= 0, _nearest(centers, rows), k)
+        labels = jnp.where(index >= 0, _nearest(centers, rows, count), k)
         sums, counts = label_sums(labels, rows, k)
         return (carry[0] + sums, carry[1] + counts), None
 
@@ -253,15 +261,16 @@ def _lloyd(rows: Rows, centers: Array) -> tuple[Array, Array]:
     (sums, counts), _ = rows.fold(step, zero)
     means = jax.vmap(normalize)(sums) if rows.spherical else sums / jnp.maximum(counts, 1)[..., None]
     fit, empty = jnp.sum(sums * means, (1, 2)), counts == 0
-    refilled = partial(_refilled, rows, centers, empty)
+    empty = empty if count is None else empty & (jnp.arange(k) < count)
+    refilled = partial(_refilled, rows, centers, count, empty)
     return lax.cond(jnp.any(empty), refilled, lambda means: means, means), fit
 
 
-def _refilled(rows: Rows, centers: Array, empty: Array, means: Array) -> Array:
+def _refilled(rows: Rows, centers: Array, count: Count, empty: Array, means: Array) -> Array:
     """`means`, but each empty cluster's one of the rows that are farthest from their centers."""
 
     def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
-        squares = jnp.sum(rows**2, 1) + 2 * jnp.min(half_squares(centers, rows), 1)
+        squares = jnp.sum(rows**2, 1) + 2 * jnp.min(half_squares(centers, rows, count), 1)
         both = jnp.concatenate([carry[0], jnp.where(index >= 0, squares, -jnp.inf)], 1)
         indices = jnp.concatenate([carry[1], jnp.broadcast_to(index, squares.shape)], 1)
         top, at = lax.top_k(both, empty.shape[1])
@@ -273,9 +282,9 @@ def _refilled(rows: Rows, centers: Array, empty: Array, means: Array) -> Array:
     return jnp.where(empty[..., None], rows.take(jnp.take_along_axis(farthest, rank, 1)), means)
 
 
-def _nearest(centers: Array, rows: Array) -> Array:
+def _nearest(centers: Array, rows: Array, count: Count) -> Array:
     """The nearest of each slot's centers, the first if several are: [slots, k, d] and [b, d] to int32 [slots, b]."""
-    halves = half_squares(centers, rows)
+    halves = half_squares(centers, rows, count)
     # XLA's own argmin takes three times as long on CPU where k is large.
     clusters = jnp.arange(halves.shape[1])[:, None]
     nearest = halves <= lax.optimization_barrier(jnp.min(halves, axis=1, keepdims=True))

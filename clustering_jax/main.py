@@ -33,11 +33,13 @@ def read_flags(
 ) -> tuple[dict, Path]:
     """The config of ``--config`` as a plain dictionary, and the path of ``--DIRECTORY``; the flags in `more` are set.
 
-    Prints `doc` and ends where help is asked for; UserError for what can't be read or is missing.
+    `directory` "" is of a command that needs none. Prints `doc` and ends where help is asked for; UserError for what
+    can't be read or is missing.
     """
     values = flags.FlagValues() if more is None else more
     config_flags.DEFINE_config_file("config", None, "Config file.", flag_values=values)
-    flags.DEFINE_string(directory, None, "Directory for everything that is written.", flag_values=values)
+    if directory:
+        flags.DEFINE_string(directory, None, "Directory for everything that is written.", flag_values=values)
     flags.DEFINE_bool("help", False, "Shows this help.", flag_values=values, short_name="h")
     try:
         rest = values([AUTO[1] if argument == AUTO[0] else argument for argument in argv])[1:]
@@ -49,14 +51,13 @@ def read_flags(
     if values.help:
         print(doc.strip(), values.main_module_help(), sep="\n\n")
         sys.exit(0)
+    needed = "--config=FILE" + f" --{directory}=DIR" * bool(directory)
     if rest:
-        shown = f"--config=FILE --{directory}=DIR --config.KEY=VALUE"
-        raise UserError(f"unexpected argument '{rest[0]}'; flags are {shown}")
-    for name in ("config", directory):
+        raise UserError(f"unexpected argument '{rest[0]}'; flags are {needed} --config.KEY=VALUE")
+    for name in filter(None, ("config", directory)):
         if not values[name].value:
-            usage = f"python -m clustering_jax.{command} --config=FILE --{directory}=DIR"
-            raise UserError(f"--{name} is missing: {usage}")
-    return config, Path(values[directory].value)
+            raise UserError(f"--{name} is missing: python -m clustering_jax.{command} {needed}")
+    return config, Path(values[directory].value if directory else "")
 
 
 def _processes() -> flags.FlagValues:

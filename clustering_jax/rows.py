@@ -68,10 +68,14 @@ class Rows(NamedTuple):
         return jnp.concatenate([before, blocks[-1, self.blocks * self.size - len(self.x) :]])
 
 
-def half_squares(points: Array, rows: Array) -> Array:
-    """Half the squared distance, less half the row's own square: [..., k, d] and [b, d] to [..., k, b]."""
+def half_squares(points: Array, rows: Array, count: Array | None = None) -> Array:
+    """Half the squared distance, less half the row's own square: [..., k, d] and [b, d] to [..., k, b].
+
+    Infinite for points from number `count` on.
+    """
     products = jnp.einsum("...kd,bd->...kb", points, rows, precision="highest")
-    return jnp.sum(points**2, -1)[..., None] / 2 - products
+    halves = jnp.sum(points**2, -1)[..., None] / 2 - products
+    return halves if count is None else jnp.where(jnp.arange(points.shape[-2])[:, None] < count, halves, jnp.inf)
 
 
 def label_sums(labels: Array, rows: Array, k: int) -> tuple[Array, Array]:

@@ -313,3 +313,35 @@ def test_label_sums(k):
         for cluster in range(k):
             np.testing.assert_allclose(sums[slot, cluster], rows[own == cluster].sum(0), atol=1e-5)
             assert counts[slot, cluster] == (own == cluster).sum()
+
+
+# --- Fewer clusters than there is room for
+
+
+@pytest.mark.parametrize("spherical", [False, True])
+@pytest.mark.parametrize("count", [1, 3, 6, 12])
+def test_one_program_serves_any_count(count, spherical):
+    """As good as k-means of `count` clusters, and a fixed point of its loop; other rows are assigned to them too."""
+    x = blobs() + 0.5
+    found = run(x, 12, count=jnp.int32(count), spherical=spherical, tol=0.0)
+    centers = found.centers[:count]
+    assert set(found.labels.tolist()) == set(range(count))
+    if not spherical:
+        assert found.inertia <= peer(x, count, n_init=10) * (1 + 1e-3)
+    again = (spherical_lloyd if spherical else lloyd)(x.astype(np.float64), centers, 1)
+    np.testing.assert_allclose(centers, again, atol=2e-6)
+    fresh = blobs(seed=2)
+    labels, distances = assign(fresh, found.centers, count=jnp.int32(count), spherical=spherical)
+    far = 1 - unit(fresh) @ unit(centers).T if spherical else squares(fresh, centers)
+    np.testing.assert_array_equal(labels, far.argmin(1))
+    np.testing.assert_allclose(distances, far.min(1), rtol=1e-4, atol=1e-5)
+
+
+def test_unused_clusters_take_no_row():
+    """Where used ones are empty and take rows back: from equal seeds, with room for six."""
+    x = jnp.asarray(blobs())
+    rows, equal = module.Rows(x, jnp.mean(x, 0), False, 128), jnp.zeros((1, 6), jnp.int32)
+    first, _ = module._lloyd(rows, rows.take(equal), jnp.int32(4))
+    far = np.argsort(-squares(x, x[:1])[:, 0])[:3]
+    np.testing.assert_allclose(first[0, 1:4] + rows.shift, x[far], atol=1e-5)
+    np.testing.assert_array_equal(first[0, 4:], 0)
