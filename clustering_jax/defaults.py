@@ -117,6 +117,7 @@ def cc(variant: str = "", **changes: Any) -> ConfigDict:
         "instance_temperature": 0.5,
         "cluster_temperature": 1.0,
         "dtype": "float32",
+        "remat": False,
         "average_decay": 0.0,
         "ten_crop": False,
     }

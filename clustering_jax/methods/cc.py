@@ -33,6 +33,7 @@ class Network(nn.Module):
     num_clusters: int
     instance_dim: int
     dtype: Any
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images, train: bool, *, heads: bool = True):
@@ -40,7 +41,8 @@ class Network(nn.Module):
 
         Without `heads` the encoder's features h ``[..., d]``.
         """
-        h = ResNet(self.backbone, stem=self.stem, width=self.width, dtype=self.dtype, name="encoder")(images, train)
+        settings = {"stem": self.stem, "width": self.width, "dtype": self.dtype, "remat": self.remat}
+        h = ResNet(self.backbone, **settings, name="encoder")(images, train)
         if not heads:
             return h
         g = MLP((h.shape[-1], self.instance_dim), name="instance_head")(h)
@@ -66,6 +68,7 @@ def build(
     instance_temperature: float = 0.5,
     cluster_temperature: float = 1.0,
     dtype: str = "float32",
+    remat: bool = False,
     average_decay: float = 0.0,
     ten_crop: bool = False,
     augment: dict | None = None,
@@ -80,6 +83,8 @@ def build(
       width: channels of the first stage; 64 is the published network.
       image_size: pixels, of the views and at prediction.
       dtype: of the encoder's arithmetic; statistics, heads and losses stay in float32.
+      remat: the encoder's blocks are computed again in the backward pass instead of being kept: the same gradient in
+        less memory and a third more time.
       average_decay: above 0, `predict` and `embed` use a moving average of the weights and running statistics, of this
         decay per step. Training is the same; at a constant rate the average is steadier than the last step.
       ten_crop: `predict` takes the mean over `ten_crops` of an image, for ten times the work.
@@ -93,7 +98,7 @@ def build(
     views = _policy(image_size, **(augment or {}))
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
-    network = Network(backbone, stem, width, spec.num_clusters, instance_dim, jnp.dtype(dtype))
+    network = Network(backbone, stem, width, spec.num_clusters, instance_dim, jnp.dtype(dtype), remat)
 
     def init(key, batch):
         return _with_average(network.init(key, resize(batch["image"], image_size), True), average_decay)

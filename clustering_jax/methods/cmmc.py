@@ -33,15 +33,21 @@ from clustering_jax.methods.cmmc_network import Network, Outputs, assignments
 from clustering_jax.methods.cmmc_weights import load_cmmc
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.views import both, kept, masks, presence, shared_information, view_names
+from clustering_jax.nn.chunks import chunked
 from clustering_jax.optim import make_optimizer
 from clustering_jax.typing import Array
 
 
-def reconstruction_loss(outputs: Outputs, batch: Mapping[str, Array]) -> Array:
-    """Paper, eq. 1: the mean squared error over the entries of each view, summed over views."""
-    views = zip((batch[name] for name in view_names(batch)), outputs.x, presence(batch), strict=True)
-    errors = [_mean(jnp.mean((x.astype(jnp.float32) - y) ** 2, axis=1), where) for x, y, where in views]
-    return sum(errors, start=jnp.zeros(()))
+def reconstruction_errors(outputs: Outputs, batch: Mapping[str, Array]) -> list[Array]:
+    """The mean squared error over the entries of each row, [n], view by view."""
+    views = zip((batch[name] for name in view_names(batch)), outputs.x, strict=True)
+    return [jnp.mean((x.astype(jnp.float32) - y) ** 2, axis=1) for x, y in views]
+
+
+def reconstruction_loss(errors: list[Array], present: list[Array | None]) -> Array:
+    """Paper, eq. 1: the mean over the rows of each view, summed over views."""
+    means = [_mean(rows, where) for rows, where in zip(errors, present, strict=True)]
+    return sum(means, start=jnp.zeros(()))
 
 
 def _mean(rows: Array, where: Array | None) -> Array:
@@ -91,33 +97,6 @@ def matching_loss(forward: Callable, batch: Mapping[str, Array], k: int, double_
     return value, assignments(outputs, presence(batch))
 
 
-def chunked_matching_loss(
-    forward: Callable, batch: Mapping[str, Array], k: int, double_softmax: bool, size: int
-) -> tuple[Array, Array]:
-    """`matching_loss` with the same gradient, holding the activations of `size` rows at a time."""
-    n = len(batch["index"])
-    filler = jnp.arange(-(-n // size) * size) >= n
-    chunks = {k: _chunks(v, len(filler), size) for k, v in batch.items()}
-    q = jax.lax.map(lambda rows: jnp.stack(forward(rows).q), jax.lax.stop_gradient(chunks))
-    q = jax.lax.stop_gradient(q.swapaxes(0, 1).reshape(q.shape[1], -1, k)[:, :n])
-    targets = jnp.stack(matched_targets(list(q), batch["pseudo"], k), axis=1)
-    chunks["target"] = jnp.where(filler.reshape(-1, size)[..., None], -1, _chunks(targets, len(filler), size))
-
-    @jax.checkpoint
-    def part(rows):
-        each = zip(forward(rows).q, rows["target"].T, strict=True)
-        return jnp.stack([pseudo_label_loss(q, y, double_softmax=double_softmax) * (y >= 0).sum() for q, y in each])
-
-    value = jnp.sum(jax.lax.map(part, chunks).sum(0) / jnp.maximum((targets >= 0).sum(0), 1))
-    return value, assignments(Outputs([], list(q), []), presence(batch))
-
-
-def _chunks(rows: Array, padded: int, size: int) -> Array:
-    """[n, ...] as [chunks, size, ...], filled up with copies of the first row."""
-    index = jnp.arange(padded)
-    return rows[jnp.where(index < len(rows), index, 0)].reshape(-1, size, *rows.shape[1:])
-
-
 def pseudo_labels(key: Array, features: np.ndarray, mask: np.ndarray, k: int, restarts: int) -> dict[str, np.ndarray]:
     """k-means on each view's features, min-max scaled by column: ``{"pseudo": int32 [n, views]}``, -1 where missing.
 
@@ -159,7 +138,8 @@ def build(
       feature_temperature, label_temperature: of the two contrasts.
       reconstruction_epochs: length of the first stage. matching_steps: of the third, each on the whole data set.
       kmeans_restarts: of the pseudo-labels.
-      chunk: rows at a time within a step of the third stage, the same gradient in less memory; 0 is all at once.
+      chunk: rows that pass through the network at a time within a step, the same gradient in less memory, see
+        `chunked`; 0 is all at once.
       double_softmax: soft-max q again before the cross-entropy, as in the authors' code; the paper does not.
       entropy_per_pair: the balance term once for each pair of views, as in the authors' code, or (paper) for each view.
       dtype: of the autoencoders' arithmetic, "float32" or "bfloat16"; heads and losses stay in float32.
@@ -174,18 +154,27 @@ def build(
     k = spec.num_clusters
     network = Network(k, tuple(hidden), latent_dim, feature_dim, jnp.dtype(dtype))
 
-    def forward(params, batch, decode=False):
-        return network.apply({"params": params}, batch, decode=decode)
+    def forward(params, batch):
+        return network.apply({"params": params}, batch)
+
+    def decoded(params, batch):
+        """`Outputs` and `reconstruction_errors`; reconstructions of all rows at once are never needed."""
+
+        def part(rows):
+            outputs = network.apply({"params": params}, rows, decode=True)
+            return outputs._replace(x=[]), reconstruction_errors(outputs, rows)
+
+        return chunked(part, chunk)(batch)
 
     def init(key, batch):
         return network.init(key, batch, decode=True)
 
     def reconstruct(variables, batch, key):
-        value = reconstruction_loss(forward(variables["params"], batch, decode=True), batch)
+        value = reconstruction_loss(decoded(variables["params"], batch)[1], presence(batch))
         return value, ({}, {"reconstruction": value})
 
     def contrast(variables, batch, key):
-        outputs, present = forward(variables["params"], batch, decode=True), presence(batch)
+        (outputs, errors), present = decoded(variables["params"], batch), presence(batch)
         terms = contrast_losses(
             outputs,
             present,
@@ -193,12 +182,11 @@ def build(
             label_temperature=label_temperature,
             entropy_per_pair=entropy_per_pair,
         )
-        terms["reconstruction"] = reconstruction_loss(outputs, batch)
+        terms["reconstruction"] = reconstruction_loss(errors, present)
         return sum(terms.values()), ({}, {**terms, **occupancy(assignments(outputs, present))})
 
     def match(variables, batch, key):
-        rest = (partial(forward, variables["params"]), batch, k, double_softmax)
-        value, q = chunked_matching_loss(*rest, chunk) if chunk else matching_loss(*rest)
+        value, q = matching_loss(chunked(partial(forward, variables["params"]), chunk), batch, k, double_softmax)
         return value, ({}, {"matching": value, **occupancy(q)})
 
     def features(variables, batch):

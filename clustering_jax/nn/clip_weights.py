@@ -50,13 +50,14 @@ class Clip(NamedTuple):
     tokenize: Callable[[Sequence[str]], np.ndarray] | None
 
 
-def load_clip(path: str | os.PathLike, *, dtype: Any = jnp.float32, texts: bool = True) -> Clip:
+def load_clip(path: str | os.PathLike, *, dtype: Any = jnp.float32, texts: bool = True, remat: bool = False) -> Clip:
     """A CLIP model from files.
 
     Args:
       path: the model's directory, or the file with the weights in it.
       dtype: of products and activations; the parameters are float32, also from float16 or bfloat16 files.
       texts: whether texts will be encoded; without, no `tokenizer.json` is needed.
+      remat: for gradients through the towers, see `CLIP`.
 
     Raises:
       UserError: a file is missing, damaged or of another architecture, or the config, the tensors and the
@@ -67,7 +68,8 @@ def load_clip(path: str | os.PathLike, *, dtype: Any = jnp.float32, texts: bool 
     config = layout.read_config(directory / layout.config_file)
     tokenize = load_tokenizer(directory, config) if texts else None
     params = _read_params(layout, files, config)
-    image, text = (functools.partial(_apply, CLIP(config, dtype), name) for name in ("image_features", "text_features"))
+    model = CLIP(config, dtype, remat)
+    image, text = (functools.partial(_apply, model, name) for name in ("image_features", "text_features"))
     return Clip(directory.resolve().name, _sha256(files), config, params, image, text, tokenize)
 
 

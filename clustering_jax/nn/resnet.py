@@ -41,6 +41,7 @@ class ResNet(nn.Module):
       stem: "imagenet" (7x7 stride 2, then 3x3 max-pool stride 2) or "small" (3x3 stride 1, no pool).
       width: channels of the first stage; each later stage doubles them.
       dtype: of the convolutions and activations. Parameters, statistics and features are float32.
+      remat: blocks are computed again in the backward pass instead of being kept.
 
     Raises:
       UserError: the depth or the stem is unknown.
@@ -50,6 +51,7 @@ class ResNet(nn.Module):
     stem: str = "imagenet"
     width: int = 64
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *v h w c"], train: bool) -> Float[Array, "n *v d"]:
@@ -66,7 +68,8 @@ class ResNet(nn.Module):
         y = Conv(self.width, size, stride, self.dtype, name="conv1")(y)
         y = nn.relu(BatchNorm(views, name="bn1")(y, train))
         y = max_pool(y) if pool else y
-        block = functools.partial(Block, bottleneck=bottleneck, views=views, dtype=self.dtype)
+        kind = nn.remat(Block, static_argnums=2) if self.remat else Block  # `train`, counted from `self`
+        block = functools.partial(kind, bottleneck=bottleneck, views=views, dtype=self.dtype)
         for stage, count in enumerate(stages):
             for i in range(count):
                 stride = 2 if stage > 0 and i == 0 else 1

@@ -1,0 +1,100 @@
+"""Programs compiled and never run: what memory they take and what they send between devices.
+
+XLA's CPU backend stands in for accelerators, so two things are as accelerators have them: convolutions stay
+convolutions (`native_convolutions`), and what `jax.checkpoint` computes again is computed again (`OPTIONS`). The plans
+hold on an accelerator as far as its compiler fuses, orders and pads as this one does.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.stages import Compiled, Lowered
+
+from clustering_jax.method import Method
+from clustering_jax.nn import conv
+from clustering_jax.train import init_state, make_update, optimizers
+
+# Without the first the CPU backend drops the barriers around recomputation and merges it with the first computation.
+OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander", "xla_backend_optimization_level": 0}
+SIZES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "u32": 4, "s32": 4, "f32": 4, "u64": 8, "s64": 8, "f64": 8}
+KINDS = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+
+
+class Collective(NamedTuple):
+    """A collective operation: its results on one device, by type and shape, how often it runs, and JAX's name of it."""
+
+    kind: str
+    results: list[tuple[str, tuple[int, ...]]]
+    times: int
+    name: str
+
+    @property
+    def bytes(self) -> int:
+        return self.times * sum(SIZES[kind] * math.prod(shape) for kind, shape in self.results)
+
+
+def native_convolutions() -> None:
+    """From now on the CPU's programs convolve as those of other platforms do."""
+    conv.plan = lambda *_: conv.Plan(*["native"] * 3)
+
+
+def step(method: Method, phase: str, batch: Mapping[str, tuple], mesh: Mesh, names: tuple[str, ...] = ()) -> Lowered:
+    """A training step on a batch that comes from the host, ``{name: (shape, dtype)}``; of `names` are its targets."""
+    chosen = next(p for p in method.phases if p.name == phase)
+    shapes = {name: jax.ShapeDtypeStruct(*given) for name, given in batch.items()}
+    features, targets = {k: v for k, v in shapes.items() if k not in names}, {k: shapes[k] for k in names}
+    index = jax.ShapeDtypeStruct(next(iter(shapes.values())).shape[:1], jnp.int32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(lambda key, batch: init_state(method, method.init(key, batch)), key, features)
+    rows, one = {"index": jax.ShapeDtypeStruct((1, *index.shape), jnp.int32)}, jax.ShapeDtypeStruct((1,), jnp.int32)
+    update = make_update(chosen, optimizers(method), mesh, resident=False)
+    return update.lower(state, features, targets, rows, one, jax.ShapeDtypeStruct((), jnp.int32), key)
+
+
+def memory(program: Compiled) -> int:
+    """Bytes on a device while the program runs: arguments, results that don't take their place, and temporary ones."""
+    plan = program.memory_analysis()
+    held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return held + plan.temp_size_in_bytes
+
+
+def collectives(text: str) -> Iterator[Collective]:
+    """Of a compiled program's text, those of all its computations.
+
+    Raises:
+      ValueError: a loop that has some runs an unknown number of times.
+    """
+    bodies = dict(re.findall(r"^(?:ENTRY )?%([\w.-]+) [^\n]*\{\n(.*?)^\}", text, re.M | re.S))
+    entry = re.search(r"^ENTRY %([\w.-]+)", text, re.M)
+    yield from _within(bodies, entry[1], 1) if entry else ()
+
+
+def _within(bodies: Mapping[str, str], name: str, times: int | None) -> Iterator[Collective]:
+    for line in bodies[name].splitlines():
+        found = re.search(rf" = (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
+        if found:
+            if times is None:
+                raise ValueError(f"runs an unknown number of times: {line}")
+            label = re.search(r'op_name="([^"]*)"', line)
+            yield Collective(found[2], shapes_of(found[1]), times, label[1] if label else "")
+        for kind, called in re.findall(
+            r"\b(body|calls|to_apply|branch_computations)=\{?(%[\w.-]+(?:, %[\w.-]+)*)", line
+        ):
+            trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
+            factor = 1 if kind != "body" else int(trips[1]) if trips else None
+            inner = times * factor if times and factor else None
+            for callee in called.replace("%", "").split(", "):
+                yield from _within(bodies, callee, inner)
+
+
+def shapes_of(result: str) -> list[tuple[str, tuple[int, ...]]]:
+    """The arrays in an operation's result, by type and shape."""
+    found = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", result)
+    return [(kind, tuple(int(x) for x in shape.split(",") if x)) for kind, shape in found]
