@@ -339,6 +339,10 @@ def test_the_confusion_matrix_is_bounded():
     dataset = made.datasets("embeddings")
     many = made.content("embeddings", k=101, dataset=dataset._replace(labels=np.arange(400) % 50))
     text = page(many, "pca")
+    cells = re.findall(r"class (\d+), cluster \d+: (\d+) \((\d+)% of the class\)", text)
+    # Eight rows of each class, of which not all are in the clusters shown.
+    assert all(int(percent) == int(f"{int(count) / 8:.0%}"[:-1]) for _, count, percent in cells)
+    assert len({name for name, _, _ in cells}) == 30
     assert text.count('class="cell"') == 900 and re.search(r"30 of 50 classes and 30 of \d+ clusters are shown", text)
 
 
