@@ -13,6 +13,7 @@ import pytest
 
 from clustering_jax.errors import UserError
 from clustering_jax.evaluate import make_infer
+from clustering_jax.nn.chunks import chunked
 from clustering_jax.nn.clip import CLIP, CONFIGS, ClipConfig, Tower, attend, end_positions, to_patches
 from clustering_jax.nn.clip_weights import load_clip
 from tests.fixtures.make_clip_fixture import POOLED, ROWS, noise
@@ -117,20 +118,29 @@ def test_bfloat16_multiplies_in_bfloat16():
 
 
 @pytest.mark.slow
-def test_remat_changes_no_gradient():
-    def gradient(remat):
+@pytest.mark.parametrize("remat, chunk", [(True, 0), (False, 3), (True, 3)])
+def test_remat_and_chunks_change_no_gradient(remat, chunk):
+    inputs = {"image_features": noise((4, 8, 8, 3)), "text_features": np.array([[1, 29]] * 4)}
+
+    def gradient(remat, chunk):
         def loss(params):
-            images, texts = CLIP(TINY, remat=remat).apply(
-                {"params": params}, noise((4, 8, 8, 3)), np.array([[1, 29]] * 4)
-            )
+            apply = functools.partial(CLIP(TINY, remat=remat).apply, {"params": params})
+            images, texts = (chunked(functools.partial(apply, method=m), chunk)(x) for m, x in inputs.items())
             return jnp.sum(images * texts)
 
         return jax.jit(jax.grad(loss))(tiny_params()), str(jax.make_jaxpr(jax.grad(loss))(tiny_params()))
 
-    (plain, before), (again, after) = gradient(False), gradient(True)
+    (plain, before), (again, after) = gradient(False, 0), gradient(remat, chunk)
     assert "remat" in after and "remat" not in before
     jax.tree.map(functools.partial(close, tolerance=1e-4), again, plain)
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(plain["vision"]["transformer"]["block_0"]["mlp_in"]))
+
+
+def test_a_loaded_model_recomputes_on_request():
+    for remat in (False, True):
+        clip = load_clip(FIXTURES / "clip_hf", texts=False, remat=remat)
+        program = jax.make_jaxpr(clip.image_features)(clip.params, IMAGES)
+        assert ("remat" in str(program)) == remat
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,166 @@
+"""Weak scaling without the devices: what steps send and hold on simulated ones, and what that bounds on real ones.
+
+    python -m benchmarks.scale [--output=docs/scale.json --only=WORDS]      (after `benchmarks.memory`; kept in parts)
+
+Steps are compiled for up to 256 devices with as many rows on each, and for 8 with up to a million rows in all; nothing
+is run. The last table takes these bytes and FLOPs and the published peaks of two machines, and says what can't be
+exceeded: it measures nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.stages import Lowered
+
+from benchmarks import plans, steps
+from benchmarks.memory import fitted, largest
+from clustering_jax.checkpoint import read_json
+from clustering_jax.log import write_json
+from clustering_jax.parallel import data_mesh
+
+DEVICES = (1, 2, 4, 8, 16, 64, 256)
+# Program, rows on each device, numbers of devices.
+SENT: dict[str, tuple[steps.Lower, int, tuple[int, ...]]] = {
+    "DMIM": (steps.dmim, 512, DEVICES),
+    "DXMC, consistent": (steps.dxmc(consistent=True), 512, DEVICES),
+    "DXMC": (steps.dxmc(), 512, DEVICES),
+    "CMMC, BDGP, contrast": (steps.cmmc("contrast"), 512, DEVICES),
+    "CMMC, BDGP, contrast, 4 chunks": (steps.cmmc("contrast", chunk=1024), 512, (8,)),
+    "NT-Xent, blockwise": (steps.contrast("blockwise"), 4096, DEVICES),
+    "NT-Xent, ring": (steps.contrast("ring"), 4096, DEVICES),
+    "CC, ResNet18, 32 px": (steps.cc("resnet18", 32), 32, DEVICES),
+    "CC, ResNet50, 224 px": (steps.cc("resnet50", 224), 4, (8,)),
+    "CLIP ViT-L/14, training": (steps.clip_tuning("ViT-L/14"), 4, (8,)),
+}
+PARTS = ("gradient", "statistics", "sums", "rows")
+HELD: dict[str, steps.Lower] = {
+    "NT-Xent, blockwise": steps.contrast("blockwise"),
+    "NT-Xent, ring": steps.contrast("ring"),
+    "DMIM": steps.dmim,
+    "DXMC": steps.dxmc(),
+    "CMMC, BDGP, contrast": steps.cmmc("contrast"),
+    "CMMC, BDGP, contrast, chunks of 16,384": steps.cmmc("contrast", chunk=16384),
+}
+ROWS = (16384, 65536, 262144, 1048576)
+# Chips, bfloat16 FLOP/s, bytes, bytes/s of the memory, bytes/s to other chips (H100: the network card) of each.
+MACHINES = {
+    "TPU v5e-256": (256, 197e12, 16e9, 819e9, 200e9),
+    "64 H100 SXM": (64, 989e12, 80e9, 3.35e12, 50e9),
+}
+# Of `benchmarks.memory`: bytes, FLOPs; of `SENT`: the gradient; width of what is contrasted, such rows for each row.
+BOUNDED = {
+    "CC, ResNet50, 224 px": ("CC, ResNet50, 224 px", "CC, ResNet50, 224 px", 128),
+    "CC, ResNet50, 224 px, remat": ("CC, ResNet50, 224 px, remat", "CC, ResNet50, 224 px", 128),
+    "CLIP ViT-L/14, training, remat": ("CLIP ViT-L/14, training, remat", "CLIP ViT-L/14, training", 768),
+    "CLIP ViT-L/14, training, chunks of 16": ("CLIP ViT-L/14, training, remat", "CLIP ViT-L/14, training", 768),
+}
+
+
+def parts(lowered: Lowered, text: str) -> dict[str, int]:
+    """Bytes of the collectives' results on one device: of what is shaped as a parameter, what norms sum up, other sums,
+    and rows."""
+    state = lowered.args_info[0][0]
+    params = state.variables["params"] if hasattr(state, "variables") else state
+    shapes = {tuple(sorted(leaf.shape)) for leaf in jax.tree.leaves(params)}
+    found: Counter[str] = Counter(dict.fromkeys(PARTS, 0))
+    for each in plans.collectives(text):
+        for kind, shape in each.results:
+            summed = "gradient" if tuple(sorted(shape)) in shapes else "statistics" if "bn" in each.name else "sums"
+            part = summed if each.kind == "all-reduce" else "rows"
+            found[part] += each.times * plans.SIZES[kind] * math.prod(shape)
+    return dict(found)
+
+
+def sent(name: str) -> dict[str, Any]:
+    """`parts` by number of devices."""
+    lower, rows, devices = SENT[name]
+    found: dict[str, Any] = {"rows on a device": rows}
+    for count in devices:
+        lowered = lower(rows * count, data_mesh(rows * count, jax.devices()[:count]))
+        found[str(count)] = parts(lowered, lowered.compile(plans.OPTIONS).as_text())
+    return found
+
+
+def held(name: str) -> dict[str, int]:
+    """Bytes on each of eight devices by rows over all of them."""
+    mesh = data_mesh(8, jax.devices()[:8])
+    return {str(n): plans.memory(HELD[name](n, mesh).compile(plans.OPTIONS)) for n in ROWS}
+
+
+def sent_table(results: dict[str, Any]) -> str:
+    """Markdown: kB on one device, part by part, of the numbers of devices."""
+    lines = ["| step | rows on a device | devices | " + " | ".join(PARTS) + " |", "|---|---|---|" + "---|" * len(PARTS)]
+    for name, found in results.items():
+        for count in (n for n in found if n.isdigit() and n != "1"):
+            sizes = " | ".join(f"{found[count][part] / 1e3:,.1f}" for part in PARTS)
+            lines.append(f"| {name} | {found['rows on a device']:,} | {count} | {sizes} |")
+    return "\n".join(lines)
+
+
+def held_table(results: dict[str, Any]) -> str:
+    """Markdown: MB on each device by rows over all."""
+    lines = ["| step on 8 devices | " + " | ".join(f"{n:,} rows" for n in ROWS) + " |", "|---|" + "---|" * len(ROWS)]
+    for name, found in results.items():
+        lines.append(f"| {name} | " + " | ".join(f"{found[str(n)] / 1e6:,.0f}" for n in ROWS) + " |")
+    return "\n".join(lines)
+
+
+def bounds(name: str, machine: str, results: dict[str, Any]) -> tuple[int, int, float, float, float]:
+    """Rows on a chip, over all, and the least seconds of a step by arithmetic, by memory and by messages."""
+    chips, flops, room, memory_speed, link = MACHINES[machine]
+    counted, gradient, width = BOUNDED[name]
+    rows = largest(fitted(name, results["memory"][name]), room / 1e9)
+    (n, m), (a, b) = (results["memory"][counted][key][:2] for key in ("rows", "flops"))
+    both_views = 2 * rows * chips
+    # Three products of all pairs of rows: similarities forward and backward, and the gradient.
+    contrast = 3 * 2 * both_views**2 * width / chips
+    gathered = 3 * 4 * both_views * width
+    summed = results["sent"][gradient]["8"]["gradient"]
+    wire = (chips - 1) / chips * (2 * summed + gathered)
+    return rows, rows * chips, (rows * (b - a) / (m - n) + contrast) / flops, room / memory_speed, wire / link
+
+
+def bounds_table(results: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = [
+        "| step | machine | rows on a chip | rows in all | arithmetic, s | memory, s | messages, s | rows/s at most |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in BOUNDED:
+        for machine in MACHINES:
+            own, rows, *seconds = bounds(name, machine, results)
+            told = " | ".join(f"{x:.2g}" for x in seconds)
+            lines.append(f"| {name} | {machine} | {own:,} | {rows:,} | {told} | {rows / max(seconds):,.0f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Compiles what is missing and prints the tables."""
+    parser = argparse.ArgumentParser("python -m benchmarks.scale")
+    parser.add_argument("--output", type=Path, default=Path("docs/scale.json"))
+    parser.add_argument("--only", default="", help="cases whose name has these words")
+    args = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", max(DEVICES))
+    plans.native_convolutions()
+    for kind, cases, measure in (("sent", SENT, sent), ("held", HELD, held)):
+        for name in (name for name in cases if args.only in name):
+            if name not in (read_json(args.output) or {}).get(kind, {}):
+                found = measure(name)
+                print(kind, name, found, flush=True)
+                results = read_json(args.output) or {}
+                merged = {**results.get(kind, {}), name: found}
+                write_json(args.output, {**results, kind: {name: merged[name] for name in cases if name in merged}})
+    results = read_json(args.output) or {}
+    print(sent_table(results["sent"]), held_table(results["held"]), sep="\n\n")
+    if all(name in results.get("memory", {}) for name in BOUNDED):
+        print(f"\n{bounds_table(results)}")
+
+
+if __name__ == "__main__":
+    main()
