@@ -99,8 +99,8 @@ class Model:
         """Reads `directory`; max_batch: rows at a time, at least 1.
 
         Raises:
-          UserError: as `contents`; the artefact is of a JAX that this one can't read, or for other devices; flatbuffers is not
-            installed.
+          UserError: as `contents`; the artefact is of a JAX that this one can't read, or for other devices;
+            flatbuffers is not installed.
         """
         found, artefact = contents(directory)
         flatbuffers_or_error()
