@@ -147,7 +147,7 @@ def stopped(workdir, number, flags=LONG, step=2):
 def test_two_processes_train_stop_and_resume_as_one_does(tmp_path, monkeypatch, capfd):
     """DMIM on two processes of two devices, SIGTERM to the second, and to the end; against one process of eight."""
     here(monkeypatch, *LONG, f"--workdir={tmp_path / 'one'}")
-    table = capfd.readouterr().out.splitlines()[-1]
+    (table,) = (line for line in capfd.readouterr().out.splitlines() if "clusters occupied" in line)
     step = stopped(tmp_path / "two", 1)
     assert 2 <= step < TOTAL and not (tmp_path / "two" / "result.json").exists()
     first, second = run(tmp_path / "two", LONG)
