@@ -118,7 +118,16 @@ def assign(
 
 @partial(jax.jit, static_argnames=("k", "restarts", "max_iter", "spherical", "block"))
 def _kmeans(
-    key: Array, x: Array, tol: Array, count: Count, *, k: int, restarts: int, max_iter: int, spherical: bool, block: int
+    key: Array,
+    x: Array,
+    tol: Array,
+    count: Count = None,
+    *,
+    k: int,
+    restarts: int,
+    max_iter: int,
+    spherical: bool,
+    block: int,
 ) -> KMeans:
     dtype = jnp.result_type(jnp.float32, x)
     # Centred, the expanded squares of distances lose least to rounding.

@@ -13,7 +13,7 @@ import pytest
 from clustering_jax import cli, export
 from clustering_jax.errors import UserError
 from clustering_jax.exported import ARTEFACT, FORMAT, MANIFEST, PARAMS, PREPROCESSING, SUMS, Model, contents, digest
-from clustering_jax.predict import Predictor, _examples
+from clustering_jax.predict import Predictor, examples
 from tests.runs import CLUSTERS, NAMES, config_of, rows, workdir_of
 from tests.test_run import ROOT, environment
 
@@ -48,7 +48,7 @@ restored = cache(Predictor.restore)
 def predicted(workdir, path, views=()):
     """What `predict` says of the rows of a file."""
     predictor = restored(workdir)
-    return np.concatenate([predictor.predict_proba(features) for _, features in _examples(predictor, path, 16, views)])
+    return np.concatenate([predictor.predict_proba(features) for _, features in examples(predictor, path, 16, views)])
 
 
 def test_outputs_equal_predict_in_a_fresh_process(root):

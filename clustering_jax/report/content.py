@@ -80,7 +80,9 @@ def of_workdir(workdir: Path) -> Content:
     notes: list[str] = []
     predictor = _or_note(notes, lambda: Predictor.restore(workdir))
     chosen = read_json(workdir / "num_clusters.json") or {}
-    config = predictor.config if predictor else {**given, **{k: v for k, v in chosen.items() if k in given}}
+    # A predictor's config is that of the seed that was kept.
+    own = {k: given[k] for k in ("seed", "num_seeds")}
+    config = {**predictor.config, **own} if predictor else {**given, **{k: v for k, v in chosen.items() if k in given}}
     dataset = _or_note(notes, lambda: data.load(**(config["scored"] or config["data"])))
     assigned = read_assignments(workdir / "assignments.csv", config["num_clusters"]) if result else None
     if dataset and (change := _change(workdir, dataset, predictor, assigned)):
