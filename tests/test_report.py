@@ -208,6 +208,7 @@ def test_narrow_embeddings_are_their_own_map():
     assert layout.flat(np.arange(5.0)[:, None], "pca").tolist() == [[i, 0] for i in range(5)]
 
 
+@pytest.mark.slow
 def test_tsne_keeps_clusters_apart():
     labels = np.arange(24) % 2
     points = layout.flat(np.random.default_rng(0).normal(size=(24, 5)) + 20 * labels[:, None], "tsne")

@@ -235,7 +235,9 @@ def digits(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("name, count", [("digits.npy", 1797), ("digits.npz", 1797), ("folder", 40)])
+@pytest.mark.parametrize(
+    "name, count", [("digits.npy", 1797), pytest.param("digits.npz", 1797, marks=pytest.mark.slow), ("folder", 40)]
+)
 def test_predict_gives_the_assignments_of_the_run(finished, digits, tmp_path, name, count):
     output = tmp_path / "out.csv"
     code, _, err = call("predict", f"--workdir={finished[0]}", f"--input={digits / name}", f"--output={output}")
