@@ -2,8 +2,8 @@
 
 How many clusters a config's data has, without labels: a table of four criteria over the range, and their vote with its
 uncertainty. Of the data as they are, on principal components; with ``--workdir`` of what a finished run has learnt of
-them, which tells far more of images and views. A run trained with K clusters tends to show K: ``--train`` first trains
-one there with twice as many as the range ends with (or goes on with it), which takes as long as any run of the config.
+them, which tells far more of images and views. ``--train`` first trains one there (or goes on with it), with twice as
+many clusters as the range ends with; it takes as long as any run of the config.
 A config file is Python and is executed: use only those you trust. Exit codes: see `cli`.
 """
 
