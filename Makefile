@@ -31,6 +31,7 @@ bench: .venv/benched
 	$(BIN)/python -m benchmarks.clip
 	$(BIN)/python -m benchmarks.contrastive
 	$(BIN)/python -m benchmarks.semantic_speed
+	$(BIN)/python -m benchmarks.serving
 
 docs: .venv/tested
 	$(BIN)/python -m sphinx -W -b html docs build/docs
