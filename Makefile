@@ -12,6 +12,7 @@ test: .venv/tested lint
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 test-slow: .venv/tested
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[notebooks,umap]'
 	$(BIN)/python -m pytest -q -m slow
 
 lint: .venv/tested
