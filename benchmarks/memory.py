@@ -9,6 +9,7 @@ whose constant is parameters, optimiser and what else does not grow. What OUTPUT
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ CASES: dict[str, tuple[steps.Lower, tuple[int, ...], int]] = {
     "CLIP ViT-L/14, training": (steps.clip_tuning("ViT-L/14"), (16, 32), 1),
     "CLIP ViT-L/14, training, remat": (steps.clip_tuning("ViT-L/14", remat=True), (16, 32), 1),
     "CLIP ViT-L/14, training, chunks of 16": (steps.clip_tuning("ViT-L/14", chunk=16), (512, 1024), 1),
+    "CLIP ViT-L/14, training, remat, chunks of 16": (
+        steps.clip_tuning("ViT-L/14", remat=True, chunk=16),
+        (512, 1024),
+        1,
+    ),
     "CMMC, BDGP, contrast": (steps.cmmc("contrast"), (4096, 8192, 16384), 1),
     "CMMC, BDGP, contrast, chunks of 1,024": (steps.cmmc("contrast", chunk=1024), (4096, 8192, 16384), 1),
     "DXMC": (steps.dxmc(), (4096, 8192, 16384), 1),
@@ -49,12 +55,15 @@ PARABOLAS = ("NT-Xent, dense",)
 
 
 def measured(name: str) -> dict[str, Any]:
-    """``{"rows", "bytes", "flops"}`` by size, and the bytes of parameters and optimiser."""
+    """Rows, bytes and FLOPs on a device by size, and the bytes of parameters and optimiser, which a step replaces."""
     lower, sizes, devices = CASES[name]
     found: dict[str, Any] = {"rows": list(sizes), "bytes": [], "flops": []}
     for n in sizes:
         mesh = data_mesh(n * devices, jax.devices()[:devices])
         lowered = lower(n * devices, mesh)
+        found["state"] = sum(
+            leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(lowered.args_info) if leaf.donated
+        )
         found["bytes"].append(plans.memory(lowered.compile(plans.OPTIONS)))
         found["flops"].append(lowered.cost_analysis()["flops"] / devices)
     return found
@@ -75,12 +84,12 @@ def largest(line: np.ndarray, gigabytes: float) -> int:
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """Markdown."""
-    lines = ["| step | constant, MB | a row, kB | 16 GB | 80 GB |", "|---|---|---|---|---|"]
+    lines = ["| step | state, MB | constant, MB | a row, kB | 16 GB | 80 GB |", "|---|---|---|---|---|---|"]
     for name, found in results.items():
         line = fitted(name, found)
         grows = f"{line[1] / 1e3:,.1f}" if len(line) == 2 else f"{line[2]:.1f} bytes x rows"
         sizes = " | ".join(f"{largest(line, gb):,}" for gb in GB)
-        lines.append(f"| {name} | {line[0] / 1e6:,.0f} | {grows} | {sizes} |")
+        lines.append(f"| {name} | {found['state'] / 1e6:,.0f} | {line[0] / 1e6:,.0f} | {grows} | {sizes} |")
     return "\n".join(lines)
 
 

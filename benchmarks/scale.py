@@ -38,6 +38,7 @@ SENT: dict[str, tuple[steps.Lower, int, tuple[int, ...]]] = {
     "CC, ResNet50, 224 px": (steps.cc("resnet50", 224), 4, (8,)),
     "CLIP ViT-L/14, training": (steps.clip_tuning("ViT-L/14"), 4, (8,)),
 }
+SHOWN = ("2", "8", "64", "256")
 PARTS = ("gradient", "statistics", "sums", "rows")
 HELD: dict[str, steps.Lower] = {
     "NT-Xent, blockwise": steps.contrast("blockwise"),
@@ -53,12 +54,13 @@ MACHINES = {
     "TPU v5e-256": (256, 197e12, 16e9, 819e9, 200e9),
     "64 H100 SXM": (64, 989e12, 80e9, 3.35e12, 50e9),
 }
-# Of `benchmarks.memory`: bytes, FLOPs; of `SENT`: the gradient; width of what is contrasted, such rows for each row.
+# Of the programs in `benchmarks.memory` the one in `SENT` with the same gradient, the width of what is contrasted, and
+# the rows of a chunk on each device.
 BOUNDED = {
-    "CC, ResNet50, 224 px": ("CC, ResNet50, 224 px", "CC, ResNet50, 224 px", 128),
-    "CC, ResNet50, 224 px, remat": ("CC, ResNet50, 224 px, remat", "CC, ResNet50, 224 px", 128),
-    "CLIP ViT-L/14, training, remat": ("CLIP ViT-L/14, training, remat", "CLIP ViT-L/14, training", 768),
-    "CLIP ViT-L/14, training, chunks of 16": ("CLIP ViT-L/14, training, remat", "CLIP ViT-L/14, training", 768),
+    "CC, ResNet50, 224 px": ("CC, ResNet50, 224 px", 128, 0),
+    "CC, ResNet50, 224 px, remat": ("CC, ResNet50, 224 px", 128, 0),
+    "CLIP ViT-L/14, training, remat": ("CLIP ViT-L/14, training", 768, 0),
+    "CLIP ViT-L/14, training, remat, chunks of 16": ("CLIP ViT-L/14, training", 768, 16),
 }
 
 
@@ -94,10 +96,10 @@ def held(name: str) -> dict[str, int]:
 
 
 def sent_table(results: dict[str, Any]) -> str:
-    """Markdown: kB on one device, part by part, of the numbers of devices."""
+    """Markdown: kB on one device, part by part, of some numbers of devices."""
     lines = ["| step | rows on a device | devices | " + " | ".join(PARTS) + " |", "|---|---|---|" + "---|" * len(PARTS)]
     for name, found in results.items():
-        for count in (n for n in found if n.isdigit() and n != "1"):
+        for count in (n for n in SHOWN if n in found):
             sizes = " | ".join(f"{found[count][part] / 1e3:,.1f}" for part in PARTS)
             lines.append(f"| {name} | {found['rows on a device']:,} | {count} | {sizes} |")
     return "\n".join(lines)
@@ -114,16 +116,19 @@ def held_table(results: dict[str, Any]) -> str:
 def bounds(name: str, machine: str, results: dict[str, Any]) -> tuple[int, int, float, float, float]:
     """Rows on a chip, over all, and the least seconds of a step by arithmetic, by memory and by messages."""
     chips, flops, room, memory_speed, link = MACHINES[machine]
-    counted, gradient, width = BOUNDED[name]
-    rows = largest(fitted(name, results["memory"][name]), room / 1e9)
-    (n, m), (a, b) = (results["memory"][counted][key][:2] for key in ("rows", "flops"))
+    gradient, width, chunk = BOUNDED[name]
+    found = results["memory"][name]
+    rows = largest(fitted(name, found), room / 1e9)
+    (n, m), (a, b) = (found[key][:2] for key in ("rows", "flops"))
+    # A loop's FLOPs are counted once, whatever its length.
+    each = a / chunk if chunk else (b - a) / (m - n)
     both_views = 2 * rows * chips
     # Three products of all pairs of rows: similarities forward and backward, and the gradient.
     contrast = 3 * 2 * both_views**2 * width / chips
     gathered = 3 * 4 * both_views * width
-    summed = results["sent"][gradient]["8"]["gradient"]
+    summed = results["sent"][gradient]["8"]["gradient"] * (math.ceil(rows / chunk) if chunk else 1)
     wire = (chips - 1) / chips * (2 * summed + gathered)
-    return rows, rows * chips, (rows * (b - a) / (m - n) + contrast) / flops, room / memory_speed, wire / link
+    return rows, rows * chips, (rows * each + contrast) / flops, room / memory_speed, wire / link
 
 
 def bounds_table(results: dict[str, Any]) -> str:
