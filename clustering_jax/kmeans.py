@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax, random
 
 from clustering_jax.losses import normalize
-from clustering_jax.rows import Rows, half_squares, label_sums
+from clustering_jax.rows import Rows, half_squares, label_sums, unit_rows
 from clustering_jax.typing import Array, Float, Int
 
 Count = Array | None
@@ -131,21 +131,20 @@ def _kmeans(
 ) -> KMeans:
     dtype = jnp.result_type(jnp.float32, x)
     # Centred, the expanded squares of distances lose least to rounding.
-    shift = jnp.zeros(x.shape[1], dtype) if spherical else jnp.mean(x, axis=0, dtype=dtype)
-    rows = Rows(x, shift, spherical, block)
+    rows = unit_rows(x, block) if spherical else Rows(x, jnp.mean(x, axis=0, dtype=dtype), None, block)
     seeds = _seeds(key, rows, k, restarts)
     centers, iterations = _search(rows, seeds, max_iter, tol * _variance(rows), count)
-    labels, _, inertia = _assign(x, centers + shift, count, spherical=spherical, block=block)
-    return KMeans(centers + shift, labels, inertia, iterations)
+    centers += rows.shift
+    labels, _, inertia = _assign(x, centers, count, spherical=spherical, block=block)
+    return KMeans(centers, labels, inertia, iterations)
 
 
 @partial(jax.jit, static_argnames=("spherical", "block"))
 def _assign(x: Array, centers: Array, count: Count, *, spherical: bool, block: int) -> tuple[Array, Array, Array]:
     """Labels, distances and their sum."""
     centers = centers.astype(jnp.result_type(jnp.float32, x, centers))
-    shift = jnp.zeros(x.shape[1], centers.dtype) if spherical else jnp.mean(centers, axis=0)
-    rows = Rows(x, shift, spherical, block)
-    centers = rows.prepared(centers)
+    rows = unit_rows(x, block) if spherical else Rows(x, jnp.mean(centers, axis=0), None, block)
+    centers = normalize(centers) if spherical else centers - rows.shift
 
     def step(total: Array, rows: Array, index: Array) -> tuple[Array, tuple[Array, Array]]:
         labels = _nearest(centers[None], rows, count)[0]
@@ -268,7 +267,7 @@ def _lloyd(rows: Rows, centers: Array, count: Count = None) -> tuple[Array, Arra
 
     zero = jnp.zeros_like(centers), jnp.zeros_like(centers[..., 0])
     (sums, counts), _ = rows.fold(step, zero)
-    means = jax.vmap(normalize)(sums) if rows.spherical else sums / jnp.maximum(counts, 1)[..., None]
+    means = jax.vmap(normalize)(sums) if rows.scale is not None else sums / jnp.maximum(counts, 1)[..., None]
     fit, empty = jnp.sum(sums * means, (1, 2)), counts == 0
     empty = empty if count is None else empty & (jnp.arange(k) < count)
     refilled = partial(_refilled, rows, centers, count, empty)

@@ -176,7 +176,7 @@ def test_fewer_distinct_rows_than_clusters(distinct, k, spherical):
 def test_empty_clusters_move_to_the_farthest_rows():
     """From equal seeds all but one cluster are empty at first, and more than one at once."""
     x = jnp.asarray(blobs())
-    rows = module.Rows(x, jnp.mean(x, 0), False, 128)
+    rows = module.Rows(x, jnp.mean(x, 0), None, 128)
     centers, _ = jax.jit(lambda: module._search(rows, jnp.zeros((1, 6), jnp.int32), 300, 1e-6))()
     found = squares(x, centers + rows.shift)
     assert len(np.unique(found.argmin(1))) == 6
@@ -340,7 +340,7 @@ def test_one_program_serves_any_count(count, spherical):
 def test_unused_clusters_take_no_row():
     """Where used ones are empty and take rows back: from equal seeds, with room for six."""
     x = jnp.asarray(blobs())
-    rows, equal = module.Rows(x, jnp.mean(x, 0), False, 128), jnp.zeros((1, 6), jnp.int32)
+    rows, equal = module.Rows(x, jnp.mean(x, 0), None, 128), jnp.zeros((1, 6), jnp.int32)
     first, _ = module._lloyd(rows, rows.take(equal), jnp.int32(4))
     far = np.argsort(-squares(x, x[:1])[:, 0])[:3]
     np.testing.assert_allclose(first[0, 1:4] + rows.shift, x[far], atol=1e-5)

@@ -95,7 +95,7 @@ ERRORS = {
     "rank 1": (X[0], 1, {}, r"\[n, d\], got float32 of \(2,\)"),
     "integers": (X.astype(int), 1, {}, r"floating \[n, d\], got int(32|64) of \(5, 2\)"),
     "block of 0": (X, 1, {"block": 0}, r"1 or more, got block = 0"),
-    "columns of 0": (X, 1, {"columns": 0}, r"1 or more, got block = 512 and columns = 0"),
+    "columns of 0": (X, 1, {"columns": 0}, r"1 or more, got block = 1024 and columns = 0"),
 }
 
 

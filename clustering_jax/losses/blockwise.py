@@ -43,7 +43,6 @@ def log_sums(
     *,
     axis_name: str | None = None,
     ring: bool = False,
-    dense: bool = False,
     block: int = 512,
 ) -> Float[Array, " m"]:
     """Log of the sum of ``exp(z_i . z_j / temperature)`` over the rows z_j of other examples, for each row z_i.
@@ -59,63 +58,27 @@ def log_sums(
       temperature: > 0.
       axis_name: mapped axis over which the rows are split.
       ring: pass the columns from device to device along `axis_name`; otherwise all are gathered first.
-      dense: keep the similarities, [m, all rows], for the backward pass instead of computing them again.
-      block: largest number of columns at a time, unless `dense`.
+      block: largest number of columns at a time.
 
     Returns:
       [m], about -1e30 for rows that are compared with nothing.
 
     Raises:
-      ValueError: when differentiated twice, unless `dense`.
+      ValueError: when differentiated twice.
       TypeError: by JAX, when differentiated in forward mode.
     """
     dtype = jnp.result_type(jnp.float32, rows, temperature)
     # Under `shard_map` a custom derivative must vary over the devices where its argument does: the zeros see to it.
     rows = rows + jnp.zeros_like(examples[0], rows.dtype)
     temperature = jnp.asarray(temperature, dtype) + jnp.zeros_like(rows[0, 0], dtype)
-    if dense:
-        return _kept_log_sums(rows, examples, temperature, axis_name)
     return _log_sums(rows, examples, temperature, _Plan(axis_name, ring, block))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _kept_log_sums(rows: Array, examples: Array, temperature: Array, axis_name: str | None) -> Array:
-    return _kept_forward(rows, examples, temperature, axis_name)[0]
-
-
-def _kept_forward(rows: Array, examples: Array, temperature: Array, axis_name: str | None) -> tuple[Array, tuple]:
-    similarity = _similarity(rows, examples, gather(rows, axis_name), gather(examples, axis_name), temperature)
-    sums = jax.nn.logsumexp(similarity, axis=1)
-    return sums, (rows, temperature, similarity, sums)
-
-
-def _kept_backward(axis_name: str | None, residuals: tuple, cotangents: Array) -> tuple[Array, None, Array]:
-    rows, temperature, similarity, sums = residuals
-    columns = tuple(gather(x, axis_name) for x in (rows, sums, cotangents))
-    gradient = _gradient(similarity, sums, cotangents, *columns) / temperature
-    return gradient.astype(rows.dtype), None, -jnp.sum(rows * gradient) / (2 * temperature)
-
-
-_kept_log_sums.defvjp(_kept_forward, _kept_backward)
-
-
-def _gradient(
-    similarity: Array, sums: Array, cotangents: Array, others: Array, other_sums: Array, other_cotangents: Array
-) -> Array:
-    """Of rows that meet `others` [k, d], times the temperature: one product where JAX would derive two.
-
-    A pair is in the sum of its row and, similarity being symmetric, in that of its column.
-    """
-    in_row = cotangents[:, None] * jnp.exp(similarity - sums[:, None])
-    in_column = other_cotangents * jnp.exp(similarity - other_sums)
-    return jnp.matmul(in_row + in_column, others.astype(similarity.dtype), precision="highest")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _log_sums(rows: Array, examples: Array, temperature: Array, plan: _Plan) -> Array:
     def add(running: tuple[Array, Array], columns: tuple[Array, Array]) -> tuple[Array, Array]:
         highest, total = running
-        similarity = _similarity(rows, examples, *columns, temperature)
+        similarity = similarities(rows, examples, *columns, temperature)
         higher = jnp.maximum(highest, jnp.max(similarity, axis=1))
         terms = jnp.exp(similarity - higher[:, None])
         return higher, total * jnp.exp(highest - higher) + jnp.sum(terms, axis=1)
@@ -136,8 +99,9 @@ def _backward(plan: _Plan, residuals: tuple[Array, ...], cotangents: Array) -> t
 
     def add(gradient: Array, columns: tuple[Array, ...]) -> Array:
         others, numbers, other_sums, other_cotangents = columns
-        similarity = _similarity(rows, examples, others, numbers, temperature)
-        return gradient + _gradient(similarity, sums, cotangents, others, other_sums, other_cotangents)
+        similarity = similarities(rows, examples, others, numbers, temperature)
+        weights = gradient_weights(similarity, sums, cotangents, other_sums, other_cotangents)
+        return gradient + jnp.matmul(weights, others.astype(weights.dtype), precision="highest")
 
     start = jnp.zeros_like(rows, temperature.dtype)
     gradient = _over_columns(add, start, (rows, examples, sums, cotangents), plan) / temperature
@@ -148,12 +112,23 @@ def _backward(plan: _Plan, residuals: tuple[Array, ...], cotangents: Array) -> t
 _log_sums.defvjp(_forward, _backward)
 
 
-def _similarity(rows: Array, examples: Array, columns: Array, numbers: Array, temperature: Array) -> Array:
+def similarities(rows: Array, examples: Array, columns: Array, numbers: Array, temperature: Array) -> Array:
     """[m, k] similarities of rows [m, d] and columns [k, d], `EXCLUDED` where they are not compared."""
     dtype = temperature.dtype
     products = jnp.matmul(rows, columns.T, precision="highest", preferred_element_type=dtype)
     excluded = (examples[:, None] == numbers) | (examples[:, None] == 0) | (numbers == 0)
     return jnp.where(excluded, EXCLUDED, products / temperature)
+
+
+def gradient_weights(
+    similarity: Array, sums: Array, cotangents: Array, other_sums: Array, other_cotangents: Array
+) -> Array:
+    """[m, k] of the columns, in the gradient of the rows times the temperature: one product where JAX would derive two.
+
+    A pair is in the sum of its row and, similarity being symmetric, in that of its column.
+    """
+    in_row = cotangents[:, None] * jnp.exp(similarity - sums[:, None])
+    return in_row + other_cotangents * jnp.exp(similarity - other_sums)
 
 
 def _over_columns(add: Callable, running: Any, columns: tuple[Array, ...], plan: _Plan) -> Any:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from clustering_jax.losses.blockwise import EXCLUDED, log_sums
+from clustering_jax.losses.dense import dense_log_sums
 from clustering_jax.parallel import axis_index, axis_size, pmean, psum
 from clustering_jax.typing import Array, Bool, Float
 
@@ -56,6 +57,7 @@ def nt_xent(
       with powers of two; otherwise XLA moves rows between them first. Called per device it gathers all rows.
     - "ring", called per device, passes the rows on from device to device: none ever holds more than its own and
       those of one other.
+    - "dense" keeps all similarities; on one device and below 2,048 rows those between the views are computed once.
     - "auto" is "dense" below 2,048 rows of both views and all devices; from there "ring" with `axis_name`, else
       "blockwise".
 
@@ -89,16 +91,21 @@ def nt_xent(
         a, b = (jnp.where(where[:, None], x, 0) for x in (a, b))
     positive = jnp.sum(a * b, axis=1) / temperature
     first = axis_index(axis_name) * len(a)
-    form = _form(impl, 2 * len(a) * axis_size(axis_name), axis_name, block)
-    # Stacked, not concatenated: the rows then stay on their devices under `jax.jit` too.
-    rows = jnp.stack([a, b], axis=1).reshape(2 * len(a), -1)
-    # In blocks half precision stays so until it is multiplied.
-    rows = rows if form == "dense" else rows.astype(dtype)
-    examples = jnp.repeat((first + 1 + jnp.arange(len(a))) * (1 if where is None else where), 2)
-    ring, dense = form == "ring", form == "dense"
-    sums = log_sums(rows, examples, temperature, axis_name=axis_name, ring=ring, dense=dense, block=block)
+    total = 2 * len(a) * axis_size(axis_name)
+    form = _form(impl, total, axis_name, block)
+    examples = (first + 1 + jnp.arange(len(a))) * (1 if where is None else where)
+    if form == "dense":
+        # Where "auto" takes it; of more rows, as of more devices, each form does the whole table.
+        one = axis_name is None and total < _MANY and jax.device_count() == 1
+        sums = dense_log_sums(a, b, examples, temperature, axis_name=axis_name, symmetric=one)
+    else:
+        # Stacked, not concatenated: the rows then stay on their devices under `jax.jit` too. In blocks half precision
+        # stays so until it is multiplied.
+        rows, examples = jnp.stack([a, b], axis=1).reshape(2 * len(a), -1).astype(dtype), jnp.repeat(examples, 2)
+        sums = log_sums(rows, examples, temperature, axis_name=axis_name, ring=form == "ring", block=block)
+        sums = sums.reshape(-1, 2).T
     # Equal to logsumexp with the positive minus the positive, whose gradient cancels at low temperature.
-    losses = jax.nn.softplus(sums.reshape(-1, 2).T - positive)
+    losses = jax.nn.softplus(sums - positive)
     if where is None:
         return pmean(jnp.mean(losses), axis_name)
     losses = jnp.sum(losses, axis=0, where=where)

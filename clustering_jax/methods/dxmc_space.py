@@ -13,7 +13,7 @@ import numpy as np
 
 from clustering_jax.kmeans import kmeans
 from clustering_jax.losses import normalize
-from clustering_jax.rows import Rows
+from clustering_jax.rows import Rows, unit_rows
 from clustering_jax.typing import Array, Float
 
 BLOCK = 2048
@@ -103,4 +103,4 @@ def characteristic_nouns(
 
 
 def _rows(x: Array) -> Rows:
-    return Rows(x, jnp.zeros(x.shape[1], jnp.float32), True, min(BLOCK, len(x)))
+    return unit_rows(x, min(BLOCK, len(x)))

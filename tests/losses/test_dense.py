@@ -1,0 +1,58 @@
+"""The form that keeps all similarities: once from either view or from both, the same sums and derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from clustering_jax.losses.blockwise import log_sums
+from clustering_jax.losses.dense import dense_log_sums
+from tests.losses.test_blockwise import unit_views
+
+
+def weighed(sums):
+    """A scalar of [2, n] log-sums to which each counts otherwise."""
+    return jnp.sum(jnp.sin(jnp.arange(1.0, sums.size + 1)) * jnp.where(sums > -1e29, sums, 0).reshape(-1))
+
+
+def kept(symmetric):
+    return lambda a, b, t, examples: weighed(dense_log_sums(a, b, examples, t, symmetric=symmetric))
+
+
+def in_blocks(a, b, t, examples):
+    return weighed(log_sums(jnp.concatenate([a, b]), jnp.tile(examples, 2), t, block=5).reshape(2, -1))
+
+
+@pytest.mark.parametrize("examples", [np.arange(1, 14), np.arange(1, 14) * (np.arange(13) % 3 > 0), np.zeros(13, int)])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_equals_blockwise(symmetric, examples):
+    with jax.enable_x64(True):
+        arguments = (*(jnp.asarray(x, jnp.float64) for x in unit_views(13)), 0.3, examples)
+        found, expected = (jax.value_and_grad(f, (0, 1, 2))(*arguments) for f in (kept(symmetric), in_blocks))
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-12), found, expected)
+
+
+def test_second_derivatives_are_the_same():
+    with jax.enable_x64(True):
+        a, b = (jnp.asarray(x, jnp.float64) for x in unit_views(5))
+        one, other = (jax.hessian(kept(way), (0, 2))(a, b, 0.3, np.arange(1, 6)) for way in (False, True))
+        plain = jax.hessian(lambda a, b, t: weighed(plainly(a, b, t)), (0, 2))(a, b, 0.3)
+        for found in (one, other):
+            jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-9), found, plain)
+
+
+def plainly(a, b, t):
+    rows, n = jnp.concatenate([a, b]), len(a)
+    same = np.tile(np.eye(n, dtype=bool), (2, 2))
+    return jax.nn.logsumexp(jnp.where(same, -jnp.inf, rows @ rows.T / t), axis=1).reshape(2, n)
+
+
+def test_symmetric_takes_three_products_forward():
+    def products(symmetric):
+        rows = jnp.ones((6, 3))
+        text = str(
+            jax.make_jaxpr(lambda a, b: dense_log_sums(a, b, jnp.arange(1, 7), 1.0, symmetric=symmetric))(rows, rows)
+        )
+        return text.count("dot_general")
+
+    assert (products(True), products(False)) == (3, 4)
