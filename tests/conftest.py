@@ -1,7 +1,7 @@
 """Eight simulated devices for every test, and one compilation cache for all of them and the programs they start.
 
-Compiling is most of the tests' time, so the tests' own programs are compiled without optimisation; those they start are
-optimised as a user's are. All of it must be set before JAX starts.
+Compiling is most of the tests' time, so all but the slow tests' longest runs are compiled without optimisation. It must
+be set before JAX starts.
 """
 
 import os

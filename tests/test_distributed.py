@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
 import socket
@@ -25,6 +24,7 @@ from clustering_jax.errors import UserError
 from clustering_jax.log import MetricsLog, write_json
 from clustering_jax.methods.stages import Stages
 from clustering_jax.parallel import data_mesh
+from tests.test_run import environment
 
 ROOT = Path(__file__).parents[1]
 HEARTBEAT = 10
@@ -55,7 +55,7 @@ LONG = [*METHODS["dmim"][:-1], f"--config.epochs={TOTAL}", "--config.run.evaluat
 
 def start(workdir, flags, processes=2, devices=2, last=()):
     """The run's processes, with simulated devices each; the last one's own flags."""
-    variables = {"XLA_FLAGS": "", "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    variables = {**environment(), "JAX_NUM_CPU_DEVICES": str(devices)}
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
@@ -64,7 +64,7 @@ def start(workdir, flags, processes=2, devices=2, last=()):
     each = [[*numbers, f"--process_id={i}"] for i in range(processes)] if processes > 1 else [[]]
     each[-1] += last
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return [subprocess.Popen([*command, *own], cwd=ROOT, env={**os.environ, **variables}, **pipes) for own in each]
+    return [subprocess.Popen([*command, *own], cwd=ROOT, env=variables, **pipes) for own in each]
 
 
 def ended(processes, timeout=240):

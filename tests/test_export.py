@@ -55,9 +55,7 @@ def test_outputs_equal_predict_in_a_fresh_process(root):
     for method in METHODS:
         for n in SIZES:
             np.savez(root / f"{method}_{n}.npz", **rows(method, n))
-    # Not optimised, as compiling is most of the time.
-    alone = {**environment(), "XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    subprocess.run([sys.executable, "-c", FRESH, root, *METHODS], cwd=ROOT, env=alone, check=True)
+    subprocess.run([sys.executable, "-c", FRESH, root, *METHODS], cwd=ROOT, env=environment(), check=True)
     for method in METHODS:
         for n in SIZES:
             found, wanted = (

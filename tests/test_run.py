@@ -32,8 +32,13 @@ TINY = [
 
 
 def environment():
-    """One device."""
-    return {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    """One device, and programs compiled in half the time, without optimisation."""
+    return {
+        **os.environ,
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def start(module, *flags):
