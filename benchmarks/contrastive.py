@@ -1,10 +1,11 @@
 """NT-Xent dense, blockwise and in a ring: time and temporary memory of value and gradient, d = 128.
 
-    python -m benchmarks.contrastive                      (two minutes)
+    python -m benchmarks.contrastive                      (half a minute)
+    python -m benchmarks.contrastive --devices=4          (memory on one device and on each of so many)
     python -m benchmarks.contrastive --rows=262144        (one blockwise pass over so many rows, many minutes)
 
-Rows are those of both views. The first prints the times of both forms, run in turn, the fastest of `ROUNDS`, and their
-ratio; then what the compiled programs need beside arguments and results, on one device and on each of four, without
+Rows are those of both views. The first prints the times of both forms on one device, run in turn, the fastest of
+`ROUNDS`, and their ratio; then, as the second, what the compiled programs need beside arguments and results, without
 running them.
 """
 
@@ -18,12 +19,12 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from clustering_jax.losses import nt_xent
 from clustering_jax.parallel import AXIS, data_mesh
 
-D, DEVICES, ROUNDS = 128, 4, 5
+D, ROUNDS = 128, 5
 TIMED = (1024, 2048, 4096, 8192)
 MEASURED = (4096, 16384, 32768)
 
@@ -33,9 +34,8 @@ def gradient(impl: str) -> Callable:
     return jax.jit(jax.value_and_grad(partial(nt_xent, impl=impl), (0, 1)))
 
 
-def ring() -> Callable:
-    """The same over `DEVICES` devices."""
-    mesh = data_mesh(DEVICES)
+def ring(mesh: Mesh) -> Callable:
+    """The same over the devices of `mesh`."""
     loss = partial(nt_xent, impl="ring", axis_name=AXIS)
     mapped = jax.shard_map(loss, mesh=mesh, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec())
     return jax.jit(jax.value_and_grad(mapped, (0, 1)))
@@ -72,15 +72,15 @@ def times() -> None:
         print(f"{rows:8,}{dense:12.1f}{blockwise:14.1f}{dense / blockwise:15.2f}", flush=True)
 
 
-def memory() -> None:
-    """Prints MiB of all forms; the last two are of each device."""
-    sharding = NamedSharding(data_mesh(DEVICES), PartitionSpec(AXIS))
-    titles = ["dense MiB", "blockwise", f"jit on {DEVICES}", f"ring on {DEVICES}"]
-    print(f"\n{'rows':>8}" + "".join(f"{title:>12}" for title in titles))
+def memory(devices: int) -> None:
+    """Prints MiB of all forms, on each device."""
+    mesh = data_mesh(devices)
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    forms = {"dense": gradient("dense"), "blockwise": gradient("blockwise"), "ring": ring(mesh)}
+    print(f"\n{'MiB of rows':>12}" + "".join(f"{f'{name} on {devices}':>16}" for name in forms))
     for rows in MEASURED:
-        forms = (gradient("dense"), None), (gradient("blockwise"), None), (gradient("blockwise"), sharding)
-        sizes = [temporary(form, rows, split) for form, split in (*forms, (ring(), sharding))]
-        print(f"{rows:8,}" + "".join(f"{size:12,.1f}" for size in sizes), flush=True)
+        sizes = [temporary(form, rows, sharding) for form in forms.values()]
+        print(f"{rows:12,}" + "".join(f"{size:16,.1f}" for size in sizes), flush=True)
 
 
 def once(rows: int) -> None:
@@ -97,13 +97,15 @@ def main() -> None:
     """Prints the tables, or one pass over `--rows`."""
     parser = argparse.ArgumentParser("python -m benchmarks.contrastive")
     parser.add_argument("--rows", type=int, help="run blockwise once on so many rows instead")
-    rows = parser.parse_args().rows
-    if rows:
-        once(rows)
+    parser.add_argument("--devices", type=int, default=1)
+    args = parser.parse_args()
+    jax.config.update("jax_num_cpu_devices", args.devices)
+    if args.rows:
+        once(args.rows)
         return
-    jax.config.update("jax_num_cpu_devices", DEVICES)
-    times()
-    memory()
+    if args.devices == 1:
+        times()
+    memory(args.devices)
 
 
 if __name__ == "__main__":

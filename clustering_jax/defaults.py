@@ -145,6 +145,7 @@ def cmmc(variant: str = "", **changes: Any) -> ConfigDict:
         "reconstruction_epochs": 200,
         "matching_steps": 50,
         "kmeans_restarts": 100,
+        "pseudo_labels_of": "features",
         "chunk": 0,
         "double_softmax": True,
         "entropy_per_pair": True,

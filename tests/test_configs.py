@@ -108,6 +108,7 @@ def test_the_published_settings_of_views(name):
         "reconstruction_epochs": 200,
         "matching_steps": 50,
         "kmeans_restarts": 100,
+        "pseudo_labels_of": "features",
         "double_softmax": True,
         "entropy_per_pair": True,
         "dtype": "float32",

@@ -89,7 +89,7 @@ def _log_sums(rows: Array, examples: Array, temperature: Array, plan: _Plan) -> 
 
 
 def _forward(rows: Array, examples: Array, temperature: Array, plan: _Plan) -> tuple[Array, tuple[Array, ...]]:
-    rows, temperature = _once((rows, temperature))
+    rows, temperature = once((rows, temperature))
     sums = _log_sums(rows, examples, temperature, plan)
     return sums, (rows, examples, temperature, sums)
 
@@ -165,11 +165,11 @@ def _over_blocks(add: Callable, running: Any, columns: tuple[Array, ...], block:
 
 
 @jax.custom_jvp
-def _once(x: Any) -> Any:
+def once(x: Any) -> Any:
     """`x`. Derivatives reach the forward pass of a custom derivative only on the way to a second one, and stop here."""
     return x
 
 
-@_once.defjvp
+@once.defjvp
 def _refuse(primals: tuple, tangents: tuple) -> Any:
     raise ValueError("nt_xent: blockwise and ring have no second derivative; pass impl='dense', of quadratic memory")

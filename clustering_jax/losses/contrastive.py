@@ -24,13 +24,14 @@ from jax import lax
 
 from clustering_jax.losses.blockwise import EXCLUDED, log_sums
 from clustering_jax.losses.dense import dense_log_sums
+from clustering_jax.losses.symmetric import symmetric_log_sums
 from clustering_jax.parallel import axis_index, axis_size, pmean, psum
 from clustering_jax.typing import Array, Bool, Float
 
 # Rows and columns smaller than this count as zero: their gradient, near 1 / size, would overflow float32.
 _NEGLIGIBLE = 1e-30
-# Rows, of both views and all devices, from which "auto" leaves the dense form: on two CPU cores (d = 128, value and
-# gradient) as fast as blockwise at 512 rows, 1.3 times slower at 1,024 (12 MiB), 2 times at 2,048 (49 against 8 MiB).
+# Rows, of both views and all devices, from which "auto" leaves the dense form. On one device (two CPU cores, d = 128,
+# value and gradient) both forms take nearly the same time there, dense 1.3 times as long at 4,096 (80 against 10 MiB).
 _MANY = 2048
 
 
@@ -49,15 +50,16 @@ def nt_xent(
     The mean over the 2n rows z_i of [a; b] of ``-s_ip + log(sum_{j != i} exp s_ij)``, where
     ``s = z z^T / temperature`` and p is the other view of i: the positive is in the denominator, the row
     itself is not. Rows are taken as they are; for cosine similarity pass them through `normalize`. Time grows as
-    n^2. So does the memory of "dense"; that of the others grows as n, to 129 MiB for 2n = 32,768 and d = 128 on one
+    n^2. So does the memory of "dense"; that of the others grows as n, to 80 MiB for 2n = 32,768 and d = 128 on one
     device. They can be differentiated once, in reverse mode.
 
-    - "blockwise" visits the columns a block at a time. Under `jax.jit` with sharded arrays every device keeps its
-      own rows and in both passes gathers each block in turn, if the devices share the rows of a block evenly, as
-      with powers of two; otherwise XLA moves rows between them first. Called per device it gathers all rows.
+    - "dense" keeps all similarities; one device that has all rows computes those between the views once.
+    - "blockwise" visits the columns a block at a time, one device that has all rows each pair of blocks, once for
+      both. Under `jax.jit` with sharded arrays every device keeps its own rows and in both passes gathers each block
+      in turn, if the devices share the rows of a block evenly, as with powers of two; otherwise XLA moves rows between
+      them first. Called per device it gathers all rows.
     - "ring", called per device, passes the rows on from device to device: none ever holds more than its own and
       those of one other.
-    - "dense" keeps all similarities; on one device and below 2,048 rows those between the views are computed once.
     - "auto" is "dense" below 2,048 rows of both views and all devices; from there "ring" with `axis_name`, else
       "blockwise".
 
@@ -91,18 +93,20 @@ def nt_xent(
         a, b = (jnp.where(where[:, None], x, 0) for x in (a, b))
     positive = jnp.sum(a * b, axis=1) / temperature
     first = axis_index(axis_name) * len(a)
-    total = 2 * len(a) * axis_size(axis_name)
-    form = _form(impl, total, axis_name, block)
+    form = _form(impl, 2 * len(a) * axis_size(axis_name), axis_name, block)
+    # Of several, each would need sums over the others' rows.
+    one_device = axis_name is None and jax.device_count() == 1
     examples = (first + 1 + jnp.arange(len(a))) * (1 if where is None else where)
     if form == "dense":
-        # Where "auto" takes it; of more rows, as of more devices, each form does the whole table.
-        one = axis_name is None and total < _MANY and jax.device_count() == 1
-        sums = dense_log_sums(a, b, examples, temperature, axis_name=axis_name, symmetric=one)
+        sums = dense_log_sums(a, b, examples, temperature, axis_name=axis_name, symmetric=one_device)
     else:
         # Stacked, not concatenated: the rows then stay on their devices under `jax.jit` too. In blocks half precision
         # stays so until it is multiplied.
         rows, examples = jnp.stack([a, b], axis=1).reshape(2 * len(a), -1).astype(dtype), jnp.repeat(examples, 2)
-        sums = log_sums(rows, examples, temperature, axis_name=axis_name, ring=form == "ring", block=block)
+        if one_device:
+            sums = symmetric_log_sums(rows, examples, temperature, block=block)
+        else:
+            sums = log_sums(rows, examples, temperature, axis_name=axis_name, ring=form == "ring", block=block)
         sums = sums.reshape(-1, 2).T
     # Equal to logsumexp with the positive minus the positive, whose gradient cancels at low temperature.
     losses = jax.nn.softplus(sums - positive)

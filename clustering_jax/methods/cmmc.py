@@ -112,6 +112,24 @@ def pseudo_labels(key: Array, features: np.ndarray, mask: np.ndarray, k: int, re
     return {"pseudo": pseudo}
 
 
+def joint_pseudo_labels(
+    key: Array, views: list[np.ndarray], mask: np.ndarray, k: int, restarts: int
+) -> dict[str, np.ndarray]:
+    """`pseudo_labels`, but by one k-means on the views as they are, side by side, each of variance 1 in all.
+
+    What only some views tell apart, and their contrast forgets, is there still. A missing view is at its mean.
+
+    views: [n, d] each. mask: bool [n, views].
+    """
+    parts = []
+    for x, where in zip(views, mask.T[..., None], strict=True):
+        x = np.where(where, x - x.mean(0, where=where), 0)
+        variance = np.square(x).sum() / where.sum()
+        parts.append(x / variance**0.5 if variance > 0 else x)
+    labels = kmeans(key, jnp.asarray(np.concatenate(parts, 1)), k, restarts=restarts).labels
+    return {"pseudo": np.where(mask, np.asarray(labels)[:, None], -1).astype(np.int32)}
+
+
 def build(
     spec: Spec,
     *,
@@ -123,6 +141,7 @@ def build(
     reconstruction_epochs: int = 200,
     matching_steps: int = 50,
     kmeans_restarts: int = 100,
+    pseudo_labels_of: str = "features",
     chunk: int = 0,
     double_softmax: bool = True,
     entropy_per_pair: bool = True,
@@ -138,6 +157,8 @@ def build(
       feature_temperature, label_temperature: of the two contrasts.
       reconstruction_epochs: length of the first stage. matching_steps: of the third, each on the whole data set.
       kmeans_restarts: of the pseudo-labels.
+      pseudo_labels_of: what k-means finds them in: "features" is h, view by view, as published; "views" is the views
+        themselves, side by side and of one variance, for views that complement each other, see `joint_pseudo_labels`.
       chunk: rows that pass through the network at a time within a step, the same gradient in less memory, see
         `chunked`; 0 is all at once.
       double_softmax: soft-max q again before the cross-entropy, as in the authors' code; the paper does not.
@@ -150,6 +171,8 @@ def build(
     """
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
+    if pseudo_labels_of not in ("features", "views"):
+        raise UserError(f"model.pseudo_labels_of is '{pseudo_labels_of}': choose features or views")
     _check_values(feature_temperature, label_temperature, kmeans_restarts, reconstruction_epochs, matching_steps, chunk)
     k = spec.num_clusters
     network = Network(k, tuple(hidden), latent_dim, feature_dim, jnp.dtype(dtype))
@@ -193,7 +216,14 @@ def build(
         return jnp.stack(forward(variables["params"], batch).h, axis=1)
 
     def targets(key, variables, infer):
-        return pseudo_labels(key, infer(features, variables), infer(masks, variables), k, kmeans_restarts)
+        mask = infer(masks, variables)
+        if pseudo_labels_of == "views":
+            views = [infer(partial(view, v), variables) for v in range(mask.shape[1])]
+            return joint_pseudo_labels(key, views, mask, k, kmeans_restarts)
+        return pseudo_labels(key, infer(features, variables), mask, k, kmeans_restarts)
+
+    def view(number, variables, batch):
+        return batch[view_names(batch)[number]].astype(jnp.float32)
 
     def embed(variables, batch):
         each = zip(forward(variables["params"], batch).h, presence(batch), strict=True)

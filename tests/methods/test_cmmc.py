@@ -226,6 +226,40 @@ def test_pseudo_labels_are_k_means_on_scaled_columns_of_the_rows_that_are_there(
         assert adjusted_rand_score(expected, pseudo[mask[:, v], v]) > 0.95
 
 
+def complementary(n=300):
+    """Two views of six clusters: one tells three pairs apart, the other, a thousand times as large, the halves."""
+    rng = np.random.default_rng(4)
+    labels = rng.integers(6, size=n)
+    first, second = 8 * rng.normal(size=(3, 5))[labels // 2], 8e3 * rng.normal(size=(2, 3))[labels % 2]
+    return labels, [(x + x.std() / 20 * rng.normal(size=x.shape)).astype(np.float32) for x in (first, second)]
+
+
+def test_joint_pseudo_labels_see_what_only_all_views_tell():
+    labels, views = complementary()
+    mask = np.ones((300, 2), bool)
+    mask[:20, 0] = mask[20:30] = False
+    views[0][:20], views[1][20:30] = 1e6, 1e6
+    pseudo = cmmc.joint_pseudo_labels(KEY, views, mask, 6, 20)["pseudo"]
+    assert pseudo.dtype == np.int32 and (pseudo >= 0).tolist() == mask.tolist()
+    np.testing.assert_array_equal(*pseudo[30:].T)
+    assert adjusted_rand_score(labels[30:], pseudo[30:, 0]) == 1
+
+
+def test_pseudo_labels_come_from_the_source_that_is_set():
+    labels, views = complementary()
+    batch = {f"view{v}": x for v, x in enumerate(views)}
+
+    def infer(function, variables):
+        return np.asarray(function(variables, batch))
+
+    for source, best in (("views", True), ("features", False)):
+        method = cmmc.build(
+            Spec(6, 8, 1, {"train": 2}), **{**toy.SMALL, "kmeans_restarts": 10, "pseudo_labels_of": source}
+        )
+        pseudo = method.phases[2].targets(KEY, method.init(KEY, batch), infer)["pseudo"]
+        assert (adjusted_rand_score(labels, pseudo[:, 0]) == 1) is best
+
+
 # --- Missing views
 
 

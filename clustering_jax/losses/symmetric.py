@@ -1,0 +1,123 @@
+"""`log_sums` on one device: similarity is symmetric, and each pair of blocks is visited once for both of its blocks.
+
+Half the similarities of both passes, so that what the backward pass computes again costs no more than keeping it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from clustering_jax.losses.blockwise import EXCLUDED, gradient_weights, once, similarities
+from clustering_jax.typing import Array, Float, Int
+
+
+def symmetric_log_sums(
+    rows: Float[Array, "m d"],
+    examples: Int[Array, " m"],
+    temperature: float | Float[Array, ""],
+    *,
+    block: int = 512,
+) -> Float[Array, " m"]:
+    """`log_sums` of rows that one device has all of, which holds [block, block] similarities at a time.
+
+    Args:
+      rows: [m, d] all views of all examples, finite.
+      examples: [m] the example that each is a view of, numbered from 1; rows of 0 are compared with nothing.
+      temperature: > 0.
+      block: largest number of rows in a block.
+
+    Returns:
+      [m], about -1e30 for rows that are compared with nothing.
+
+    Raises:
+      ValueError: when differentiated twice.
+      TypeError: by JAX, when differentiated in forward mode.
+    """
+    m = len(rows)
+    blocks = -(-m // block)
+    size = -(-m // blocks)
+    rows, examples = (jnp.pad(x, [(0, blocks * size - m), *[(0, 0)] * (x.ndim - 1)]) for x in (rows, examples))
+    temperature = jnp.asarray(temperature, jnp.result_type(jnp.float32, rows, temperature))
+    return _log_sums(rows.reshape(blocks, size, -1), examples.reshape(blocks, size), temperature).reshape(-1)[:m]
+
+
+@jax.custom_vjp
+def _log_sums(rows: Array, examples: Array, temperature: Array) -> Array:
+    """[blocks, size, d] and [blocks, size] to [blocks, size]."""
+
+    def visit(i: Array, j: Array, two: bool, running: tuple[Array, Array]) -> tuple[Array, Array]:
+        similarity = _of_blocks(rows, examples, temperature, i, j)
+        running = _added(running, similarity, i, axis=1)
+        return _added(running, similarity, j, axis=0) if two else running
+
+    start = jnp.zeros(examples.shape, temperature.dtype)
+    highest, total = _over_pairs(visit, (start + EXCLUDED, start), len(rows))
+    return highest + jnp.log(total)
+
+
+def _forward(rows: Array, examples: Array, temperature: Array) -> tuple[Array, tuple[Array, ...]]:
+    rows, temperature = once((rows, temperature))
+    sums = _log_sums(rows, examples, temperature)
+    return sums, (rows, examples, temperature, sums)
+
+
+def _backward(residuals: tuple[Array, ...], cotangents: Array) -> tuple[Array, None, Array]:
+    rows, examples, temperature, sums = residuals
+    wide = rows.astype(temperature.dtype)
+    turned = jnp.swapaxes(wide, 1, 2)
+    product = partial(jnp.matmul, precision="highest")
+
+    def visit(i: Array, j: Array, two: bool, gradients: tuple[Array, Array]) -> tuple[Array, Array]:
+        of = [(_at(sums, n), _at(cotangents, n)) for n in (i, j)]
+        weights = gradient_weights(_of_blocks(rows, examples, temperature, i, j), *of[0], *of[1])
+        # Without it XLA computes the weights anew for each product.
+        weights = lax.optimization_barrier(weights)
+        upright, across = gradients
+        upright = _plus(upright, i, product(weights, _at(wide, j)))
+        # Turned, as a product with the transposed weights takes twice as long on CPU.
+        return upright, _plus(across, j, product(_at(turned, i), weights)) if two else across
+
+    upright, across = _over_pairs(visit, (jnp.zeros_like(wide), jnp.zeros_like(turned)), len(rows))
+    gradient = (upright + jnp.swapaxes(across, 1, 2)) / temperature
+    # The sums depend on rows / sqrt(temperature) alone: of each the derivative follows from the other's.
+    return gradient.astype(rows.dtype), None, -jnp.sum(wide * gradient) / (2 * temperature)
+
+
+_log_sums.defvjp(_forward, _backward)
+
+
+def _of_blocks(rows: Array, examples: Array, temperature: Array, i: Array, j: Array) -> Array:
+    return similarities(_at(rows, i), _at(examples, i), _at(rows, j), _at(examples, j), temperature)
+
+
+def _added(running: tuple[Array, Array], similarity: Array, i: Array, axis: int) -> tuple[Array, Array]:
+    """Highest and total [blocks, size], of which block i has met more similarities."""
+    before, total = (_at(x, i) for x in running)
+    higher = jnp.maximum(before, jnp.max(similarity, axis))
+    terms = jnp.sum(jnp.exp(similarity - jnp.expand_dims(higher, axis)), axis)
+    found = higher, total * jnp.exp(before - higher) + terms
+    return tuple(lax.dynamic_update_index_in_dim(x, new, i, 0) for x, new in zip(running, found, strict=True))
+
+
+def _over_pairs(visit: Callable, state: Any, blocks: int) -> Any:
+    """`state` after ``visit(i, j, two, state)`` of all pairs of blocks; `two` where they are not the same one."""
+
+    def row(i: Array, state: Any) -> Any:
+        state = visit(i, i, False, state)
+        return lax.fori_loop(i + 1, blocks, lambda j, state: visit(i, j, True, state), state)
+
+    return lax.fori_loop(0, blocks, row, state)
+
+
+def _at(x: Array, i: Array) -> Array:
+    return lax.dynamic_index_in_dim(x, i, keepdims=False)
+
+
+def _plus(x: Array, i: Array, more: Array) -> Array:
+    return lax.dynamic_update_index_in_dim(x, _at(x, i) + more, i, 0)
