@@ -394,8 +394,7 @@ def fit(directory, method, seeds, batch_size):
         store.close()
 
 
-@pytest.mark.parametrize("at", [3, 6])
-@pytest.mark.parametrize("full_batch, seeds", [(True, (0, 1)), (False, (0,))], ids=["full batch", "mini-batches"])
+@pytest.mark.parametrize("full_batch, seeds, at", [(True, (0, 1), 3), (True, (0, 1), 6), (False, (0,), 6)])
 def test_a_run_cut_between_two_draws_of_the_labels_ends_as_the_whole_one(tmp_path, monkeypatch, full_batch, seeds, at):
     epochs, batch_size = (12, N) if full_batch else (3, 8)
     settings = {"full_batch": full_batch, "refresh_epochs": 5 if full_batch else 2}
