@@ -1,12 +1,12 @@
 """NT-Xent dense, blockwise and in a ring: time and temporary memory of value and gradient, d = 128.
 
     python -m benchmarks.contrastive                      (half a minute)
-    python -m benchmarks.contrastive --devices=4          (memory on one device and on each of so many)
+    python -m benchmarks.contrastive --devices=4          (memory on each of so many devices)
     python -m benchmarks.contrastive --rows=262144        (one blockwise pass over so many rows, many minutes)
 
 Rows are those of both views. The first prints the times of both forms on one device, run in turn, the fastest of
-`ROUNDS`, and their ratio; then, as the second, what the compiled programs need beside arguments and results, without
-running them.
+`ROUNDS`, and their ratio; then, as the second for its devices, what the compiled programs need beside arguments and
+results, without running them.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class Rows(NamedTuple):
 
     def take(self, index: Array) -> Array:
         """[...] to [..., d]."""
-        flat = index.reshape(-1)
-        return self._prepared(self.x[flat], None if self.scale is None else self.scale[flat]).reshape(*index.shape, -1)
+        x, scale = jax.tree.map(lambda each: each[index.reshape(-1)], (self.x, self.scale))
+        return self._prepared(x, scale).reshape(*index.shape, -1)
 
     def _prepared(self, x: Array, scale: Array | None) -> Array:
         x = x.astype(self.shift.dtype)
@@ -56,7 +56,7 @@ class Rows(NamedTuple):
 
         def body(carry: Any, xs: tuple) -> tuple[Any, Any]:
             first = self.first(xs[0])
-            x, scale = (a if a is None else lax.dynamic_slice_in_dim(a, first, self.size) for a in (self.x, self.scale))
+            x, scale = jax.tree.map(lambda each: lax.dynamic_slice_in_dim(each, first, self.size), (self.x, self.scale))
             index = first + jnp.arange(self.size)
             counts = (index >= xs[0] * self.size) & (True if scale is None else scale != 0)
             return step(carry, self._prepared(x, scale), jnp.where(counts, index, -1), *xs[1:])

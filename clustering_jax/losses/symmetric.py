@@ -24,20 +24,9 @@ def symmetric_log_sums(
     *,
     block: int = 512,
 ) -> Float[Array, " m"]:
-    """`log_sums` of rows that one device has all of, which holds [block, block] similarities at a time.
+    """`log_sums` of rows that one device has all of; with arguments, result and errors of that.
 
-    Args:
-      rows: [m, d] all views of all examples, finite.
-      examples: [m] the example that each is a view of, numbered from 1; rows of 0 are compared with nothing.
-      temperature: > 0.
-      block: largest number of rows in a block.
-
-    Returns:
-      [m], about -1e30 for rows that are compared with nothing.
-
-    Raises:
-      ValueError: when differentiated twice.
-      TypeError: by JAX, when differentiated in forward mode.
+    Holds [block, block] similarities at a time.
     """
     m = len(rows)
     blocks = -(-m // block)

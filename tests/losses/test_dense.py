@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from clustering_jax.losses import nt_xent
 from clustering_jax.losses.blockwise import log_sums
 from clustering_jax.losses.dense import dense_log_sums
 from tests.losses.test_blockwise import unit_views
 
 
 def weighed(sums):
-    """A scalar of [2, n] log-sums to which each counts otherwise."""
+    """A scalar of log-sums to which each counts otherwise."""
     return jnp.sum(jnp.sin(jnp.arange(1.0, sums.size + 1)) * jnp.where(sums > -1e29, sums, 0).reshape(-1))
 
 
@@ -56,3 +57,20 @@ def test_symmetric_takes_three_products_forward():
         return text.count("dot_general")
 
     assert (products(True), products(False)) == (3, 4)
+
+
+@pytest.mark.parametrize("impl", ["dense", "blockwise"])
+def test_the_loss_takes_the_forms_of_one_device_where_there_is_one(impl, monkeypatch):
+    def loss(a, b, t):
+        return nt_xent(a, b, temperature=t, where=np.arange(20) % 3 > 0, impl=impl, block=8)
+
+    with jax.enable_x64(True):
+        arguments = (*(jnp.asarray(x, jnp.float64) for x in unit_views(20)), 0.3)
+        programs, found = [], []
+        for devices in (8, 1):
+            monkeypatch.setattr(jax, "device_count", lambda devices=devices: devices)
+            program = jax.value_and_grad(lambda *arguments: loss(*arguments), (0, 1, 2))
+            programs.append(str(jax.make_jaxpr(program)(*arguments)))
+            found.append(program(*arguments))
+    assert programs[0] != programs[1]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-12), *found)

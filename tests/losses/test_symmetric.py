@@ -10,11 +10,7 @@ import pytest
 from clustering_jax.losses.blockwise import log_sums
 from clustering_jax.losses.symmetric import symmetric_log_sums
 from tests.losses.test_blockwise import unit_views
-
-
-def weighed(sums):
-    """A scalar of log-sums to which each counts otherwise."""
-    return jnp.sum(jnp.sin(jnp.arange(1.0, len(sums) + 1)) * jnp.where(sums > -1e29, sums, 0))
+from tests.losses.test_dense import weighed
 
 
 def value_and_gradients(form, rows, examples, temperature):
