@@ -2,7 +2,7 @@
 
     python -m benchmarks.contrastive                      (half a minute)
     python -m benchmarks.contrastive --devices=4          (memory on each of so many devices)
-    python -m benchmarks.contrastive --rows=262144        (one blockwise pass over so many rows, many minutes)
+    python -m benchmarks.contrastive --rows=262144        (one blockwise pass over so many rows, two minutes)
 
 Rows are those of both views. The first prints the times of both forms on one device, run in turn, the fastest of
 `ROUNDS`, and their ratio; then, as the second for its devices, what the compiled programs need beside arguments and
