@@ -4,8 +4,8 @@
 
 DIR holds wiki_img_text.npz, cub_img_text.npz, bdgp.npz: keys view0, view1 and y; HARD and EASY are planted
 (`data/planted`). Trained and scored on all objects, last epoch, labels for scoring alone: mean and standard deviation
-of ACC over seeds 0 to 9. "best loss of 5" is, ten times, the run of least loss among five. What OUTPUT.json has already
-is not run again.
+of ACC over seeds 0 to 9. "best loss of 5" is, ten times, the run of least loss among five; CMMC multiplies in bfloat16
+(`model.dtype`). What OUTPUT.json has already is not run again.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def measure(method: str, name: str, directory: str) -> dict[str, list[dict[str, 
     if method == "kmeans":
         return kmeans(name, directory)
     if method == "cmmc":
-        return {"CMMC": trained(defaults.cmmc, name, directory, SEEDS)}
+        return {"CMMC": trained(defaults.cmmc, name, directory, SEEDS, model={"dtype": "bfloat16"})}
     if method == "ablations":
         return {f"DMIM, {what}": dmim(name, directory, SEEDS, **change) for what, change in ABLATIONS.items()}
     if method == "robust":

@@ -1,10 +1,11 @@
 """CMMC on multi-view data sets, mean and standard deviation over seeds: the table that the README shows.
 
-    python -m benchmarks.multiview --data=DIR [--sets=bdgp,handwritten --seeds=10 --output=docs/multiview]
+    python -m benchmarks.multiview --data=DIR [--sets=bdgp,handwritten --dtype=bfloat16 --seeds=10 --output=FILE]
 
 DIR holds bdgp.npz, mnist_usps.npz, fashion_mv3.npz, handwritten.npz: keys view0, view1, ... and y. Trained and scored
-on all objects, last step, labels for scoring alone. Seeds that OUTPUT.json has already are not run again, so that the
-hours can be spent in parts; a changed setting needs another OUTPUT.
+on all objects, last step, labels for scoring alone. `--dtype` is `model.dtype`; each has rows of its own. Seeds that
+FILE.json (docs/multiview.json) has already are not run again, so that the hours can be spent in parts; a changed
+setting needs another FILE.
 """
 
 from __future__ import annotations
@@ -37,20 +38,21 @@ SETS = {
 }
 
 
-def config_of(name: str, directory: str, seed: int) -> dict[str, Any]:
+def config_of(name: str, directory: str, seed: int, dtype: str) -> dict[str, Any]:
     """The resolved config of one run."""
     file, clusters, epochs, scaling, source, _ = SETS[name]
     data = {"source": "multiview", "path": f"{directory}/{file}.npz", "label_key": "y", "scaling": scaling}
-    settings = {"data": data, "model": {"pseudo_labels_of": source}, "run": {"checkpoint_every": 0}}
+    model = {"pseudo_labels_of": source, "dtype": dtype}
+    settings = {"data": data, "model": model, "run": {"checkpoint_every": 0}}
     return cmmc(seed=seed, num_clusters=clusters, epochs=epochs, **settings).to_dict()
 
 
-def one(name: str, directory: str, seed: int) -> dict[str, float]:
+def one(config: dict[str, Any]) -> dict[str, float]:
     """Scores, criterion and seconds of one seed."""
     with tempfile.TemporaryDirectory() as workdir:
-        result = run.train(config_of(name, directory, seed), Path(workdir))
+        result = run.train(config, Path(workdir))
     scores = {key: result["scores"][key] for key in ("acc", "nmi", "ari", "occupied")}
-    return {"seed": seed, **scores, "criterion": result["criterion"], "seconds": result["wall_time_seconds"]}
+    return {"seed": config["seed"], **scores, "criterion": result["criterion"], "seconds": result["wall_time_seconds"]}
 
 
 def balanced_baseline(dataset: Dataset, k: int) -> dict[str, float]:
@@ -61,13 +63,13 @@ def balanced_baseline(dataset: Dataset, k: int) -> dict[str, float]:
     return metrics.scores(dataset.labels, labels)
 
 
-def row(name: str, runs: list[dict[str, float]], *baselines: dict[str, float]) -> str:
+def row(title: str, aim: float, runs: list[dict[str, float]], *baselines: dict[str, float]) -> str:
     """A line of the table."""
     acc, nmi = (np.array([r[key] for r in runs]) for key in ("acc", "nmi"))
     kept = min(runs, key=lambda r: r["criterion"])
     return (
-        f"{name:17} {len(runs):2} seeds  ACC {acc.mean():.4f} +- {acc.std():.4f} (best {acc.max():.4f}, kept without "
-        f"labels {kept['acc']:.4f}, aim {SETS[name][-1]})  NMI {nmi.mean():.4f} +- {nmi.std():.4f}  "
+        f"{title:19} {len(runs):2} seeds  ACC {acc.mean():.4f} +- {acc.std():.4f} (best {acc.max():.4f}, kept without "
+        f"labels {kept['acc']:.4f}, aim {aim})  NMI {nmi.mean():.4f} +- {nmi.std():.4f}  "
         "k-means, also on views of variance 1: " + ", ".join(f"{b['acc']:.4f}/{b['nmi']:.4f}" for b in baselines)
     )
 
@@ -78,22 +80,25 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--output", default="docs/multiview")
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")
     found = read_json(path) or {}
     for name in arguments.sets.split(","):
-        entry = found.setdefault(name, {"runs": []})
+        title = name if arguments.dtype == "float32" else f"{name} {arguments.dtype}"
+        entry = found.setdefault(title, {"runs": []})
         for seed in range(arguments.seeds):
+            config = config_of(name, arguments.data, seed, arguments.dtype)
             if seed not in [r["seed"] for r in entry["runs"]]:
-                entry["runs"].append(one(name, arguments.data, seed))
+                entry["runs"].append(one(config))
                 write_json(path, found)
         if "kmeans_balanced" not in entry:
-            dataset = load(**config_of(name, arguments.data, 0)["data"])
+            dataset = load(**config["data"])
             entry["kmeans"] = kmeans_baseline(dataset, SETS[name][1])
             entry["kmeans_balanced"] = balanced_baseline(dataset, SETS[name][1])
             write_json(path, found)
-        print(row(name, entry["runs"], entry["kmeans"], entry["kmeans_balanced"]), flush=True)
+        print(row(title, SETS[name][-1], entry["runs"], entry["kmeans"], entry["kmeans_balanced"]), flush=True)
 
 
 if __name__ == "__main__":

@@ -42,8 +42,7 @@ class Network(nn.Module):
             z = MLP((*self.hidden, self.latent_dim), self.dtype, name=f"encoder_{name}")(rows)
             if decode:
                 back = (*self.hidden[::-1], rows.shape[1])
-                x.append(MLP(back, self.dtype, name=f"decoder_{name}")(z).astype(jnp.float32))
-            z = z.astype(jnp.float32)
+                x.append(MLP(back, self.dtype, name=f"decoder_{name}")(z))
             h.append(normalize(feature_head(z)))
             q.append(nn.softmax(label_head(z)))
         return Outputs(h, q, x)

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clustering_jax.nn.product import rounded_product
 from clustering_jax.typing import Array, Float
 
 
@@ -16,6 +17,7 @@ class Linear(nn.Module):
 
     `flax.linen.Dense` cannot: its bias initialiser does not see the number of inputs.
 
+    dtype: of the arithmetic; bfloat16 is that of the products' factors alone, see `rounded_product`.
     std: above 0, the kernel is drawn from N(0, std) instead.
     """
 
@@ -33,6 +35,8 @@ class Linear(nn.Module):
         initial = nn.initializers.normal(self.std) if self.std else uniform
         kernel = self.param("kernel", initial, (x.shape[-1], self.features))
         bias = self.param("bias", uniform, (self.features,))
+        if self.dtype == jnp.bfloat16:
+            return rounded_product(x, kernel) + bias
         return x.astype(self.dtype) @ kernel.astype(self.dtype) + bias.astype(self.dtype)
 
 
