@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clustering_jax import main, predict
 from clustering_jax.checkpoint import Store
+from clustering_jax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 # A whole CC run in seconds: a thin encoder on 8 x 8 digits.
@@ -202,12 +204,19 @@ def test_a_loss_that_is_not_finite_exits_3_with_a_good_checkpoint(tmp_path):
     ],
     ids=lambda value: " ".join(value)[-40:],
 )
-def test_errors_are_one_line_and_write_nothing(tmp_path, flags, words):
-    workdir = tmp_path / "run"
-    code, _, err = call("main", *flags, f"--workdir={workdir}")
-    assert code == 2, err
-    assert len(err.strip().splitlines()) == 1 and all(word in err for word in words), err
-    assert not workdir.exists()
+def test_errors_say_what_to_do_and_write_nothing(tmp_path, monkeypatch, flags, words):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["main", *flags, f"--workdir={tmp_path / 'run'}"])
+    with pytest.raises(UserError) as caught:
+        main.main(sys.argv)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flag", ["--config.batchsize=4", "--config.num_clusters=5000"])
+def test_errors_are_one_line_with_exit_code_2(tmp_path, flag):
+    code, out, err = call("main", "--config=configs/cc_digits.py", flag, f"--workdir={tmp_path / 'run'}")
+    assert code == 2 and not out and err.startswith("error: ") and len(err.strip().splitlines()) == 1, err
 
 
 def test_a_workdir_that_is_a_file(tmp_path):
@@ -260,10 +269,12 @@ def test_predict_gives_the_assignments_of_the_run(finished, digits, tmp_path, na
         ("", "digits.npy", "absent/out.csv", "absent"),
     ],
 )
-def test_predict_refuses_in_one_line(finished, digits, tmp_path, workdir, source, output, word):
+def test_predict_refuses(finished, digits, tmp_path, monkeypatch, workdir, source, output, word):
     where = tmp_path / workdir if workdir else finished[0]
-    code, _, err = call("predict", f"--workdir={where}", f"--input={digits / source}", f"--output={tmp_path / output}")
-    assert code == 2 and word in err and len(err.strip().splitlines()) == 1
+    flags = [f"--workdir={where}", f"--input={digits / source}", f"--output={tmp_path / output}"]
+    monkeypatch.setattr(sys, "argv", ["predict", *flags])
+    with pytest.raises(UserError, match=word):
+        predict.main()
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.part"))
 
 
