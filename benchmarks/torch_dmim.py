@@ -22,7 +22,7 @@ class Network(nn.Module):
         layers = [nn.Linear(d, d), nn.BatchNorm1d(d), nn.ReLU(), nn.Linear(d, d), nn.BatchNorm1d(d), nn.ReLU()]
         self.trunk = nn.Sequential(*layers)
         self.cluster, self.over, self.gauss = nn.Linear(d, k), nn.Linear(d, over), nn.Linear(d, 2 * d)
-        for module in self.modules():
+        for module in self.trunk:
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0, 0.02)
                 nn.init.zeros_(module.bias)

@@ -185,6 +185,8 @@ def dmim(variant: str = "", **changes: Any) -> ConfigDict:
         "power": 10.0,
         "refresh_epochs": 5,
         "common_statistics": True,
+        "trunk_std": 0.02,
+        "head_std": 0.0,
         "prediction": "first",
         "full_batch": True,
     }

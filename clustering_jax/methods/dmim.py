@@ -53,6 +53,8 @@ def build(
     power: float = 10.0,
     refresh_epochs: int = 5,
     common_statistics: bool = True,
+    trunk_std: float = 0.02,
+    head_std: float = 0.0,
     prediction: str = "first",
     full_batch: bool = True,
     optimizer: dict | None = None,
@@ -74,6 +76,8 @@ def build(
       double_softmax: soft-max those once more in the cross-entropy, as in the authors' code.
       power: of the assignments in `balanced_labels`. refresh_epochs: between two draws of the labels.
       common_statistics: one running mean and variance for all modalities, as in the authors' code, or one each.
+      trunk_std, head_std: standard deviations of the initial weights; at 0 they are PyTorch's, uniform. How large they
+        are decides how fast Adam's steps of one size turn them round, and so how much a run depends on its seed.
       prediction: "first": the first modality's assignments, 1/k for rows without it; "any": the first one's that a row
         has; "aligned_mean": of all that it has. The latter two rename the clusters to those of the first modality.
       full_batch: each step on all rows, else on batches of `spec.batch_size`, which should be much more than
@@ -90,10 +94,13 @@ def build(
     for name, value in (("over_clusters", over_clusters), ("power", power), ("refresh_epochs", refresh_epochs)):
         if not value > 0:
             raise UserError(f"model.{name} is {value}: choose a number above 0")
+    for name, value in (("trunk_std", trunk_std), ("head_std", head_std)):
+        if not 0 <= value < np.inf:
+            raise UserError(f"model.{name} is {value}: choose 0 or more")
     weights = (cluster_weight, over_weight, superfluous_weight, balance_weight)
     settings = Settings(*weights, superfluous, balanced, symmetrize, double_softmax)
     k = spec.num_clusters
-    network = Network(k, over_clusters * k, heads, common_statistics)
+    network = Network(k, over_clusters * k, heads, common_statistics, trunk_std, head_std)
 
     def init(key, batch):
         rows, present = modalities(batch)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from clustering_jax.errors import UserError
@@ -39,12 +40,15 @@ class Network(nn.Module):
       num_clusters, over_clusters: widths of the clustering heads.
       heads: what those read: "h", the trunk's features, or "z", the sampled code.
       common_statistics: one set of running averages for all modalities, or one each.
+      trunk_std, head_std: of the initial weights, normal, with biases 0; at 0 both are uniform, as PyTorch's are.
     """
 
     num_clusters: int
     over_clusters: int
     heads: str
     common_statistics: bool
+    trunk_std: float
+    head_std: float
 
     @nn.compact
     def __call__(
@@ -60,12 +64,12 @@ class Network(nn.Module):
         present: bool [n] a modality, which of its rows count; None is all. eps: noise of z, or None for none.
         """
         (width,) = {rows.shape[1] for rows in views.values()}
-        linear = partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
+        layer, head = (linear(width, std) for std in (self.trunk_std, self.head_std))
         averages = 1 if self.common_statistics else len(views)
-        trunk = [(linear(width, name=f"linear_{i}"), RowNorm(averages, name=f"bn_{i}")) for i in range(2)]
-        gaussian = linear(2 * width, name="gaussian_head")
+        trunk = [(layer(width, name=f"linear_{i}"), RowNorm(averages, name=f"bn_{i}")) for i in range(2)]
+        gaussian = head(2 * width, name="gaussian_head")
         over, cluster = (
-            linear(size, name=f"{name}_head")
+            head(size, name=f"{name}_head")
             for name, size in (("over", self.over_clusters), ("cluster", self.num_clusters))
         )
         codes = {}
@@ -79,6 +83,17 @@ class Network(nn.Module):
             x, read = (h, h) if self.heads == "h" else (z, mu)
             codes[number] = Codes(nn.softmax(cluster(x)), nn.softmax(over(x)), mu, sigma, z, read)
         return codes
+
+
+def linear(inputs: int, std: float) -> Callable[..., nn.Dense]:
+    """Makes linear layers whose weights are drawn from N(0, std), or at 0 with the biases from U(+-inputs ** -0.5)."""
+    if std:
+        return partial(nn.Dense, kernel_init=nn.initializers.normal(std))
+
+    def uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -(inputs**-0.5), inputs**-0.5)
+
+    return partial(nn.Dense, kernel_init=uniform, bias_init=uniform)
 
 
 def check_widths(views: Mapping[int, Array]) -> None:
