@@ -56,14 +56,14 @@ def data_of(name: str, directory: str, common: bool) -> dict[str, Any]:
 
 
 def trained(make: Callable, name: str, directory: str, seeds: int, **changes: Any) -> list[dict[str, float]]:
-    """ACC, NMI and criterion of each seed, trained side by side."""
+    """ACC, NMI, occupied clusters and criterion of each seed, trained side by side."""
     common = make is not defaults.cmmc
     settings = {"num_clusters": SETS[name][0], "data": data_of(name, directory, common), "num_seeds": seeds, **changes}
     config = make(**settings).to_dict()
     config["run"] |= {"evaluate_every": 0, "checkpoint_every": 0}
     with tempfile.TemporaryDirectory() as workdir:
         result = run.train(config, Path(workdir))
-    keys = ("seed", "acc", "nmi", "criterion")
+    keys = ("seed", "acc", "nmi", "occupied", "criterion")
     return [{key: row[key] for key in keys} for row in result["seeds"]["each"]]
 
 

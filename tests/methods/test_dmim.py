@@ -44,11 +44,12 @@ def build(spec=SPEC, **settings):
 
 
 def starting(method, batch, dtype=np.float32):
-    """The card's weights: none is random."""
+    """The trajectory's weights: none is random."""
     variables = jax.tree.map(lambda x: np.asarray(x, dtype), method.init(KEY, batch))
     for c, (name, width) in enumerate(LAYERS.items()):
         o, k = np.meshgrid(np.arange(width), np.arange(D))
-        variables["params"][name]["kernel"] = 0.5 * np.sin(1 + 0.37 * o + 0.61 * k + c).astype(dtype)
+        kernel = 0.5 * np.sin(1 + 0.37 * o + 0.61 * k + c).astype(dtype)
+        variables["params"][name] = {"kernel": kernel, "bias": np.zeros(width, dtype)}
     return variables
 
 
@@ -109,7 +110,7 @@ def test_the_authors_trajectory(monkeypatch):
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_known_values_of_the_terms(swapped):
-    """The card's numbers for p, q and for z, through the terms of the loss."""
+    """The authors' numbers for p, q and for z, through the terms of the loss."""
     i, j = np.mgrid[:6, :3]
     prior = np.cos(0.5 + 0.9 * i - 0.8 * j)
     p, q = (np.asarray(jax.nn.softmax(2 * x)) for x in (np.sin(1 + 0.7 * i + 1.3 * j), prior))
@@ -411,6 +412,20 @@ def test_a_run_cut_between_two_draws_of_the_labels_ends_as_the_whole_one(tmp_pat
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(whole.variables))
 
 
+@pytest.mark.parametrize(("trunk", "head"), [(0.02, 0.0), (0.0, 0.1)])
+def test_initial_weights(trunk, head):
+    """Of a deviation, normal with biases 0; else uniform up to inputs ** -0.5 as PyTorch's, biases too."""
+    batch = {"view0": np.zeros((2, 100), np.float32), "view1": np.zeros((2, 100), np.float32)}
+    params = build(trunk_std=trunk, head_std=head, over_clusters=20).init(KEY, batch)["params"]
+    for name, std in {"linear_0": trunk, "linear_1": trunk, "gaussian_head": head, "over_head": head}.items():
+        kernel, bias = (np.asarray(params[name][part]) for part in ("kernel", "bias"))
+        if std:
+            assert not bias.any() and np.abs(kernel).max() > 2.5 * std
+        else:
+            assert 0.08 < np.abs(bias).max() <= 0.1 and 0.099 < np.abs(kernel).max() <= 0.1
+        np.testing.assert_allclose(kernel.std(), std or 0.1 / 3**0.5, rtol=0.05)
+
+
 ERRORS = {
     "superfluous": ({"superfluous": "gausian_kl"}, "did you mean 'gaussian_kl'"),
     "heads": ({"heads": "mu"}, "model.heads is 'mu'"),
@@ -419,6 +434,7 @@ ERRORS = {
     "over-clusters": ({"over_clusters": 0}, "model.over_clusters is 0"),
     "period": ({"refresh_epochs": 0}, "model.refresh_epochs is 0"),
     "power": ({"power": -1.0}, "model.power is -1.0"),
+    "deviation": ({"head_std": -0.1}, "model.head_std is -0.1: choose 0 or more"),
     "optimizer": ({"optimizer": {"learning_rat": 1}}, "did you mean 'learning_rate'"),
 }
 
