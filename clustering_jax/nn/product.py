@@ -26,11 +26,17 @@ def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
 
 def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     (x, kernel), dy = saved, dy.astype(jnp.bfloat16)
-    # Transposed in two parts: of one transpose and a product XLA makes a product over first axes, and has none in
-    # bfloat16 for CPUs: it goes back to float32, at half the speed.
-    half = len(x) // 2
-    transposed = jnp.concatenate([x[:half].T, x[half:].T], axis=1)
+    transposed = lax.platform_dependent(x, cpu=_transposed_by_halves, default=jnp.transpose)
     return _product(dy, kernel, 1, 1), _product(transposed, dy, 1, 0)
+
+
+def _transposed_by_halves(x: Array) -> Array:
+    """Of one transpose and a product XLA makes a product over first axes, which CPUs have in float32 alone.
+
+    That is half as fast, or (mapped over seeds) fails.
+    """
+    half = len(x) // 2
+    return jnp.concatenate([x[:half].T, x[half:].T], axis=1)
 
 
 def _product(x: Array, y: Array, i: int, j: int) -> Array:

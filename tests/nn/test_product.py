@@ -45,3 +45,10 @@ def test_all_products_have_bfloat16_factors():
     dots = [e for e in jaxpr.jaxpr.eqns if e.primitive.name == "dot_general"]
     assert len(dots) >= 2
     assert {v.aval.dtype for e in dots for v in e.invars} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_it_lowers_for_accelerators_with_one_transpose():
+    x, kernel, _ = case(4)
+    gradient = jax.jit(jax.grad(lambda x, kernel: rounded_product(x, kernel).sum(), (0, 1)))
+    text = {p: gradient.trace(x, kernel).lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "tpu", "cuda")}
+    assert {p: "concatenate" in lowered for p, lowered in text.items()} == {"cpu": True, "tpu": False, "cuda": False}
