@@ -36,7 +36,8 @@ METHODS = {
         *("--config=configs/cmmc_digits.py:smoke", *BATCH, "--config.epochs=4", "--config.model.matching_steps=4"),
         *("--config.model.reconstruction_epochs=4", "--config.model.hidden=(8,)", "--config.model.latent_dim=6"),
     ],
-    "dmim": ["--config=configs/dmim_planted.py:smoke", *BATCH, "--config.epochs=20"],
+    # Of small weights, from which rounding grows least.
+    "dmim": ["--config=configs/dmim_planted.py:smoke", *BATCH, "--config.model.head_std=0.02", "--config.epochs=20"],
     "dxmc": [
         *("--config=configs/dxmc_embeddings.py:smoke", *BATCH, "--config.epochs=10"),
         *("--config.model.hidden=8", "--config.model.instance_dim=8"),
