@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from clustering_jax.errors import UserError
+from clustering_jax.nn.mlp import torch_uniform
 from clustering_jax.nn.norm import RowNorm
 from clustering_jax.typing import Array, Float
 
@@ -89,10 +89,7 @@ def linear(inputs: int, std: float) -> Callable[..., nn.Dense]:
     """Makes linear layers whose weights are drawn from N(0, std), or at 0 with the biases from U(+-inputs ** -0.5)."""
     if std:
         return partial(nn.Dense, kernel_init=nn.initializers.normal(std))
-
-    def uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -(inputs**-0.5), inputs**-0.5)
-
+    uniform = torch_uniform(inputs)
     return partial(nn.Dense, kernel_init=uniform, bias_init=uniform)
 
 

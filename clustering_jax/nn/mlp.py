@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,11 @@ import jax.numpy as jnp
 
 from clustering_jax.nn.product import rounded_product
 from clustering_jax.typing import Array, Float
+
+
+def torch_uniform(inputs: int) -> Callable[..., Array]:
+    """Initialiser of U(-1/sqrt(inputs), 1/sqrt(inputs)), which `torch.nn.Linear` has for weights and biases."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -(inputs**-0.5), inputs**-0.5)
 
 
 class Linear(nn.Module):
@@ -27,11 +33,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
-        bound = x.shape[-1] ** -0.5
-
-        def uniform(key: Array, shape: tuple[int, ...]) -> Array:
-            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
-
+        uniform = torch_uniform(x.shape[-1])
         initial = nn.initializers.normal(self.std) if self.std else uniform
         kernel = self.param("kernel", initial, (x.shape[-1], self.features))
         bias = self.param("bias", uniform, (self.features,))
