@@ -257,14 +257,18 @@ def _train(
         )
     finally:
         store.close()
-    found, values = assign(state.variables), seeds.criteria(method, chosen, local(state.variables), infer)
+    found = assign(state.variables)
+
+    def clusters() -> list[np.ndarray]:
+        return [p.argmax(1) for p in (found if scored is dataset else assign(state.variables, dataset))]
+
+    values = seeds.criteria(method, chosen, local(state.variables), infer, clusters)
     best = int(np.argmin(values))
     result = result_of(config, dataset, scored, found[best], seconds)
     result |= {"seed": chosen[best], "criterion": values[best]}
     names: list[list[str]] = []
     if method.report:
-        labels = assign(state.variables, dataset)[best].argmax(1)
-        told = method.report(keys_of((config["seed"],)), dataset, labels, scored)
+        told = method.report(keys_of((config["seed"],)), dataset, clusters()[best], scored)
         result["baselines"] += _scores_of(told.baselines, scored)
         result["names"] = told.names
         names = told.names

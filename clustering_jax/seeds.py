@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.metrics import mutual_info_score
 
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method
@@ -48,11 +50,30 @@ def stacked(tree: Any, count: int) -> Any:
     return tree if count == 1 else jax.tree.map(lambda x: jnp.stack([x] * count), tree)
 
 
-def criteria(method: Method, seeds: Sequence[int], variables: Any, infer: Callable) -> list[float]:
-    """`Method.criterion` of each seed; 0 where the method has none and so there is one seed only."""
+def criteria(
+    method: Method, seeds: Sequence[int], variables: Any, infer: Callable, clusters: Callable[[], list[np.ndarray]]
+) -> list[float]:
+    """What is least in the seed to keep; 0 where the method has no criterion and so there is one seed only.
+
+    clusters: gives those of the training data, int [n] of each seed.
+    """
     if method.criterion is None:
         return [0.0]
+    if method.consensus and len(seeds) > 2:
+        return disagreement(clusters())
     return [float(method.criterion(k, v, infer)) for k, v in members(keys_of(seeds), variables, len(seeds))]
+
+
+def disagreement(clusters: Sequence[np.ndarray]) -> list[float]:
+    """Minus the mean mutual information, in nats, of each clustering, int [n], with the others; at most 0.
+
+    Runs err each in their own way: the one that tells most of the others (Strehl and Ghosh, Cluster ensembles, JMLR
+    2002) has the fewest errors of its own. It isn't normalised, as two runs that collapsed alike would then agree.
+    """
+    told = np.zeros((len(clusters), len(clusters)))
+    for i, j in combinations(range(len(clusters)), 2):
+        told[i, j] = told[j, i] = mutual_info_score(clusters[i], clusters[j])
+    return (-told.sum(1) / (len(clusters) - 1)).tolist()
 
 
 def summary(seeds: Sequence[int], scores: Sequence[Mapping[str, float]], values: Sequence[float]) -> dict[str, Any]:

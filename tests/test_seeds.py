@@ -2,12 +2,15 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import mutual_info_score
 
-from clustering_jax import run
+from clustering_jax import run, seeds
 from clustering_jax.defaults import cmmc
 from clustering_jax.errors import UserError
+from clustering_jax.method import Method
 from clustering_jax.methods.cmmc import shared_information
 from clustering_jax.predict import Predictor, lines
 
@@ -64,7 +67,8 @@ def test_the_result_tells_of_every_seed_and_keeps_one_without_labels(finished, c
 def test_a_seed_alone_is_the_same_run(finished):
     directory, result = finished
     alone = run.train(config(directory / "views.npz", seed=6), directory / "alone")
-    assert alone["criterion"] == pytest.approx(result["seeds"]["each"][1]["criterion"], rel=1e-5)
+    among = result["seeds"]["each"][1]
+    assert alone["scores"] == {name: pytest.approx(among[name], rel=1e-5) for name in alone["scores"]}
     assert "seeds" not in alone
 
 
@@ -116,3 +120,41 @@ def test_shared_information_counts_rows_with_both_views():
     labels = np.array([[0, 1], [1, 0], [0, 1], [1, 0], [1, 1]])
     mask = np.array([[1, 1]] * 4 + [[1, 0]], bool)
     assert shared_information(labels, mask) == pytest.approx(np.log(2))
+
+
+LABELS = np.arange(30) % 3
+ONE_ERROR, TWO_ERRORS = LABELS.copy(), LABELS.copy()
+ONE_ERROR[0], TWO_ERRORS[3:5] = 1, 0
+
+
+@pytest.mark.parametrize(
+    "clusters, kept",
+    [
+        ([ONE_ERROR, LABELS, TWO_ERRORS], 1),
+        ([TWO_ERRORS, (ONE_ERROR + 1) % 3, LABELS[::-1]], 2),
+        ([np.zeros(30, int), TWO_ERRORS, np.zeros(30, int), LABELS, np.zeros(30, int)], 1),
+    ],
+    ids=["errors of their own", "renamed and reversed", "most collapsed"],
+)
+def test_the_clusters_most_like_the_others_are_kept(clusters, kept):
+    found = seeds.disagreement(clusters)
+    assert int(np.argmin(found)) == kept
+    for i, value in enumerate(found):
+        others = [mutual_info_score(clusters[i], c) for j, c in enumerate(clusters) if j != i]
+        assert value == pytest.approx(-np.mean(others), abs=1e-12)
+
+
+def test_equal_clusters_agree_wholly():
+    assert seeds.disagreement([LABELS, (LABELS + 1) % 3, LABELS]) == pytest.approx([-np.log(3)] * 3)
+
+
+@pytest.mark.parametrize(
+    "consensus, count, expected",
+    [(True, 3, None), (True, 2, [0.0, 1.0]), (False, 3, [0.0, 1.0, 2.0])],
+    ids=["three", "two", "no consensus"],
+)
+def test_which_criterion_chooses(consensus, count, expected):
+    clusters = [ONE_ERROR, LABELS, TWO_ERRORS][:count]
+    method = Method(None, (), None, None, criterion=lambda k, v, infer: v, consensus=consensus)
+    found = seeds.criteria(method, range(count), jnp.arange(3.0), None, lambda: clusters)
+    assert found == (seeds.disagreement(clusters) if expected is None else expected)

@@ -33,7 +33,7 @@ class ViewsClustering(DeepClustering):
         None are two halves, with a warning: scikit-learn's own tools hand over one array, and which columns belong
         together nothing tells. Lists and paths don't need it.
       scaling: of the views, see `apply_scaling`. missing: "error", or "nan": rows of NaN are views that are missing.
-      n_init: seeds trained side by side, of which the one whose views agree most is kept.
+      n_init: seeds trained side by side, of which one is kept without labels: see `num_seeds` in the method's manual.
       The others are those of `DeepClustering`.
     """
 

@@ -250,7 +250,7 @@ def build(
     )
     # One of no step stays where nothing is trained, and released weights are only scored.
     phases = tuple(p for p in phases if p.num_steps) or phases[:1]
-    return Method(init, phases, embed, predict, load=load_cmmc, criterion=criterion)
+    return Method(init, phases, embed, predict, load=load_cmmc, criterion=criterion, consensus=True)
 
 
 def _check_values(feature: float, label: float, restarts: int, epochs: int, steps: int, chunk: int) -> None:
