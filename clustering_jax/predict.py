@@ -8,6 +8,7 @@ for DXMC embeddings, or images to be embedded by the run's own model.
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,8 @@ def examples(
     if predictor.scalings is None:
         raise UserError("this run was trained on embedded or generated views: there are no files like them to assign")
     found = projected(new_rows(path, predictor.config["data"], predictor.scalings, views))
+    for note in found.notes:
+        warnings.warn(note, stacklevel=2)
     yield found.ids, found.features
 
 

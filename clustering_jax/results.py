@@ -116,7 +116,18 @@ def kmeans_baseline(dataset: Dataset, k: int) -> dict[str, Any]:
     else:
         name, rows = "k-means on views", np.concatenate([v for k, v in dataset.features.items() if k != "mask"], 1)
     found = KMeans(k, n_init=10, random_state=0).fit_predict(rows.reshape(len(rows), -1))
-    return {"name": name, **metrics.scores(dataset.labels, found)}
+    return {"name": name, **known_scores(dataset.labels, found)}
+
+
+def known_scores(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
+    """Scores of the rows whose label is known, that is not negative."""
+    return metrics.scores(labels[labels >= 0], clusters[labels >= 0])
+
+
+def baselines_of(found: Mapping[str, np.ndarray], scored: Dataset) -> list[dict[str, Any]]:
+    """Names and scores of baselines' clusters, int [n] by name; none without labels."""
+    labels = scored.labels
+    return [] if labels is None else [{"name": name, **known_scores(labels, rows)} for name, rows in found.items()]
 
 
 def _scored(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float]]]:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from clustering_jax import choose, data, metrics, report, seeds
+from clustering_jax import choose, data, report, results, seeds
 from clustering_jax.checkpoint import Store, read_json
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.lazy import Lazy
@@ -26,7 +26,6 @@ from clustering_jax.log import MetricsLog, write_json
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
 from clustering_jax.parallel import agreed, data_mesh, is_first, local
-from clustering_jax.results import result_of, score, score_all, table, versions, write_assignments, write_clusters
 from clustering_jax.train import Schedule, fit, keys_of, member
 
 CHOSEN = "num_clusters.json"
@@ -51,6 +50,7 @@ def train(
       UserError, Interrupted, Diverged: see `fit`; also a workdir that holds another config's run.
     """
     check_workdir(workdir, config)
+    seeds.check_numbers(config)
     result = read_json(workdir / "result.json")
     if result:
         done = f"{workdir} is finished (wall time {result['wall_time_seconds']:.0f} s); a new run needs a new --workdir"
@@ -79,7 +79,7 @@ def train(
         write_json(workdir / CHOSEN, chosen)
     scored = scored or streams["train"]
     result, embedder = _train(method, variables, settings, streams, scored, steps, workdir, signals, quiet)
-    _say(table(result), quiet)
+    _say(results.table(result), quiet)
     write_json(workdir / "result.json", result)
     if reported:
         report.at_end(workdir, settings, scored, embedder, quiet=quiet)
@@ -215,7 +215,7 @@ def _train(
     dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
     predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
     compiled = cache(partial(make_infer, batch_size=size))
-    epoch = sum(steps.values())
+    epoch = 1 if all(phase.whole for phase in method.phases) else sum(steps.values())
     schedule = Schedule(
         every["log_every"],
         every["evaluate_every"] * epoch,
@@ -246,13 +246,13 @@ def _train(
             ),
             meta={
                 "config": config,
-                "versions": versions(),
+                "versions": results.versions(),
                 "steps_per_epoch": steps,
                 "features": _shapes(dataset),
                 "scalings": dataset.scalings,
             },
             infer=infer,
-            evaluate=lambda variables: score_all(assign(variables), scored),
+            evaluate=lambda variables: results.score_all(assign(variables), scored),
             signals=signals,
         )
     finally:
@@ -264,18 +264,18 @@ def _train(
 
     values = seeds.criteria(method, chosen, local(state.variables), infer, clusters)
     best = int(np.argmin(values))
-    result = result_of(config, dataset, scored, found[best], seconds)
+    result = results.result_of(config, dataset, scored, found[best], seconds)
     result |= {"seed": chosen[best], "criterion": values[best]}
     names: list[list[str]] = []
     if method.report:
         told = method.report(keys_of((config["seed"],)), dataset, clusters()[best], scored)
-        result["baselines"] += _scores_of(told.baselines, scored)
+        result["baselines"] += results.baselines_of(told.baselines, scored)
         result["names"] = told.names
         names = told.names
-        write_clusters(workdir / "clusters.json", found[best], names)
-    write_assignments(workdir / "assignments.csv", scored.ids, found[best], names)
+        results.write_clusters(workdir / "clusters.json", found[best], names)
+    results.write_assignments(workdir / "assignments.csv", scored.ids, found[best], names)
     if len(chosen) > 1:
-        result["seeds"] = seeds.summary(chosen, [score(p, scored) for p in found], values)
+        result["seeds"] = seeds.summary(chosen, [results.score(p, scored) for p in found], values)
     kept = state.variables if len(chosen) == 1 else member(local(state.variables), best)
     return result, partial(compiled(method.embed), kept)
 
@@ -283,13 +283,6 @@ def _train(
 def _say(text: str, quiet: bool) -> None:
     if is_first() and not quiet:
         print(text)
-
-
-def _scores_of(baselines: Mapping[str, np.ndarray], scored: Dataset) -> list[dict[str, Any]]:
-    """Names and scores of baselines' clusters; none without labels."""
-    labels = scored.labels
-    found = baselines.items() if labels is not None else ()
-    return [{"name": name, **metrics.scores(labels[labels >= 0], rows[labels >= 0])} for name, rows in found]
 
 
 def _resident_bytes(config: Mapping[str, Any]) -> int:

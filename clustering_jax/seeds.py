@@ -21,11 +21,17 @@ def seeds_of(config: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(range(config["seed"], config["seed"] + config["num_seeds"]))
 
 
+def check_numbers(config: Mapping[str, Any]) -> None:
+    """Raises UserError for a seed below 0, or no seed at all."""
+    if config["seed"] < 0:
+        raise UserError(f"seed is {config['seed']}: choose 0 or more")
+    if config["num_seeds"] < 1:
+        raise UserError(f"num_seeds is {config['num_seeds']}: at least 1 run is needed")
+
+
 def check(config: Mapping[str, Any], method: Method, resident: bool) -> None:
     """Raises UserError where several seeds can't train side by side."""
     count = config["num_seeds"]
-    if count < 1:
-        raise UserError(f"num_seeds is {count}: at least 1 run is needed")
     if count > 1 and method.convolves:
         raise UserError(f"num_seeds is {count}, but convolutions don't train side by side: run one seed at a time")
     if count > 1 and method.criterion is None:

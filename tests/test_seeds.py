@@ -8,11 +8,13 @@ import pytest
 from sklearn.metrics import mutual_info_score
 
 from clustering_jax import run, seeds
+from clustering_jax.data.multiview import multiview
 from clustering_jax.defaults import cmmc
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method
 from clustering_jax.methods.cmmc import shared_information
 from clustering_jax.predict import Predictor, lines
+from clustering_jax.results import kmeans_baseline
 
 N = 48
 
@@ -64,6 +66,15 @@ def test_the_result_tells_of_every_seed_and_keeps_one_without_labels(finished, c
     assert result["baselines"][0]["name"] == "k-means on views"
 
 
+def test_the_baseline_is_scored_on_known_labels_as_the_run_is(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(N) % 3
+    view = rng.normal(size=(N, 4)) + 9 * y[:, None]
+    np.savez(tmp_path / "a.npz", view0=view, view1=view + 1, y=np.where(y == 2, -1, y))
+    found = kmeans_baseline(multiview(tmp_path / "a.npz", label_key="y"), 3)
+    assert found["acc"] == found["nmi"] == 1
+
+
 def test_a_seed_alone_is_the_same_run(finished):
     directory, result = finished
     alone = run.train(config(directory / "views.npz", seed=6), directory / "alone")
@@ -102,6 +113,8 @@ def test_errors(finished, tmp_path):
     with pytest.raises(UserError, match="has not finished its 3 seeds"):
         Predictor.restore(directory / "run")
     (tmp_path / "result.json").rename(directory / "run" / "result.json")
+    with pytest.raises(UserError, match="seed is -1: choose 0 or more"):
+        run.train(config(directory / "views.npz", seed=-1), tmp_path / "none")
     with pytest.raises(UserError, match="num_seeds is 0"):
         run.train(config(directory / "views.npz", num_seeds=0), tmp_path / "none")
 
@@ -114,6 +127,11 @@ def test_errors(finished, tmp_path):
 def test_shared_information(labels, expected):
     labels = np.array(labels)
     assert shared_information(labels, np.ones((4, 2), bool)) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("mask", [[[1, 0]] * 4, [[1]] * 4], ids=["no row with both", "one view"])
+def test_shared_information_of_nothing_is_0(mask):
+    assert shared_information(np.zeros(np.shape(mask), int), np.array(mask, bool)) == 0
 
 
 def test_shared_information_counts_rows_with_both_views():

@@ -10,7 +10,7 @@ import numpy as np
 
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.scaling import SCALINGS, apply_scaling, fit_scaling
-from clustering_jax.data.sources import Source, names
+from clustering_jax.data.sources import Source, file_of, names, open_source
 from clustering_jax.data.views import Views, load_views, zeroed
 from clustering_jax.errors import UserError, nearest
 
@@ -24,7 +24,6 @@ def multiview(
     scaling: str | Sequence[str] = "none",
     missing: str = "error",
     transpose: bool = False,
-    allow_single: bool = False,
 ) -> Dataset:
     """Views of files, scaled: float32 [n, d_v] "view0", "view1", ..., and where some are missing, "mask".
 
@@ -36,13 +35,13 @@ def multiview(
         files as a sequence or a string with commas. A CSV's first line may be names; pandas' index is left out;
         empty cells are NaN. Arrays of a rank above 2, images say, become rows. Sparse ones become dense.
       views: keys of the file, or file names in the folder, in the order wanted; a cell array or struct of MATLAB
-        stands for all it holds. () is all files, or view0, view1, ... or X1, X2, ... or the cells of X.
+        stands for all it holds. () is all files, or view0, view1, ... or X1, X2, ... or the cells of X. Of a file in a
+        folder that holds several arrays, "img.mat:img" is one.
       label_key: key, or a file, of labels: integers as they are (a negative one is none), or text as ranks.
       mask_key: key, or a file, of the mask: [n, views] of 0 and 1, columns in the order of `views`.
       scaling: of `SCALINGS` (see `apply_scaling`), one for all views or one a view.
       missing: "error", or "nan": a view is missing in the rows where all of it is NaN.
       transpose: objects are columns in the files, as often in MATLAB; for arrays of rank 2.
-      allow_single: whether one view is enough.
 
     Returns:
       The data set; `scalings` holds what new rows are scaled by, see `scaled`.
@@ -57,8 +56,9 @@ def multiview(
         mask_key=mask_key,
         missing=missing,
         transpose=transpose,
-        allow_single=allow_single,
     )
+    if not found.present.any(0).all():
+        raise UserError(f"{found.origins[found.present.any(0).argmin()]} is missing in every row: leave the view out")
     notes = tuple(filter(None, (_constant_note(found, v) for v in range(len(found.arrays)))))
     return scaled(found._replace(notes=found.notes + notes), fit_scalings(found, scaling))
 
@@ -124,21 +124,34 @@ def new_rows(
     """New objects for a model that was trained on `multiview` with `options`, scaled as the training data was.
 
     Args:
-      path: as for `multiview`, or arrays in memory. options: of the training; where they name views of one file, the
-        same are read. scalings: of the training data. numbers: which of its views `path` holds, from 0; () is all.
+      path: as for `multiview`, or arrays in memory; labels in it are passed over. options: of the training; where
+        they name views or a mask, the same are read, but nothing from outside of `path`. scalings: of the training
+        data. numbers: which of its views `path` holds, from 0 and rising; () is all.
 
     Raises:
-      UserError: as `multiview`; a number that is no view of the training.
+      UserError: as `multiview`; a number that is no view of the training, or out of order.
     """
     wrong = [v for v in numbers if f"view{v}" not in scalings]
     if wrong:
         raise UserError(f"there is no view {wrong[0]}: the training data had views 0 to {len(scalings) - 1}")
-    numbers = sorted(numbers) or list(range(len(scalings)))
+    if list(numbers) != sorted(set(numbers)):
+        raise UserError(f"views {', '.join(map(str, numbers))}: name each once, in rising order, and files likewise")
+    numbers = list(numbers) or list(range(len(scalings)))
     keys = names(options.get("views", ()))
     keys = [keys[v] for v in numbers] if len(keys) == len(scalings) else keys
-    kept = {k: options[k] for k in ("mask_key", "missing", "transpose") if k in options}
-    views = load_views(path, views=keys, allow_single=True, mask_columns=numbers, **kept)
-    return scaled(views, {f"view{v}": scalings[f"view{v}"] for v in numbers})
+    source = path if isinstance(path, Source) else open_source(path)
+    # Files given one by one may have names of their own.
+    by_place = source.root == Path() and (not source.keyed or len(source.readers) == 1)
+    keys = [] if by_place and not any(map(source.holds, keys)) else keys
+    unread = file_of(options.get("label_key", ""))
+    source = source._replace(readers={key: read for key, read in source.readers.items() if key != unread})
+    kept = {k: options[k] for k in ("missing", "transpose") if k in options}
+    mask = options.get("mask_key", "")
+    notes = () if not mask or source.holds(mask) else (f"{source.name} has no mask '{mask}': all its views count",)
+    views = load_views(
+        source, views=keys, allow_single=True, mask_key="" if notes else mask, mask_columns=numbers, **kept
+    )
+    return scaled(views._replace(notes=views.notes + notes), {f"view{v}": scalings[f"view{v}"] for v in numbers})
 
 
 def _constant_note(views: Views, v: int) -> str:

@@ -97,6 +97,9 @@ def _with_pca(dataset: Dataset, width: int) -> dict[str, Any]:
     scalings = dataset.scalings or {}
     mask = dataset.features.get("mask", np.ones((dataset.num_examples, len(scalings)), bool))
     rows = {name: dataset.features[name][mask[:, v]] for v, name in enumerate(scalings)}
+    few = min(rows, key=lambda name: len(rows[name]))
+    if len(rows[few]) < 2:
+        raise UserError(f"{dataset.name}: only one row has {few}, principal components need two: leave the view out")
     width = common_width(list(rows.values()), width)
     fitted = {name: {k: stat.tolist() for k, stat in fit_pca(view, width).items()} for name, view in rows.items()}
     return {name: {**scaling, "pca": fitted[name]} for name, scaling in scalings.items()}

@@ -31,18 +31,32 @@ class Source(NamedTuple):
             return str(self.root / key)
         return self.name if key == Path(self.name).name else f"{self.name} ['{key}']"
 
+    def holds(self, key: str) -> bool:
+        """Whether `key` is one of the arrays, or "file:array" where they are several files."""
+        return key in self.readers or (not self.keyed and ":" in key and file_of(key) in self.readers)
+
     def read(self, key: str) -> Any:
         """The array `key`, dense or sparse, or that of another file of this name; UserError if there is none."""
         if key in self.readers:
             return self.readers[key]()
-        if (self.root / key).is_file():
-            return only_array(self.root / key)
-        raise UserError(f"{self.name} has no array '{key}'{nearest(key, self.readers)}")
+        file = (self.root / file_of(key)).expanduser()
+        if file.is_file():
+            return only_array(file, key.partition(":")[2])
+        raise self.absent(key)
+
+    def absent(self, key: str) -> UserError:
+        """What to raise where there is no such array."""
+        return UserError(f"{self.name} has no array '{key}'{nearest(key, self.readers)}")
 
     def read_labels(self, key: str) -> Any:
         """`read`, but the first column of a CSV comes as text, its first line with it."""
         file = self.root / key
         return text_column(file) if file.suffix.lower() == ".csv" and file.is_file() else self.read(key)
+
+
+def file_of(key: str) -> str:
+    """The file's name in "file" and in "file:array"."""
+    return key.partition(":")[0]
 
 
 def open_source(path: str | Path | Sequence[str | Path] | Mapping[str, Any]) -> Source:

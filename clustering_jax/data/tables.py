@@ -36,15 +36,17 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path} can't be read, it is damaged or no {kind} file ({reason}): save it again") from error
 
 
-def only_array(path: Path) -> Any:
-    """The array of a file that holds one."""
+def only_array(path: Path, key: str = "") -> Any:
+    """The array of a file that holds one, or of several the one of the name `key`."""
     if path.is_dir() or path.suffix.lower() not in SUFFIXES:
         raise UserError(f"{path} is no file of an array: give {' '.join(SUFFIXES)}")
     readers = file_arrays(path)
-    if len(readers) != 1:
-        held = ", ".join(readers) or "nothing"
-        raise UserError(f"{path} holds {held}: one of several files must hold one array")
-    return next(iter(readers.values()))()
+    held = ", ".join(readers) or "nothing"
+    if key and key not in readers:
+        raise UserError(f"{path} holds {held}, no array '{key}'")
+    if not key and len(readers) != 1:
+        raise UserError(f"{path} holds {held}: name one of them, as in {path.name}:{next(iter(readers), 'array')}")
+    return readers[key]() if key else next(iter(readers.values()))()
 
 
 def file_arrays(path: Path) -> dict[str, Callable[[], Any]]:
@@ -113,9 +115,11 @@ def _csv(path: Path) -> np.ndarray:
 
 
 def text_column(path: Path) -> np.ndarray:
-    """The first column of a CSV as text, its first line, which may be a name, with it."""
+    """The first column of a CSV but for pandas' index, as text, its first line, which may be a name, with it."""
     with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
-        return np.array([cells[0].strip() for cells in csv.reader(file) if cells], np.str_)
+        lines = [cells for cells in csv.reader(file) if cells]
+        indexed = bool(lines) and len(lines[0]) > 1 and lines[0][0] == ""
+        return np.array([cells[indexed].strip() for cells in lines], np.str_)
 
 
 def _is_header(cells: list[str]) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from clustering_jax.data.base import known_labels
-from clustering_jax.data.sources import Source, names, natural, open_source
+from clustering_jax.data.sources import Source, file_of, names, natural, open_source
 from clustering_jax.errors import UserError
 
 # The keys of a file that are its views if the user names none.
@@ -23,7 +23,7 @@ class Views(NamedTuple):
     """Views as they are in the files, checked.
 
     arrays: [n, d_v] numbers of any type each, finite also as float32; rows of missing views are zeros.
-    present: bool [n, views], True where an object has the view; no row or column without a True.
+    present: bool [n, views], True where an object has the view; no row without a True.
     origins: file and key of each view, for messages. labels: as in `Dataset`. name: of the files.
     notes: what the user should be told, one line each.
     """
@@ -47,10 +47,10 @@ def load_views(
     allow_single: bool = False,
     mask_columns: Sequence[int] = (),
 ) -> Views:
-    """The views as they are; arguments and errors of `multiview.multiview`, but that constant views pass.
+    """The views as they are; arguments and errors of `multiview.multiview`, but constant views and absent ones pass.
 
-    path: also arrays that are in memory. mask_columns: of a mask that is wider than the views, those that are theirs;
-    () is all.
+    path: also arrays that are in memory. allow_single: whether one view is enough. mask_columns: of a mask that is
+    wider than the views, those that are theirs; () is all.
     """
     if missing not in ("error", "nan"):
         raise UserError(f"missing is '{missing}': choose 'error' or 'nan'")
@@ -58,11 +58,11 @@ def load_views(
     keys = _view_keys(source, names(views), {label_key, mask_key})
     origins = [source.origin(key) for key in keys]
     if len(keys) < 2 and not allow_single:
-        raise UserError(f"{origins[0]} is the only view: name two or more by path or views, or set allow_single")
+        raise UserError(f"{origins[0]} is the only view: name two or more by path or views")
     dense = [_dense(source.read(key), o, transpose) for key, o in zip(keys, origins, strict=True)]
     arrays, notes = [array for array, _ in dense], tuple(note for _, note in dense if note)
     _check_lengths(arrays, origins)
-    present = _present(source, mask_key, arrays, origins, missing, mask_columns)
+    present = _present(source, mask_key, arrays, missing, mask_columns)
     arrays = [_finite(a, present[:, v], origins[v]) for v, a in enumerate(arrays)]
     labels = _labels(source, label_key, len(present)) if label_key else None
     files = [] if isinstance(path, Source) else names(path)
@@ -71,9 +71,13 @@ def load_views(
 
 
 def _view_keys(source: Source, wanted: list[str], others: set[str]) -> list[str]:
-    keys = [key for key in source.readers if key not in others]
+    keys = [key for key in source.readers if key not in others | {file_of(key) for key in others}]
     if wanted:
-        return [key for name in wanted for key in _members(keys, name)]
+        found = [key for name in wanted for key in _members(keys, name)]
+        # Of views no other file is read: a missing one of new rows must not be taken from the training's folder.
+        for key in (key for key in found if not source.holds(key)):
+            raise source.absent(key)
+        return found
     matches = ([key for key in keys if re.fullmatch(pattern, key)] for pattern in VIEW_KEYS)
     several = source.keyed and len(source.readers) > 1
     found = sorted(next(filter(None, matches), []), key=natural) if several else keys
@@ -114,7 +118,7 @@ def _check_lengths(arrays: list[np.ndarray], origins: list[str]) -> None:
 
 
 def _present(
-    source: Source, mask_key: str, arrays: list[np.ndarray], origins: list[str], missing: str, columns: Sequence[int]
+    source: Source, mask_key: str, arrays: list[np.ndarray], missing: str, columns: Sequence[int]
 ) -> np.ndarray:
     """Which object has which view, bool [n, views]."""
     present = np.ones((len(arrays[0]), len(arrays)), bool)
@@ -124,8 +128,6 @@ def _present(
         present &= ~np.stack([np.isnan(array).all(1) for array in arrays], 1)
     if not present.any(1).all():
         raise UserError(f"{source.name} row {int(present.any(1).argmin())} has no view at all: leave the row out")
-    if not present.any(0).all():
-        raise UserError(f"{origins[int(present.any(0).argmin())]} is missing in every row: leave the view out")
     return present
 
 

@@ -108,7 +108,9 @@ def pseudo_labels(key: Array, features: np.ndarray, mask: np.ndarray, k: int, re
         rows = np.flatnonzero(mask[:, v])
         x = features[rows, v] - features[rows, v].min(0)
         x = x / np.where(x.max(0) > 0, x.max(0), 1)
-        pseudo[rows, v] = kmeans(jax.random.fold_in(key, v), jnp.asarray(x), k, restarts=restarts).labels
+        # A view that fewer rows have than there are clusters tells as many apart as it has.
+        few = min(k, len(rows))
+        pseudo[rows, v] = kmeans(jax.random.fold_in(key, v), jnp.asarray(x), few, restarts=restarts).labels
     return {"pseudo": pseudo}
 
 
@@ -174,6 +176,9 @@ def build(
     if pseudo_labels_of not in ("features", "views"):
         raise UserError(f"model.pseudo_labels_of is '{pseudo_labels_of}': choose features or views")
     _check_values(feature_temperature, label_temperature, kmeans_restarts, reconstruction_epochs, matching_steps, chunk)
+    for name, widths in (("hidden", hidden), ("latent_dim", [latent_dim]), ("feature_dim", [feature_dim])):
+        if min(widths, default=1) < 1:
+            raise UserError(f"model.{name} is {min(widths)}: choose widths of 1 or more")
     k = spec.num_clusters
     network = Network(k, tuple(hidden), latent_dim, feature_dim, jnp.dtype(dtype))
 

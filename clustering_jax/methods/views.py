@@ -53,10 +53,9 @@ def mixture(c: Array, some: Array) -> Array:
 def shared_information(labels: np.ndarray, mask: np.ndarray) -> float:
     """Mutual information of the views' hard assignments, int [n, views], in nats: the mean over pairs of views.
 
-    Greatest, the logarithm of the number of clusters, where the views agree on clusters of equal size; 0 in a collapse.
-    mask: bool [n, views].
+    Greatest, the logarithm of the number of clusters, where the views agree on clusters of equal size; 0 in a collapse,
+    or where no row has two views. mask: bool [n, views].
     """
-    pairs = list(combinations(range(labels.shape[1]), 2))
-    both = [mask[:, v] & mask[:, w] for v, w in pairs]
-    found = [mutual_info_score(labels[rows, v], labels[rows, w]) for (v, w), rows in zip(pairs, both, strict=True)]
-    return float(np.mean(found))
+    pairs = [(v, w, mask[:, v] & mask[:, w]) for v, w in combinations(range(labels.shape[1]), 2)]
+    found = [mutual_info_score(labels[rows, v], labels[rows, w]) for v, w, rows in pairs if rows.any()]
+    return float(np.mean(found or [0.0]))

@@ -80,3 +80,11 @@ def test_a_constant_view_has_scale_one():
 def test_no_width(folder):
     with pytest.raises(UserError, match="width is 0"):
         load(folder, width=0)
+
+
+def test_a_view_of_one_row_has_no_components(tmp_path):
+    mask = np.ones((40, 2), int)
+    mask[1:, 1] = 0
+    np.savez(tmp_path / "a.npz", view0=A, view1=B, mask=mask)
+    with pytest.raises(UserError, match=r"a\.npz: only one row has view1, .*leave the view out"):
+        data.load("multiview_pca", path=tmp_path / "a.npz", mask_key="mask")

@@ -32,6 +32,12 @@ def test_labels(tmp_path, case):
     assert found.notes == (("2 of 6 objects have no label, it is negative",) if case == "partly unknown" else ())
 
 
+def test_labels_of_pandas_are_not_its_index(tmp_path):
+    (tmp_path / "y.csv").write_text(",class\n" + "\n".join(f"{i},{y}" for i, y in enumerate(Y)))
+    path = save(tmp_path / "a.npz", {"view0": A, "view1": B})
+    assert multiview(path, label_key=str(tmp_path / "y.csv")).labels.tolist() == Y.tolist()
+
+
 @pytest.mark.parametrize("header", ["", "class\n"])
 @pytest.mark.parametrize(("words", "expected"), [("bac", [1, 0, 2]), (["7", "10", "3"], [7, 10, 3])])
 def test_labels_of_a_csv(tmp_path, header, words, expected):
@@ -105,7 +111,7 @@ WRONG_FILES = {
     "a label key": (TWO | {"labels": Y}, {"label_key": "label"}, "no array 'label' .*'labels'"),
     "a mask key": (TWO, {"mask_key": "mask"}, "no array 'mask'"),
     "no views by name": ({"p": A, "q": B}, {}, "holds p, q: say by views"),
-    "one view": ({"view0": A}, {}, r"\['view0'\] is the only view.*allow_single"),
+    "one view": ({"view0": A}, {}, r"\['view0'\] is the only view: name two or more"),
     "lengths": ({"view0": A, "view1": B[1:]}, {}, r"\['view0'\] has 6 rows, .*\['view1'\] has 5: a row must be"),
     "columns": ({"view0": A.T, "view1": A.T[:2]}, {}, "has 3 rows.*has 2: if objects are columns, set transpose"),
     "nan": (TWO | {"view1": put(B, 4, 1, np.nan)}, {}, r"\['view1'\] row 4, column 1 is nan.*mend"),
@@ -176,7 +182,7 @@ def test_wrong_paths(tmp_path):
     refuses(r"a\.txt is of no known type", tmp_path / "a.txt")
     refuses("holds no files of arrays", tmp_path / "empty")
     refuses(r"a\.npy twice", [a, a])
-    refuses(r"two\.npz holds p, q: one of several files must hold one array", [a, two])
+    refuses(r"two\.npz holds p, q: name one of them, as in two\.npz:p", [a, two])
     refuses(r"a\.npy is the only view", a)
     refuses(r"two\.npz holds no views", save(tmp_path / "empty" / "two.npz", {"y": Y}), label_key="y")
     refuses("empty holds no views", tmp_path / "empty", label_key="two.npz")

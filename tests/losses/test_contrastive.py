@@ -382,6 +382,11 @@ def shardings():
     return whole, rows, rows
 
 
+def on_devices(rows):
+    """[n, d] with its rows on the eight devices."""
+    return jax.device_put(rows, shardings()[1])
+
+
 def in_jit(loss, *arrays):
     return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*jax.device_put(arrays, shardings()))
 

@@ -18,6 +18,7 @@ from tests.losses.test_contrastive import (
     assert_close,
     assert_same_on_a_duplicated_batch,
     largest_message,
+    on_devices,
     on_shards,
     per_device,
     slope,
@@ -396,6 +397,14 @@ def test_any_number_of_devices(names, form):
     a = rng.normal(size=(24, 6))
     arrays = [jnp.asarray(x, jnp.float32) for x in (rng.normal(size=(6, 5)), a, a + rng.normal(size=a.shape))]
     assert_any_number_of_devices(partial(network_loss, names), arrays, form)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_bounds_of_scores_on_any_number_of_devices(name):
+    scores = 3 * np.random.default_rng(7).normal(size=(24, 24)).astype(np.float32)
+    function = jax.jit(jax.value_and_grad(BOUNDS[name]))
+    for actual, expected in zip(function(on_devices(scores)), function(scores), strict=True):
+        assert_close(actual, expected, 1e-5)
 
 
 @pytest.mark.parametrize("form", ["jit", "shard_map"])

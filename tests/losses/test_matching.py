@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.metrics.cluster import contingency_matrix
 
 from clustering_jax.losses import balanced_labels, contingency, maximum_matching
+from tests.losses.test_contrastive import on_devices
 
 
 def softmax(x):
@@ -203,6 +204,12 @@ def test_a_loss_may_hold_it(function):
     p = jnp.asarray(soft(6), jnp.float32)
     gradient = jax.grad(lambda p: jnp.sum(p * function(p)[:, None]))(p)
     np.testing.assert_array_equal(gradient, np.broadcast_to(function(p)[:, None], (6, 6)))
+
+
+def test_any_number_of_devices():
+    p = soft(n=240).astype(np.float32)
+    labels = jax.jit(balanced_labels)
+    np.testing.assert_array_equal(labels(on_devices(p)), labels(p))
 
 
 # --- Misuse

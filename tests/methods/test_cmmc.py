@@ -226,6 +226,14 @@ def test_pseudo_labels_are_k_means_on_scaled_columns_of_the_rows_that_are_there(
         assert adjusted_rand_score(expected, pseudo[mask[:, v], v]) > 0.95
 
 
+def test_a_view_that_fewer_rows_have_than_there_are_clusters():
+    mask = np.ones((20, 2), bool)
+    mask[2:, 1] = False
+    features = np.random.default_rng(1).normal(size=(20, 2, 4)).astype(np.float32)
+    pseudo = cmmc.pseudo_labels(KEY, features, mask, K, 2)["pseudo"]
+    assert len(set(pseudo[:, 0])) == K and sorted(pseudo[:2, 1]) == [0, 1] and (pseudo[2:, 1] == -1).all()
+
+
 def complementary(n=300):
     """Two views of six clusters: one tells three pairs apart, the other, a thousand times as large, the halves."""
     rng = np.random.default_rng(4)
@@ -365,6 +373,8 @@ def test_temperatures_reach_their_terms(setting):
         ({"dtype": "float64"}, "bfloat16"),
         ({"optimizer": {"lr": 1.0}}, "learning_rate"),
         ({"optimizer": {"schedule": "cosin"}}, "cosine"),
+        ({"latent_dim": 0}, "model.latent_dim is 0"),
+        ({"hidden": (8, -1)}, "model.hidden is -1"),
     ],
     ids=str,
 )
