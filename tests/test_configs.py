@@ -161,7 +161,7 @@ def test_smoke_takes_two_steps_of_each_stage(path, tmp_path):
 @pytest.mark.parametrize("path", configs_of("cc"))
 def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
     config = load(path, "smoke")[1].to_dict()
-    config["model"]["width"] = 4  # the encoder's size is no part of what is tested here
+    config["model"] |= {"backbone": "resnet18", "width": 4}  # the encoder is no part of what is tested here
     result = run.train(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
