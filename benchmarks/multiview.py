@@ -33,6 +33,7 @@ from clustering_jax.seeds import disagreement
 # File, clusters, contrastive epochs, scaling, source of the pseudo-labels, least mean ACC promised.
 SETS = {
     "bdgp": ("bdgp", 5, 10, "none", "features", 0.985),
+    "bdgp_assignments": ("bdgp", 5, 10, "none", "assignments", 0.985),
     "mnist_usps": ("mnist_usps", 10, 50, "none", "features", 0.990),
     "fashion": ("fashion_mv3", 10, 100, "pixels", "features", 0.98),
     "handwritten": ("handwritten", 10, 50, "minmax", "features", 0.93),
@@ -69,8 +70,11 @@ def balanced_baseline(dataset: Dataset, k: int) -> dict[str, float]:
 
 
 def kept(runs: list[dict[str, Any]]) -> str:
-    """ACC of the run that several seeds in one program would keep, without labels; of less than three it isn't told."""
-    if len(runs) < 3:
+    """ACC of the run that as many seeds in one program would keep, without labels: of three and more.
+
+    Of runs measured before FILE.json held clusters it can't be told.
+    """
+    if len(runs) < 3 or not all("clusters" in r for r in runs):
         return ""
     best = int(np.argmin(disagreement([np.array(list(r["clusters"])) for r in runs])))
     return f"kept without labels {runs[best]['acc']:.4f}, "

@@ -37,6 +37,9 @@ from clustering_jax.nn.chunks import chunked
 from clustering_jax.optim import make_optimizer
 from clustering_jax.typing import Array
 
+# Of the pseudo-labels.
+SOURCES = ("features", "views", "assignments")
+
 
 def reconstruction_errors(outputs: Outputs, batch: Mapping[str, Array]) -> list[Array]:
     """The mean squared error over the entries of each row, [n], view by view."""
@@ -159,8 +162,10 @@ def build(
       feature_temperature, label_temperature: of the two contrasts.
       reconstruction_epochs: length of the first stage. matching_steps: of the third, each on the whole data set.
       kmeans_restarts: of the pseudo-labels.
-      pseudo_labels_of: what k-means finds them in: "features" is h, view by view, as published; "views" is the views
-        themselves, side by side and of one variance, for views that complement each other, see `joint_pseudo_labels`.
+      pseudo_labels_of: where they come from: "features" is k-means on h, view by view, as published; "views" is k-means
+        on the views themselves, side by side and of one variance, for views that complement each other, see
+        `joint_pseudo_labels`; "assignments" is no k-means, but what the views together say, the prediction, for views
+        of which some tell less than others.
       chunk: rows that pass through the network at a time within a step, the same gradient in less memory, see
         `chunked`; 0 is all at once.
       double_softmax: soft-max q again before the cross-entropy, as in the authors' code; the paper does not.
@@ -173,8 +178,8 @@ def build(
     """
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
-    if pseudo_labels_of not in ("features", "views"):
-        raise UserError(f"model.pseudo_labels_of is '{pseudo_labels_of}': choose features or views")
+    if pseudo_labels_of not in SOURCES:
+        raise UserError(f"model.pseudo_labels_of is '{pseudo_labels_of}': choose {', '.join(SOURCES)}")
     _check_values(feature_temperature, label_temperature, kmeans_restarts, reconstruction_epochs, matching_steps, chunk)
     for name, widths in (("hidden", hidden), ("latent_dim", [latent_dim]), ("feature_dim", [feature_dim])):
         if min(widths, default=1) < 1:
@@ -222,6 +227,9 @@ def build(
 
     def targets(key, variables, infer):
         mask = infer(masks, variables)
+        if pseudo_labels_of == "assignments":
+            joint = infer(predict, variables).argmax(1)
+            return {"pseudo": np.where(mask, joint[:, None], -1).astype(np.int32)}
         if pseudo_labels_of == "views":
             views = [infer(partial(view, v), variables) for v in range(mask.shape[1])]
             return joint_pseudo_labels(key, views, mask, k, kmeans_restarts)

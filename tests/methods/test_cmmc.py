@@ -260,12 +260,23 @@ def test_pseudo_labels_come_from_the_source_that_is_set():
     def infer(function, variables):
         return np.asarray(function(variables, batch))
 
-    for source, best in (("views", True), ("features", False)):
+    for source, best in (("views", True), ("features", False), ("assignments", False)):
         method = cmmc.build(
             Spec(6, 8, 1, {"train": 2}), **{**toy.SMALL, "kmeans_restarts": 10, "pseudo_labels_of": source}
         )
         pseudo = method.phases[2].targets(KEY, method.init(KEY, batch), infer)["pseudo"]
         assert (adjusted_rand_score(labels, pseudo[:, 0]) == 1) is best
+
+
+def test_pseudo_labels_may_be_the_prediction():
+    """Of all views that a row has, for each of them."""
+    batch = batch_of(True)
+    method = toy.build(pseudo_labels_of="assignments")
+    variables = method.init(KEY, batch)
+    pseudo = method.phases[2].targets(KEY, variables, lambda f, v: np.asarray(f(v, batch)))["pseudo"]
+    joint = np.asarray(method.predict(variables, batch)).argmax(1)
+    assert pseudo.dtype == np.int32 and not batch["mask"].all()
+    np.testing.assert_array_equal(pseudo, np.where(batch["mask"], joint[:, None], -1))
 
 
 # --- Missing views
