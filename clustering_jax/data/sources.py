@@ -39,9 +39,10 @@ class Source(NamedTuple):
         """The array `key`, dense or sparse, or that of another file of this name; UserError if there is none."""
         if key in self.readers:
             return self.readers[key]()
-        file = (self.root / file_of(key)).expanduser()
-        if file.is_file():
-            return only_array(file, key.partition(":")[2])
+        for name, inner in ((key, ""), (file_of(key), key.partition(":")[2])):
+            file = (self.root / name).expanduser()
+            if file.is_file():
+                return only_array(file, inner)
         raise self.absent(key)
 
     def absent(self, key: str) -> UserError:

@@ -80,6 +80,10 @@ def test_all_new_rows_may_lack_a_view(folder):
 def test_one_array_of_a_file_of_several(folder):
     save(folder / "new" / "img.mat", {"img": A, "more": B})
     save(folder / "new" / "L.mat", {"L": Y[:, None], "names": Y})
+    save(folder / "a:b.npy", Y)
+    assert (
+        multiview(folder / "old", views=("a.npy", "b.npy"), label_key=f"{folder}/a:b.npy").labels.tolist() == Y.tolist()
+    )
     save(folder / "new" / "txt.npy", B)
     options = {"views": ("img.mat:img", "txt.npy"), "label_key": "L.mat:L"}
     found = multiview(folder / "new", **options)
