@@ -51,14 +51,14 @@ def config_of(name: str, directory: str, seed: int, dtype: str) -> dict[str, Any
 
 
 def one(config: dict[str, Any]) -> dict[str, Any]:
-    """Scores, seconds and clusters (a character an object) of one seed."""
+    """Scores, criterion, seconds and clusters (a character an object) of one seed."""
     with tempfile.TemporaryDirectory() as workdir:
         result = run.train(config, Path(workdir))
         with open(Path(workdir) / "assignments.csv", newline="") as file:
             clusters = [np.base_repr(int(row["cluster"]), 36) for row in csv.DictReader(file)]
     scores = {key: result["scores"][key] for key in ("acc", "nmi", "ari", "occupied")}
-    seconds = result["wall_time_seconds"]
-    return {"seed": config["seed"], **scores, "seconds": seconds, "clusters": "".join(clusters)}
+    told = {"criterion": result["criterion"], "seconds": result["wall_time_seconds"], "clusters": "".join(clusters)}
+    return {"seed": config["seed"], **scores, **told}
 
 
 def balanced_baseline(dataset: Dataset, k: int) -> dict[str, float]:
@@ -70,14 +70,14 @@ def balanced_baseline(dataset: Dataset, k: int) -> dict[str, float]:
 
 
 def kept(runs: list[dict[str, Any]]) -> str:
-    """ACC of the run that as many seeds in one program would keep, without labels: of three and more.
+    """ACC of the run that as many seeds in one program would keep, without labels.
 
     Of runs measured before FILE.json held clusters it can't be told.
     """
-    if len(runs) < 3 or not all("clusters" in r for r in runs):
+    if not all("clusters" in r for r in runs):
         return ""
-    best = int(np.argmin(disagreement([np.array(list(r["clusters"])) for r in runs])))
-    return f"kept without labels {runs[best]['acc']:.4f}, "
+    values = disagreement([np.array(list(r["clusters"])) for r in runs], [r["criterion"] for r in runs])
+    return f"kept without labels {runs[int(np.argmin(values))]['acc']:.4f}, "
 
 
 def row(title: str, aim: float, runs: list[dict[str, Any]], *baselines: dict[str, float]) -> str:

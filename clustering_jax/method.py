@@ -78,7 +78,7 @@ class Method(NamedTuple):
     predict: ``(variables, batch) -> [n, k]`` soft assignments, rows on the simplex.
     load: ``(path, variables) -> variables``, the authors' released weights, or None.
     criterion: ``(key, variables, infer) -> float`` without labels, the least is best: which of several seeds to keep.
-    consensus: of three seeds and more, keep rather the one whose clusters are most like the others'.
+    consensus: the criterion is minus an information in nats, to which that shared with the other seeds' clusters adds.
     prepare: ``(key, dataset, cache) -> Dataset``, host side, once before training: features made of features; what
       takes long is kept in the directory `cache`.
     report: ``(key, prepared dataset, its clusters int [n], scored dataset) -> Report``.

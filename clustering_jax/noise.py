@@ -25,17 +25,17 @@ def example_normal(key: Array, index: Int[Array, " n"], shape: tuple[int, ...]) 
     seeds = jax.vmap(lambda i: random.bits(random.fold_in(key, i), (2,)))(index)
     first, second = seeds.T.reshape(2, len(index), *[1] * (len(shape) - 1))
 
-    def part(places: Array, rows: slice) -> Array:
-        words = _mixed(_mixed(places ^ first[rows]) + second[rows])
+    def part(places: Array) -> Array:
+        words = _mixed(_mixed(places ^ first) + second)
         # 23 bits, at the middles of their intervals: neither end of (-1, 1) is hit.
         uniform = (words >> 9).astype(jnp.float32) * 2**-22 + (2**-23 - 1)
         return math.sqrt(2) * lax.erf_inv(uniform)
 
-    half = len(index) // 2
     places = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape) * jnp.uint32(0x9E3779B9)
+    half = shape[-1] // 2
     # By halves, as XLA's CPU backend else fuses the drawing into each use of a part and repeats it there: half of what
-    # DMIM's noise takes. A concatenation it doesn't fuse.
-    parts = [jnp.concatenate([part(p, slice(half)), part(p, slice(half, None))]) for p in places]
+    # DMIM's noise takes. A concatenation it doesn't fuse, and one of columns leaves the rows on their devices.
+    parts = [jnp.concatenate([part(p[..., :half]), part(p[..., half:])], axis=-1) for p in places]
     return jnp.stack(parts, axis=1)
 
 

@@ -65,21 +65,24 @@ def criteria(
     """
     if method.criterion is None:
         return [0.0]
-    if method.consensus and len(seeds) > 2:
-        return disagreement(clusters())
-    return [float(method.criterion(k, v, infer)) for k, v in members(keys_of(seeds), variables, len(seeds))]
+    own = [float(method.criterion(k, v, infer)) for k, v in members(keys_of(seeds), variables, len(seeds))]
+    return disagreement(clusters(), own) if method.consensus and len(seeds) > 1 else own
 
 
-def disagreement(clusters: Sequence[np.ndarray]) -> list[float]:
-    """Minus the mean mutual information, in nats, of each clustering, int [n], with the others; at most 0.
+def disagreement(clusters: Sequence[np.ndarray], own: Sequence[float]) -> list[float]:
+    """Minus the information, in nats, that each run shares with the others and with itself, a mean; at most 0.
 
     Runs err each in their own way: the one that tells most of the others (Strehl and Ghosh, Cluster ensembles, JMLR
-    2002) has the fewest errors of its own. It isn't normalised, as two runs that collapsed alike would then agree.
+    2002) has the fewest errors of its own. What its own views tell of each other counts as one run more: where most
+    have collapsed alike, those would else agree best.
+
+    Args:
+      clusters: int [n] of each run. own: minus what each run's views share, see `shared_information`.
     """
-    told = np.zeros((len(clusters), len(clusters)))
+    told = -np.diag(np.asarray(own, float))
     for i, j in combinations(range(len(clusters)), 2):
         told[i, j] = told[j, i] = mutual_info_score(clusters[i], clusters[j])
-    return (-told.sum(1) / (len(clusters) - 1)).tolist()
+    return (-told.mean(1)).tolist()
 
 
 def summary(seeds: Sequence[int], scores: Sequence[Mapping[str, float]], values: Sequence[float]) -> dict[str, Any]:

@@ -140,18 +140,31 @@ def new_rows(
     keys = names(options.get("views", ()))
     keys = [keys[v] for v in numbers] if len(keys) == len(scalings) else keys
     source = path if isinstance(path, Source) else open_source(path)
-    # Files given one by one may have names of their own.
-    by_place = source.root == Path() and (not source.keyed or len(source.readers) == 1)
-    keys = [] if by_place and not any(map(source.holds, keys)) else keys
-    unread = file_of(options.get("label_key", ""))
-    source = source._replace(readers={key: read for key, read in source.readers.items() if key != unread})
+    mask, notes = source.find(options.get("mask_key", "")), ()
     kept = {k: options[k] for k in ("missing", "transpose") if k in options}
-    mask = options.get("mask_key", "")
-    notes = () if not mask or source.holds(mask) else (f"{source.name} has no mask '{mask}': all its views count",)
-    views = load_views(
-        source, views=keys, allow_single=True, mask_key="" if notes else mask, mask_columns=numbers, **kept
-    )
+    if options.get("mask_key") and not mask:
+        notes = (f"{source.name} has no mask '{options['mask_key']}': views are missing in rows of NaN alone",)
+        kept["missing"] = "nan"
+    labels = source.find(options.get("label_key", ""))
+    unread = {labels, file_of(labels) if not source.keyed else labels} - {mask, file_of(mask)}
+    arrays = [key for key in source.readers if key not in unread]
+    found = [source.find(key) for key in keys]
+    if not keys:
+        source = source._replace(readers={key: source.readers[key] for key in arrays})
+    elif not any(found) and _one_by_one(source):
+        # Files of other names go by their order.
+        keys = [key for key in arrays if key not in (mask, file_of(mask))]
+    else:
+        keys = [new or key for new, key in zip(found, keys, strict=True)]
+    views = load_views(source, views=keys, allow_single=True, mask_key=mask, mask_columns=numbers, **kept)
     return scaled(views._replace(notes=views.notes + notes), {f"view{v}": scalings[f"view{v}"] for v in numbers})
+
+
+def _one_by_one(source: Source) -> bool:
+    """Whether it is files that each hold one array without a key, not a folder."""
+    if source.keyed:
+        return list(source.readers) == [Path(source.name).name]
+    return not Path(source.name).expanduser().is_dir()
 
 
 def _constant_note(views: Views, v: int) -> str:

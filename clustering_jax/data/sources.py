@@ -17,7 +17,7 @@ class Source(NamedTuple):
     """Arrays not read yet.
 
     name: the path as given, for messages. root: where file names start. keyed: whether it is one file, whose arrays
-    have keys, or several of one array each, whose names are the keys. readers: by key.
+    have keys, or several, whose names are the keys, and "file:array" where one holds several. readers: by key.
     """
 
     name: str
@@ -34,6 +34,16 @@ class Source(NamedTuple):
     def holds(self, key: str) -> bool:
         """Whether `key` is one of the arrays, or "file:array" where they are several files."""
         return key in self.readers or (not self.keyed and ":" in key and file_of(key) in self.readers)
+
+    def find(self, key: str) -> str:
+        """The key of the array that another source has as `key`, "" if there is none: files go by their own names."""
+        if key in self.readers:
+            return key
+        for name in (key, file_of(key)):
+            for file in [] if self.keyed else self.readers:
+                if Path(file).name == Path(name).name:
+                    return file + key.removeprefix(name)
+        return ""
 
     def read(self, key: str) -> Any:
         """The array `key`, dense or sparse, or that of another file of this name; UserError if there is none."""

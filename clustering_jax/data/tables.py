@@ -45,7 +45,7 @@ def only_array(path: Path, key: str = "") -> Any:
     if key and key not in readers:
         raise UserError(f"{path} holds {held}, no array '{key}'")
     if not key and len(readers) != 1:
-        raise UserError(f"{path} holds {held}: name one of them, as in {path.name}:{next(iter(readers), 'array')}")
+        raise UserError(f"{path} holds {held}: one of several files must hold one array, or views name it (file:array)")
     return readers[key]() if key else next(iter(readers.values()))()
 
 

@@ -71,12 +71,14 @@ def load_views(
 
 
 def _view_keys(source: Source, wanted: list[str], others: set[str]) -> list[str]:
-    keys = [key for key in source.readers if key not in others | {file_of(key) for key in others}]
+    others = others if source.keyed else others | {file_of(key) for key in others}
+    keys = [key for key in source.readers if key not in others]
     if wanted:
         found = [key for name in wanted for key in _members(keys, name)]
         # Of views no other file is read: a missing one of new rows must not be taken from the training's folder.
-        for key in (key for key in found if not source.holds(key)):
-            raise source.absent(key)
+        absent = next((key for key in found if not source.holds(key)), None)
+        if absent:
+            raise source.absent(absent)
         return found
     matches = ([key for key in keys if re.fullmatch(pattern, key)] for pattern in VIEW_KEYS)
     several = source.keyed and len(source.readers) > 1

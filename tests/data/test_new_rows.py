@@ -50,10 +50,19 @@ def test_what_new_rows_lack_is_not_taken_from_the_training(folder):
     found = of(folder, folder / "new")
     assert_rows(found, view0=A[:4], view1=B[:4])
     assert "mask" not in found.features
-    assert found.notes == (f"{folder / 'new'} has no mask 'mask.npy': all its views count",)
+    assert found.notes == (f"{folder / 'new'} has no mask 'mask.npy': views are missing in rows of NaN alone",)
     (folder / "new" / "b.npy").unlink()
     with pytest.raises(UserError, match=r"new has no array 'b\.npy'"):
         of(folder, folder / "new", views=("a.npy", "b.npy"))
+
+
+def test_files_one_by_one_go_by_their_names_where_these_are_known(folder):
+    """In whatever order, and with the mask and the labels among them."""
+    files = {"b.npy": B[:2], "labels.npy": Y[:2], "a.npy": A[:2], "mask.npy": MASK[:2]}
+    path = ",".join(str(save(folder / "new" / name, array)) for name, array in files.items())
+    found = of(folder, path, views=("a.npy", "b.npy"))
+    assert_rows(found, view0=np.where(MASK[:2, :1], A[:2], 0), view1=B[:2])
+    np.testing.assert_array_equal(found.features["mask"], MASK[:2])
 
 
 @pytest.mark.parametrize("numbers, given", [((1,), "y.npy"), ((0, 1), "x.npy,y.npy")])
@@ -80,10 +89,6 @@ def test_all_new_rows_may_lack_a_view(folder):
 def test_one_array_of_a_file_of_several(folder):
     save(folder / "new" / "img.mat", {"img": A, "more": B})
     save(folder / "new" / "L.mat", {"L": Y[:, None], "names": Y})
-    save(folder / "a:b.npy", Y)
-    assert (
-        multiview(folder / "old", views=("a.npy", "b.npy"), label_key=f"{folder}/a:b.npy").labels.tolist() == Y.tolist()
-    )
     save(folder / "new" / "txt.npy", B)
     options = {"views": ("img.mat:img", "txt.npy"), "label_key": "L.mat:L"}
     found = multiview(folder / "new", **options)
@@ -92,9 +97,38 @@ def test_one_array_of_a_file_of_several(folder):
     assert_rows(new_rows(folder / "new", options, found.scalings), view0=A, view1=B)
     assert_rows(new_rows(folder / "new", options, found.scalings, [0]), view0=A)
     for views, expected in (
-        (("img.mat", "txt.npy"), r"img\.mat holds img, more: name one of them, as in img\.mat:img"),
+        (
+            ("img.mat", "txt.npy"),
+            r"img\.mat holds img, more: one of several files must hold one array, or views name it",
+        ),
         (("img.mat:image", "txt.npy"), r"img\.mat holds img, more, no array 'image'"),
     ):
         with pytest.raises(UserError, match=expected):
             multiview(folder / "new", views=views)
     assert len(found.features["view0"]) == N
+
+
+LAYOUTS = {
+    "labels with the mask": (
+        {"a.npy": A, "b.npy": B, "meta.mat": {"y": Y, "mask": MASK}},
+        {"label_key": "meta.mat:y", "mask_key": "meta.mat:mask"},
+    ),
+    "labels with a view": (
+        {"both.mat": {"img": A, "y": Y}, "txt.npy": B},
+        {"views": ("both.mat:img", "txt.npy"), "label_key": "both.mat:y"},
+    ),
+    "a colon in a name": ({"a.npy": A, "b.npy": B, "y:1.npy": Y}, {"label_key": "y:1.npy"}),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_files_of_the_training_give_its_rows(tmp_path, layout):
+    files, options = LAYOUTS[layout]
+    for name, array in files.items():
+        save(tmp_path / name, array)
+    trained = multiview(tmp_path, **options)
+    found = new_rows(tmp_path, options, trained.scalings)
+    assert trained.labels.tolist() == Y.tolist() and found.labels is None
+    assert found.features.keys() == trained.features.keys()
+    for name, array in trained.features.items():
+        np.testing.assert_array_equal(found.features[name], array)

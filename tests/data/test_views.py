@@ -182,7 +182,7 @@ def test_wrong_paths(tmp_path):
     refuses(r"a\.txt is of no known type", tmp_path / "a.txt")
     refuses("holds no files of arrays", tmp_path / "empty")
     refuses(r"a\.npy twice", [a, a])
-    refuses(r"two\.npz holds p, q: name one of them, as in two\.npz:p", [a, two])
+    refuses(r"two\.npz holds p, q: one of several files must hold one array, or views name it", [a, two])
     refuses(r"a\.npy is the only view", a)
     refuses(r"two\.npz holds no views", save(tmp_path / "empty" / "two.npz", {"y": Y}), label_key="y")
     refuses("empty holds no views", tmp_path / "empty", label_key="two.npz")

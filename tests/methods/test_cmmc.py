@@ -260,7 +260,7 @@ def test_pseudo_labels_come_from_the_source_that_is_set():
     def infer(function, variables):
         return np.asarray(function(variables, batch))
 
-    for source, best in (("views", True), ("features", False), ("assignments", False)):
+    for source, best in (("views", True), ("features", False)):
         method = cmmc.build(
             Spec(6, 8, 1, {"train": 2}), **{**toy.SMALL, "kmeans_restarts": 10, "pseudo_labels_of": source}
         )
