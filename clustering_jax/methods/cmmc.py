@@ -164,8 +164,7 @@ def build(
       kmeans_restarts: of the pseudo-labels.
       pseudo_labels_of: where they come from: "features" is k-means on h, view by view, as published; "views" is k-means
         on the views themselves, side by side and of one variance, for views that complement each other, see
-        `joint_pseudo_labels`; "assignments" is no k-means, but what the views together say, the prediction, for views
-        of which some tell less than others.
+        `joint_pseudo_labels`; "assignments" is no k-means, but what the views together say, the prediction.
       chunk: rows that pass through the network at a time within a step, the same gradient in less memory, see
         `chunked`; 0 is all at once.
       double_softmax: soft-max q again before the cross-entropy, as in the authors' code; the paper does not.
