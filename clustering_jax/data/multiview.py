@@ -10,7 +10,7 @@ import numpy as np
 
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.scaling import SCALINGS, apply_scaling, fit_scaling
-from clustering_jax.data.sources import Source, file_of, names, open_source
+from clustering_jax.data.sources import Source, names, open_source
 from clustering_jax.data.views import Views, load_views, zeroed
 from clustering_jax.errors import UserError, nearest
 
@@ -145,19 +145,22 @@ def new_rows(
     if options.get("mask_key") and not mask:
         notes = (f"{source.name} has no mask '{options['mask_key']}': views are missing in rows of NaN alone",)
         kept["missing"] = "nan"
-    labels = source.find(options.get("label_key", ""))
-    unread = {labels, file_of(labels) if not source.keyed else labels} - {mask, file_of(mask)}
-    arrays = [key for key in source.readers if key not in unread]
-    found = [source.find(key) for key in keys]
-    if not keys:
-        source = source._replace(readers={key: source.readers[key] for key in arrays})
-    elif not any(found) and _one_by_one(source):
-        # Files of other names go by their order.
-        keys = [key for key in arrays if key not in (mask, file_of(mask))]
-    else:
-        keys = [new or key for new, key in zip(found, keys, strict=True)]
+    labels = source.holder(source.find(options.get("label_key", "")))
+    if keys:
+        keys = _new_keys(source, keys, {labels, source.holder(mask)})
+    elif labels != source.holder(mask):
+        source = source._replace(readers={key: read for key, read in source.readers.items() if key != labels})
     views = load_views(source, views=keys, allow_single=True, mask_key=mask, mask_columns=numbers, **kept)
     return scaled(views._replace(notes=views.notes + notes), {f"view{v}": scalings[f"view{v}"] for v in numbers})
+
+
+def _new_keys(source: Source, keys: list[str], others: set[str]) -> list[str]:
+    """What the views `keys` of the training are called in `source`; others: readers that are no views."""
+    found = [source.find(key) for key in keys]
+    if not any(found) and _one_by_one(source):
+        # Files of other names go by their order.
+        return [key for key in source.readers if key not in others]
+    return [new or key for new, key in zip(found, keys, strict=True)]
 
 
 def _one_by_one(source: Source) -> bool:

@@ -31,13 +31,13 @@ class Source(NamedTuple):
             return str(self.root / key)
         return self.name if key == Path(self.name).name else f"{self.name} ['{key}']"
 
-    def holds(self, key: str) -> bool:
-        """Whether `key` is one of the arrays, or "file:array" where they are several files."""
-        return key in self.readers or (not self.keyed and ":" in key and file_of(key) in self.readers)
+    def holder(self, key: str) -> str:
+        """The key of the reader that has `key`, if any has: that of its file where it is "file:array"."""
+        return key if self.keyed or key in self.readers else file_of(key)
 
     def find(self, key: str) -> str:
         """The key of the array that another source has as `key`, "" if there is none: files go by their own names."""
-        if key in self.readers:
+        if self.holder(key) in self.readers:
             return key
         for name in (key, file_of(key)):
             for file in [] if self.keyed else self.readers:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from clustering_jax.data.base import known_labels
-from clustering_jax.data.sources import Source, file_of, names, natural, open_source
+from clustering_jax.data.sources import Source, names, natural, open_source
 from clustering_jax.errors import UserError
 
 # The keys of a file that are its views if the user names none.
@@ -71,12 +71,12 @@ def load_views(
 
 
 def _view_keys(source: Source, wanted: list[str], others: set[str]) -> list[str]:
-    others = others if source.keyed else others | {file_of(key) for key in others}
+    others = {source.holder(key) for key in others}
     keys = [key for key in source.readers if key not in others]
     if wanted:
         found = [key for name in wanted for key in _members(keys, name)]
         # Of views no other file is read: a missing one of new rows must not be taken from the training's folder.
-        absent = next((key for key in found if not source.holds(key)), None)
+        absent = next((key for key in found if source.holder(key) not in source.readers), None)
         if absent:
             raise source.absent(absent)
         return found
