@@ -7,14 +7,14 @@ are gathered on each device otherwise. Entries must be finite, and their squares
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax, random
+from jax import lax
 
+from clustering_jax.kmeans_plusplus import seeds
 from clustering_jax.losses import normalize
 from clustering_jax.rows import Rows, half_squares, label_sums, unit_rows
 from clustering_jax.typing import Array, Float, Int
@@ -22,8 +22,6 @@ from clustering_jax.typing import Array, Float, Int
 Count = Array | None
 # Centres that advance together: enough for a product at full speed, few enough that its result stays in cache.
 _COLUMNS = 256
-# Numbers that the seeding of restarts side by side may hold.
-_SEEDING = 1 << 24
 
 
 class KMeans(NamedTuple):
@@ -132,8 +130,7 @@ def _kmeans(
     dtype = jnp.result_type(jnp.float32, x)
     # Centred, the expanded squares of distances lose least to rounding.
     rows = unit_rows(x, block) if spherical else Rows(x, jnp.mean(x, axis=0, dtype=dtype), None, block)
-    seeds = _seeds(key, rows, k, restarts)
-    centers, iterations = _search(rows, seeds, max_iter, tol * _variance(rows), count)
+    centers, iterations = _search(rows, seeds(key, rows, k, restarts), max_iter, tol * _variance(rows), count)
     centers += rows.shift
     labels, _, inertia = _assign(x, centers, count, spherical=spherical, block=block)
     return KMeans(centers, labels, inertia, iterations)
@@ -169,57 +166,6 @@ def _variance(rows: Rows) -> Array:
     return jnp.mean(squares / count - (sums / count) ** 2)
 
 
-def _trials(k: int) -> int:
-    return 2 + int(math.log(k))
-
-
-def _seeds(key: Array, rows: Rows, k: int, restarts: int) -> Array:
-    """int32 [restarts, k], in groups of equal size that fit in memory."""
-    groups = min(restarts, -(-restarts * len(rows.x) * _trials(k) // _SEEDING))
-    keys = jax.vmap(partial(random.fold_in, key))(jnp.arange(-(-restarts // groups) * groups))
-    seed = jax.vmap(lambda key: _seed(key, rows, k))
-    return lax.map(seed, keys.reshape(groups, -1, *keys.shape[1:])).reshape(-1, k)[:restarts]
-
-
-def _seed(key: Array, rows: Rows, k: int) -> Array:
-    """k rows, int32 [k]: each the best of a few drawn by their squared distance to those before."""
-
-    def step(points: Array, cost: Array, rows: Array, index: Array, closest: Array) -> tuple[Array, Array]:
-        squares = jnp.sum(rows**2, 1) + 2 * half_squares(points, rows)
-        closer = jnp.where(index >= 0, jnp.clip(squares, 0, closest), 0)
-        return cost + jnp.sum(closer, 1), closer
-
-    def add(carry: tuple[Array, Array], uniform: Array) -> tuple[tuple[Array, Array], Array]:
-        weights, closest = carry
-        points = rows.take(candidates := _draw(uniform, rows, weights))
-        cost, closer = rows.fold(partial(step, points), jnp.zeros(len(points), points.dtype), closest)
-        best = jnp.argmin(cost)
-        return (closer[:, best], closer[:, best]), candidates[best]
-
-    counts = rows.fold(lambda carry, _, index: (carry, index >= 0), 0)[1].astype(rows.shift.dtype)
-    uniforms = random.uniform(key, (k, 2, _trials(k)), counts.dtype)
-    # The first has no choice: the best of several would always be near the mean.
-    uniforms = uniforms.at[0].set(uniforms[0, :, :1])
-    return lax.scan(add, (counts, jnp.full_like(counts, jnp.inf)), uniforms)[1]
-
-
-def _draw(uniforms: Array, rows: Rows, weights: Array) -> Array:
-    """Rows with probabilities that go with their weights: [2, number] in [0, 1), [count, size] to int32 [number].
-
-    First the block, then the row in it: one running sum over all rows is slow, and inexact in float32.
-    """
-    outer, inner = uniforms
-    block = _draw_column(outer, jnp.broadcast_to(jnp.sum(weights, 1), (len(outer), rows.blocks)))
-    return rows.first(block) + _draw_column(inner, weights[block])
-
-
-def _draw_column(uniform: Array, weights: Array) -> Array:
-    """A column of each row: [m] and [m, c] to [m]; the last where all weigh nothing."""
-    sums = jnp.cumsum(weights, axis=1)
-    passed = jnp.sum(sums <= uniform[:, None] * sums[:, -1:], axis=1)
-    return jnp.minimum(passed, weights.shape[1] - 1)
-
-
 class _Search(NamedTuple):
     """Restarts on their way, each in a slot that takes the next when one ends, and the best so far."""
 
@@ -230,9 +176,9 @@ class _Search(NamedTuple):
     best: tuple[Array, Array, Array]  # fit, centers [k, d], steps
 
 
-def _search(rows: Rows, seeds: Array, max_iter: int, limit: Array, count: Count = None) -> tuple[Array, Array]:
-    """Centers [k, d] and steps of the best restart; `seeds` [restarts, k]."""
-    restarts, k = seeds.shape
+def _search(rows: Rows, starts: Array, max_iter: int, limit: Array, count: Count = None) -> tuple[Array, Array]:
+    """Centers [k, d] and steps of the best restart; `starts` [restarts, k]."""
+    restarts, k = starts.shape
     slots = max(1, min(restarts, _COLUMNS // k))
 
     def step(now: _Search) -> _Search:
@@ -244,11 +190,11 @@ def _search(rows: Rows, seeds: Array, max_iter: int, limit: Array, count: Count 
         found = (fit[top], centers[top], steps[top])
         best = jax.tree.map(partial(jnp.where, better), found, now.best)
         restart = jnp.where(done, now.started + jnp.cumsum(done) - 1, now.restart)
-        fresh = rows.take(seeds[jnp.minimum(restart, restarts - 1)])
+        fresh = rows.take(starts[jnp.minimum(restart, restarts - 1)])
         centers = jnp.where(done[:, None, None], fresh, centers)
         return _Search(centers, restart, jnp.where(done, 0, steps), now.started + jnp.sum(done), best)
 
-    first, zero = rows.take(seeds[:slots]), jnp.int32(0)
+    first, zero = rows.take(starts[:slots]), jnp.int32(0)
     none = (jnp.full((), -jnp.inf, first.dtype), jnp.zeros_like(first[0]), zero)
     start = _Search(first, jnp.arange(slots), jnp.zeros(slots, jnp.int32), jnp.int32(slots), none)
     end = lax.while_loop(lambda now: jnp.any(now.restart < restarts), step, start)

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clustering_jax.data.augment import Policy, cc_policy, digits_policy, resize, ten_crops, two_views
+from clustering_jax.data.augment import resize, ten_crops, two_views
+from clustering_jax.data.policies import Policy, cc_policy, digits_policy
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.method import Method, Objective, Phase, Spec, Variables

@@ -15,13 +15,14 @@ from scipy import ndimage
 
 from clustering_jax.data import augment as A
 from clustering_jax.data import color as C
+from clustering_jax.data.policies import Policy, cc_policy, digits_policy
 from clustering_jax.errors import UserError
 
 ORACLE = np.load(Path(__file__).parents[1] / "fixtures" / "augment_torchvision.npz")
-EVERYTHING = A.cc_policy(12, strength=1.0, blur=True)._replace(
+EVERYTHING = cc_policy(12, strength=1.0, blur=True)._replace(
     degrees=20.0, translate=0.1, affine_scale=(0.8, 1.2), shear=10.0
 )
-POLICIES = {"cc": A.cc_policy(16), "everything": EVERYTHING, "digits": A.digits_policy(16)}
+POLICIES = {"cc": cc_policy(16), "everything": EVERYTHING, "digits": digits_policy(16)}
 KEY = jax.random.key(3)
 
 
@@ -338,7 +339,7 @@ class TestPolicies:
 
     def test_empty_policy_is_a_resize(self):
         x = photos(4, 20, 31)
-        np.testing.assert_array_equal(views(x, np.arange(4), A.Policy(9))[0], resize(x, 9))
+        np.testing.assert_array_equal(views(x, np.arange(4), Policy(9))[0], resize(x, 9))
 
     def test_grey_images_take_brightness_and_contrast(self):
         x = jnp.asarray(photos(50, 8, 8, 1) / np.float32(255))
@@ -348,7 +349,7 @@ class TestPolicies:
         np.testing.assert_array_equal(random(A.random_grayscale, 1, x, 1.0), x)
 
     def test_cc_policy_is_the_papers(self):
-        policy = A.cc_policy(224, strength=1.0, blur=True)
+        policy = cc_policy(224, strength=1.0, blur=True)
         assert (policy.jitter, policy.jitter_p, policy.gray_p, policy.flip) == (
             (0.8, 0.8, 0.8, 0.2),
             0.8,
@@ -357,7 +358,7 @@ class TestPolicies:
         )
         assert (policy.blur_p, policy.blur_kernel, policy.blur_sigma) == (0.5, 23, (0.1, 2.0))
         assert (policy.crop_scale, policy.crop_ratio) == ((0.08, 1.0), (3 / 4, 4 / 3))
-        assert A.cc_policy(32).blur_p == 0 and A.digits_policy(16).flip == 0
+        assert cc_policy(32).blur_p == 0 and digits_policy(16).flip == 0
 
     @pytest.mark.parametrize(
         "change",

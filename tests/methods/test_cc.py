@@ -8,6 +8,7 @@ import pytest
 
 from clustering_jax.data.augment import ten_crops, two_views
 from clustering_jax.data.images import synthetic
+from clustering_jax.data.policies import cc_policy
 from clustering_jax.errors import UserError
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.method import Spec
@@ -39,7 +40,7 @@ def by_hand(variables):
     """The paper's procedure: two passes of the network, the second from the first's running statistics."""
     network = cc.Network("resnet18", "imagenet", 4, 5, 128, jnp.float32)
     outputs = []
-    for view in two_views(KEY, BATCH["image"], BATCH["index"], cc.cc_policy(16, 0.5, False)):
+    for view in two_views(KEY, BATCH["image"], BATCH["index"], cc_policy(16, 0.5, False)):
         output, changed = network.apply(variables, view, True, mutable=["batch_stats"])
         variables = {**variables, **changed}
         outputs.append(output)
