@@ -34,13 +34,9 @@ TINY = [
 
 
 def environment():
-    """One device, and programs compiled in half the time, without optimisation."""
-    return {
-        **os.environ,
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
-    }
+    """One device, and programs compiled as those of the tests."""
+    flags = " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag)
+    return {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 def start(module, *flags):
