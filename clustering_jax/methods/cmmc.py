@@ -31,6 +31,7 @@ from clustering_jax.losses import (
 from clustering_jax.method import Method, Objective, Phase, Spec
 from clustering_jax.methods.cmmc_network import Network, Outputs, assignments
 from clustering_jax.methods.cmmc_weights import load_cmmc
+from clustering_jax.methods.held_out import confident_labels, held_out_probabilities
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.views import both, kept, masks, presence, shared_information, view_names
 from clustering_jax.nn.chunks import chunked
@@ -38,7 +39,7 @@ from clustering_jax.optim import make_optimizer
 from clustering_jax.typing import Array
 
 # Of the pseudo-labels.
-SOURCES = ("features", "views", "assignments")
+SOURCES = ("features", "views", "assignments", "held_out")
 
 
 def reconstruction_errors(outputs: Outputs, batch: Mapping[str, Array]) -> list[Array]:
@@ -164,7 +165,9 @@ def build(
       kmeans_restarts: of the pseudo-labels.
       pseudo_labels_of: where they come from: "features" is k-means on h, view by view, as published; "views" is k-means
         on the views themselves, side by side and of one variance, for views that complement each other, see
-        `joint_pseudo_labels`; "assignments" is no k-means, but what the views together say, the prediction.
+        `joint_pseudo_labels`; "assignments" is no k-means, but what the views together say, the prediction; "held_out"
+        is these, but for rows that classifiers trained on the others surely see elsewhere, see `confident_labels`; the
+        network hardly learns them with `double_softmax`.
       chunk: rows that pass through the network at a time within a step, the same gradient in less memory, see
         `chunked`; 0 is all at once.
       double_softmax: soft-max q again before the cross-entropy, as in the authors' code; the paper does not.
@@ -226,13 +229,17 @@ def build(
 
     def targets(key, variables, infer):
         mask = infer(masks, variables)
-        if pseudo_labels_of == "assignments":
-            joint = infer(predict, variables).argmax(1)
-            return {"pseudo": np.where(mask, joint[:, None], -1).astype(np.int32)}
+        if pseudo_labels_of == "features":
+            return pseudo_labels(key, infer(features, variables), mask, k, kmeans_restarts)
         if pseudo_labels_of == "views":
-            views = [infer(partial(view, v), variables) for v in range(mask.shape[1])]
-            return joint_pseudo_labels(key, views, mask, k, kmeans_restarts)
-        return pseudo_labels(key, infer(features, variables), mask, k, kmeans_restarts)
+            return joint_pseudo_labels(key, views(variables, infer, mask), mask, k, kmeans_restarts)
+        joint = infer(predict, variables).argmax(1)
+        if pseudo_labels_of == "held_out":
+            joint = confident_labels(joint, held_out_probabilities(key, views(variables, infer, mask), mask, joint, k))
+        return {"pseudo": np.where(mask, joint[:, None], -1).astype(np.int32)}
+
+    def views(variables, infer, mask):
+        return [infer(partial(view, v), variables) for v in range(mask.shape[1])]
 
     def view(number, variables, batch):
         return batch[view_names(batch)[number]].astype(jnp.float32)

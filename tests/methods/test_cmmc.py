@@ -279,6 +279,17 @@ def test_pseudo_labels_may_be_the_prediction():
     np.testing.assert_array_equal(pseudo, np.where(batch["mask"], joint[:, None], -1))
 
 
+def test_pseudo_labels_may_be_the_prediction_mended_by_other_rows(monkeypatch):
+    batch = batch_of(True)
+    monkeypatch.setattr(cmmc, "held_out_probabilities", lambda key, views, mask, labels, k: np.eye(k)[(labels + 1) % k])
+    monkeypatch.setattr(cmmc, "confident_labels", lambda labels, probabilities: probabilities.argmax(1))
+    method = toy.build(pseudo_labels_of="held_out")
+    variables = method.init(KEY, batch)
+    pseudo = method.phases[2].targets(KEY, variables, lambda f, v: np.asarray(f(v, batch)))["pseudo"]
+    joint = np.asarray(method.predict(variables, batch)).argmax(1)
+    np.testing.assert_array_equal(pseudo, np.where(batch["mask"], (joint[:, None] + 1) % K, -1))
+
+
 # --- Missing views
 
 
