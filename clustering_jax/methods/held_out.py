@@ -33,7 +33,7 @@ def confident_labels(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
       int [n].
 
     References:
-      Northcutt, Jiang and Chuang, Confident learning, JAIR 2021, eq. 1 and 2: the off-diagonal rows of the joint.
+      Northcutt, Jiang and Chuang, Confident learning, JAIR 2021, eq. 1 and 2: rows off the diagonal of the joint.
     """
     k = probabilities.shape[1]
     own = np.eye(k, dtype=bool)[labels]

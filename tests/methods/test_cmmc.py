@@ -268,26 +268,26 @@ def test_pseudo_labels_come_from_the_source_that_is_set():
         assert (adjusted_rand_score(labels, pseudo[:, 0]) == 1) is best
 
 
-def test_pseudo_labels_may_be_the_prediction():
-    """Of all views that a row has, for each of them."""
-    batch = batch_of(True)
-    method = toy.build(pseudo_labels_of="assignments")
+def pseudo_and_joint(source):
+    """Pseudo-labels of a new network from a batch that lacks some views, its prediction, and the mask."""
+    batch, method = batch_of(True), toy.build(pseudo_labels_of=source)
     variables = method.init(KEY, batch)
     pseudo = method.phases[2].targets(KEY, variables, lambda f, v: np.asarray(f(v, batch)))["pseudo"]
-    joint = np.asarray(method.predict(variables, batch)).argmax(1)
     assert pseudo.dtype == np.int32 and not batch["mask"].all()
-    np.testing.assert_array_equal(pseudo, np.where(batch["mask"], joint[:, None], -1))
+    return pseudo, np.asarray(method.predict(variables, batch)).argmax(1)[:, None], batch["mask"]
+
+
+def test_pseudo_labels_may_be_the_prediction():
+    """Of all views that a row has, for each of them."""
+    pseudo, joint, mask = pseudo_and_joint("assignments")
+    np.testing.assert_array_equal(pseudo, np.where(mask, joint, -1))
 
 
 def test_pseudo_labels_may_be_the_prediction_mended_by_other_rows(monkeypatch):
-    batch = batch_of(True)
     monkeypatch.setattr(cmmc, "held_out_probabilities", lambda key, views, mask, labels, k: np.eye(k)[(labels + 1) % k])
     monkeypatch.setattr(cmmc, "confident_labels", lambda labels, probabilities: probabilities.argmax(1))
-    method = toy.build(pseudo_labels_of="held_out")
-    variables = method.init(KEY, batch)
-    pseudo = method.phases[2].targets(KEY, variables, lambda f, v: np.asarray(f(v, batch)))["pseudo"]
-    joint = np.asarray(method.predict(variables, batch)).argmax(1)
-    np.testing.assert_array_equal(pseudo, np.where(batch["mask"], (joint[:, None] + 1) % K, -1))
+    pseudo, joint, mask = pseudo_and_joint("held_out")
+    np.testing.assert_array_equal(pseudo, np.where(mask, (joint + 1) % K, -1))
 
 
 # --- Missing views
