@@ -65,6 +65,8 @@ class Store:
         """
         if step in self._manager.all_steps():
             return
+        # As NumPy arrays: of JAX's, Orbax lets each device write a part, and compiles a program for every part.
+        state = jax.device_get(state)
         shapes = {k: [list(v.shape), str(v.dtype)] for k, v in targets.items()}
         meta = {**meta, "targets": shapes, "checksums": checksums({"state": state, "targets": targets})}
         items = {"state": ocp.args.StandardSave(state), "meta": ocp.args.JsonSave(meta)}

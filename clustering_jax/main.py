@@ -47,7 +47,10 @@ def read_flags(
     except UserError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-        raise UserError(f"the flags or the config can't be read: {error}; see --help") from error
+        said: object = error
+        while isinstance(said, AttributeError | KeyError) and said.args:
+            said = said.args[0]  # a KeyError's own text is quoted
+        raise UserError(f"the flags or the config can't be read: {said}; see --help") from error
     if values.help:
         print(doc.strip(), values.main_module_help(), sep="\n\n")
         sys.exit(0)

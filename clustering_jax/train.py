@@ -248,14 +248,15 @@ def keys_of(seeds: Sequence[int]) -> jax.Array:
     return jax.random.key(seeds[0]) if len(seeds) == 1 else jnp.stack([jax.random.key(s) for s in seeds])
 
 
+@jax.jit
 def member(tree: Any, i: int) -> Any:
-    """The `i`-th of several seeds' trees, stacked as one."""
+    """The `i`-th of several seeds' trees, stacked as one; compiled once for all of them."""
     return jax.tree.map(lambda x: x[i], tree)
 
 
 def members(key: jax.Array, variables: Any, seeds: int) -> Iterator[tuple[jax.Array, Any]]:
     """Key and variables of each seed, one after the other: a slice is a copy."""
-    return iter([(key, variables)]) if seeds == 1 else ((key[i], member(variables, i)) for i in range(seeds))
+    return iter([(key, variables)]) if seeds == 1 else (member((key, variables), i) for i in range(seeds))
 
 
 def _targets(phase: Phase, first: int, key: jax.Array, variables: Any, infer: Callable, seeds: int) -> dict:

@@ -1,7 +1,7 @@
 """Eight simulated devices for every test, and one compilation cache for all of them and the programs they start.
 
-Compiling is most of the tests' time, so all but the slow tests' longest runs are compiled without optimisation. It must
-be set before JAX starts.
+Compiling is most of the tests' time, so all but the slow tests' longest runs are compiled without optimisation, and by
+XLA's older emitters of loops, which take .6 of the newer ones' time. It must be set before JAX starts.
 """
 
 import os
@@ -9,7 +9,9 @@ import signal
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+FLAGS = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"

@@ -9,6 +9,7 @@ import pytest
 
 from clustering_jax.checkpoint import Store, checksums
 from clustering_jax.errors import UserError
+from clustering_jax.parallel import data_mesh, replicate
 
 
 def tree(step):
@@ -53,6 +54,17 @@ def test_round_trip(saved):
     assert step == 7 and meta["seconds"] == 7.0
     assert checksums(state) == checksums(tree(7))
     np.testing.assert_array_equal(targets["label"], TARGETS["label"])
+
+
+def test_writing_compiles_nothing(tmp_path, caplog):
+    """Of arrays on all devices either, for which Orbax would compile a program a device and array."""
+    state = replicate(tree(3), data_mesh(8))
+    store = Store(tmp_path / "checkpoints")
+    with jax.log_compiles():
+        store.save(3, state, TARGETS, {})
+    store.close()
+    assert "Compiling" not in caplog.text
+    assert checksums(restore(tmp_path / "checkpoints")[1]) == checksums(tree(3))
 
 
 def test_keeps_two_and_a_new_directory_has_none(saved, tmp_path):

@@ -188,6 +188,17 @@ def test_a_whole_phase_sees_every_row_once_in_order_whatever_the_devices(tmp_pat
     assert int(state.step) == 8 and len(seen) == 4 and all(np.array_equal(rows, np.arange(37)) for rows in seen)
 
 
+def test_the_seeds_are_taken_apart_by_one_program(caplog):
+    trees = {"a": np.arange(6).reshape(3, 2), "b": np.arange(15.0).reshape(3, 5)}
+    keys = train.keys_of([5, 6, 7])
+    with jax.log_compiles():
+        each = list(train.members(keys, trees, 3))
+    assert caplog.text.count("Compiling") == 1
+    for i, (key, found) in enumerate(each):
+        assert key == keys[i]
+        jax.tree.map(lambda x, whole, i=i: np.testing.assert_array_equal(x, whole[i]), found, trees)
+
+
 @pytest.mark.parametrize("options", [{}, {"two_phases": True}, {"two_phases": True, "whole": True}], ids=str)
 def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path, options):
     method = toy.method(8, **options)

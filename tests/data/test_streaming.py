@@ -257,7 +257,8 @@ def config_of(parent, source, **options):
     return config
 
 
-@pytest.mark.parametrize("source", ["folder", pytest.param("tfds", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["folder", "tfds"])
 def test_cc_has_the_metrics_of_a_run_in_memory(parent, tmp_path, source):
     logs = []
     for streaming in (False, True):

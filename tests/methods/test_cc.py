@@ -1,5 +1,7 @@
 """CC: its loss, its two views, its streams, and that the number of devices does not show."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +24,12 @@ BATCH = {"image": DATA.features["image"][:16], "index": np.arange(16, dtype=np.i
 KEY = jax.random.key(3)
 
 
+built = functools.cache(functools.partial(cc.build, SPEC, **SMALL))
+
+
 @pytest.fixture(scope="module")
 def method():
-    return cc.build(SPEC, **SMALL, optimizer={})
+    return built()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +65,7 @@ def test_the_loss_is_the_papers_with_two_passes(method, variables):
 
 
 def test_defaults_are_the_published_ones(variables):
-    one = cc.build(SPEC, **SMALL)
+    one = built()
     other = cc.build(
         SPEC,
         **SMALL,
@@ -74,7 +79,7 @@ def test_defaults_are_the_published_ones(variables):
 
 @pytest.mark.parametrize("setting", [{"instance_temperature": 0.1}, {"cluster_temperature": 0.5}], ids=str)
 def test_temperatures_reach_their_terms(method, variables, setting):
-    changed, terms = (loss(m, variables)[1][1] for m in (cc.build(SPEC, **SMALL, **setting), method))
+    changed, terms = (loss(m, variables)[1][1] for m in (built(**setting), method))
     name = next(iter(setting)).split("_")[0]
     other = {"instance": "cluster", "cluster": "instance"}[name]
     assert abs(changed[name] - terms[name]) > 1e-3 and changed[other] == terms[other]
@@ -86,7 +91,7 @@ def test_order_of_the_batch_does_not_matter(method, variables):
     np.testing.assert_allclose(value, permuted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("devices", [2, 8])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
 def test_value_gradient_and_statistics_are_the_global_batchs(method, variables, devices):
     def step(variables, batch):
         def f(params):
@@ -113,12 +118,12 @@ def test_prediction_is_on_the_simplex_and_does_not_mix_rows(method, variables):
 
 
 def test_bfloat16_keeps_parameters_and_losses_in_float32(variables):
-    method = cc.build(SPEC, **SMALL, dtype="bfloat16")
+    method = built(dtype="bfloat16")
     half = jax.eval_shape(method.init, jax.random.key(0), BATCH)
     assert {str(x.dtype) for x in jax.tree.leaves(half)} == {"float32"}
     value = loss(method, variables)[0]
     assert value.dtype == jnp.float32
-    np.testing.assert_allclose(value, loss(cc.build(SPEC, **SMALL), variables)[0], rtol=0.05)
+    np.testing.assert_allclose(value, loss(built(), variables)[0], rtol=0.05)
 
 
 def test_stl10_alternates_the_streams_under_one_optimiser():
@@ -133,7 +138,7 @@ def test_the_unlabelled_stream_has_the_instance_loss_alone(variables):
     method = cc.build(SPEC._replace(steps_per_epoch={"train": 3, "unlabelled": 7}), **SMALL)
     value, (_, terms) = jax.jit(method.phases[0].objectives[0].loss)(variables, BATCH, KEY)
     assert set(terms) == {"instance"} and value == terms["instance"]
-    assert value == pytest.approx(float(loss(cc.build(SPEC, **SMALL), variables)[1][1]["instance"]), rel=1e-5)
+    assert value == pytest.approx(float(loss(built(), variables)[1][1]["instance"]), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -156,24 +161,24 @@ def test_wrong_settings_name_the_nearest(settings, words):
 
 def test_the_average_follows_the_weights_and_leaves_training_alone(variables):
     decay = 0.9
-    averaged = cc.build(SPEC, **SMALL, average_decay=decay)
+    averaged = built(average_decay=decay)
     start = jax.jit(averaged.init)(jax.random.key(0), BATCH)
     jax.tree.map(np.testing.assert_array_equal, start["average"]["params"], start["params"])
     moved = {**start, "params": jax.tree.map(lambda x: x + 1.0, start["params"])}
     value, (changed, _) = loss(averaged, moved)
-    assert value == loss(cc.build(SPEC, **SMALL), {k: moved[k] for k in ("params", "batch_stats")})[0]
+    assert value == loss(built(), {k: moved[k] for k in ("params", "batch_stats")})[0]
     # Steps 0 and 1 weigh 1 - 1/10 and 1 - 2/11.
     np.testing.assert_allclose(_first(changed["average"]["params"]), _first(start["params"]) + 0.9, rtol=1e-5)
     _, (changed, _) = loss(averaged, {**moved, **changed})
     expected = _first(start["params"]) + 0.9 + (1 - 2 / 11) * 0.1
     np.testing.assert_allclose(_first(changed["average"]["params"]), expected, rtol=1e-5)
-    last = jax.jit(cc.build(SPEC, **SMALL).predict)(moved, BATCH)
+    last = jax.jit(built().predict)(moved, BATCH)
     assert not np.allclose(jax.jit(averaged.predict)(start | {"params": moved["params"]}, BATCH), last)
 
 
 def test_ten_crops_are_averaged(variables):
-    found = jax.jit(cc.build(SPEC, **SMALL, ten_crop=True).predict)(variables, BATCH)
-    one = jax.jit(cc.build(SPEC, **SMALL).predict)
+    found = jax.jit(built(ten_crop=True).predict)(variables, BATCH)
+    one = jax.jit(built().predict)
     crops = ten_crops(BATCH["image"], SMALL["image_size"])
     expected = np.mean([one(variables, {"image": crops[:, i]}) for i in range(10)], axis=0)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

@@ -21,7 +21,6 @@ from clustering_jax.methods import METHODS, dxmc
 from clustering_jax.methods.dxmc_space import retrieve, select_nouns, semantic_centers
 from clustering_jax.neighbours import nearest_neighbours
 from clustering_jax.parallel import data_mesh
-from clustering_jax.predict import Predictor
 from tests.losses.test_contrastive import cluster_contrast_loop, nt_xent_loop, softmax
 from tests.test_run import checksums, metrics
 from tests.test_train import interrupt_at
@@ -464,11 +463,14 @@ def test_a_run_cut_in_the_middle_ends_bitwise_as_the_whole_one(finished, tmp_pat
 
 
 def test_data_that_stays_on_the_host_trains_the_same(tmp_path):
+    """By the losses: Adam moves a bias before a batch norm, whose gradient is none, wherever rounding points."""
     found = []
     for gib in (1.0, 1e-9):
-        run.train(config(epochs=3, run={"resident_gib": gib}), tmp_path / str(gib))
-        found.append(Predictor.restore(tmp_path / str(gib)).variables)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
+        workdir = tmp_path / str(gib)
+        run.train(config(epochs=3, run={"resident_gib": gib, "log_every": 1}), workdir)
+        found.append([line["loss"] for line in metrics(workdir) if "loss" in line])
+    assert len(found[0]) == 12
+    np.testing.assert_allclose(*found, rtol=1e-6)
 
 
 @pytest.mark.slow
