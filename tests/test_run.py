@@ -188,6 +188,13 @@ def test_a_signal_outside_of_the_loop_exits_75(name):
     assert process.returncode == 75 and err.startswith("interrupted:") and len(err.splitlines()) == 1
 
 
+def test_a_loss_that_is_not_finite_exits_3_with_a_good_checkpoint(tmp_path):
+    flags = [*TINY, "--config.optimizer.learning_rate=1e30", f"--workdir={tmp_path / 'bad'}"]
+    code, _, err = call("main", *flags)
+    assert code == 3 and "not finite" in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "bad" / "result.json").exists()
+
+
 @pytest.mark.parametrize(
     "flags, words",
     [
@@ -222,6 +229,16 @@ def test_a_workdir_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = call("main", *TINY, f"--workdir={tmp_path / 'file'}")
     assert code == 2 and "can't be written" in err
+
+
+def test_a_smaller_set_than_the_batch_trains_with_a_warning(tmp_path):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 255, (20, 8, 8), np.uint8))
+    flags = ["--config=configs/cc_arrays.py", "--config.model.width=4", "--config.epochs=1", "--config.num_clusters=3"]
+    flags.append("--config.model.backbone=resnet18")
+    data = f"--config.data.path={tmp_path / 'few.npy'}"
+    code, out, err = call("main", *flags, data, "--config.model.image_size=8", f"--workdir={tmp_path / 'run'}")
+    assert code == 0 and "batch size 20 instead of 128" in err and "labels: none" in out, err
+    assert "acc" not in json.loads((tmp_path / "run" / "result.json").read_text())["scores"]
 
 
 @pytest.fixture(scope="module")

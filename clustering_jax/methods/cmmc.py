@@ -166,11 +166,11 @@ def build(
       pseudo_labels_of: where they come from: "features" is k-means on h, view by view, as published; "views" is k-means
         on the views themselves, side by side and of one variance, for views that complement each other, see
         `joint_pseudo_labels`; "assignments" is no k-means, but what the views together say, the prediction; "held_out"
-        is these, but for rows that classifiers trained on the others surely see elsewhere, see `confident_labels`; the
-        network hardly learns them with `double_softmax`.
+        is these, but for rows that classifiers trained on the others surely see elsewhere, see `confident_labels`.
       chunk: rows that pass through the network at a time within a step, the same gradient in less memory, see
         `chunked`; 0 is all at once.
-      double_softmax: soft-max q again before the cross-entropy, as in the authors' code; the paper does not.
+      double_softmax: soft-max q again before the cross-entropy, as in the authors' code; the paper does not. It hardly
+        moves a network that is sure already, to pseudo-labels of "views" or "held_out".
       entropy_per_pair: the balance term once for each pair of views, as in the authors' code, or (paper) for each view.
       dtype: of the autoencoders' arithmetic, "float32" or "bfloat16"; heads and losses stay in float32.
       optimizer: settings of `make_optimizer`, for all three stages.
