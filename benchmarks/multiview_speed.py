@@ -35,10 +35,12 @@ def generated(n: int, widths: list[int], k: int) -> Dataset:
     return Dataset({v: x.astype(np.float32) for v, x in views.items()}, row_ids(n), labels, "generated", "all")
 
 
-def ours(dataset: Dataset, batch: int, k: int, epochs: tuple[int, int], matching: int, seeds: int = 1) -> Loop:
+def ours(
+    dataset: Dataset, batch: int, k: int, epochs: tuple[int, int], matching: int, dtype: str = "float32", seeds: int = 1
+) -> Loop:
     """For one seed or for several side by side."""
     spec = Spec(k, batch, epochs[1], {"train": dataset.num_examples // batch})
-    method = cmmc.build(spec, reconstruction_epochs=epochs[0], matching_steps=matching)
+    method = cmmc.build(spec, reconstruction_epochs=epochs[0], matching_steps=matching, dtype=dtype)
     return Loop(method, dataset, batch, seeds)
 
 
@@ -98,6 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--timed", type=int, nargs=2, default=(16, 4), help="steps in a round: of the first stages, third"
     )
+    parser.add_argument("--dtype", default="float32", help="of our arithmetic, or bfloat16; PyTorch's stays float32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=10, help="side by side, 0 leaves them out")
     return parser.parse_args()
@@ -110,7 +113,7 @@ def main() -> None:
     epoch = args.rows // args.batch
     lengths = {"reconstruct": args.epochs[0] * epoch, "contrast": args.epochs[1] * epoch, "match": args.matching}
     counts = {"reconstruct": args.timed[0], "contrast": args.timed[0], "match": args.timed[1]}
-    setting = (dataset, args.batch, args.clusters, tuple(args.epochs), args.matching)
+    setting = (dataset, args.batch, args.clusters, tuple(args.epochs), args.matching, args.dtype)
     peer = Trainer(list(dataset.features.values()), args.batch, args.clusters)
     one = ours(*setting)
     times, first = measured({"ours": one, "PyTorch": peer}, counts, args.rounds)
