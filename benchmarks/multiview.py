@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--output", default="docs/multiview")
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")

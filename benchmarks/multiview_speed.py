@@ -100,7 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--timed", type=int, nargs=2, default=(16, 4), help="steps in a round: of the first stages, third"
     )
-    parser.add_argument("--dtype", default="float32", help="of our arithmetic, or bfloat16; PyTorch's stays float32")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="PyTorch's stays float32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=10, help="side by side, 0 leaves them out")
     return parser.parse_args()
