@@ -20,13 +20,14 @@ import jax
 import numpy as np
 
 from clustering_jax import metrics
-from clustering_jax.checkpoint import Store
 from clustering_jax.data import load
-from clustering_jax.evaluate import make_infer
-from clustering_jax.log import MetricsLog, write_json
+from clustering_jax.files import write_json
 from clustering_jax.method import Spec
-from clustering_jax.methods import cc
-from clustering_jax.train import Schedule, fit
+from clustering_jax.methods.cc import method as cc
+from clustering_jax.training.checkpoint import Store
+from clustering_jax.training.evaluate import make_infer
+from clustering_jax.training.log import MetricsLog
+from clustering_jax.training.loop import Schedule, fit
 
 BATCH = 128
 DECAY = 0.995

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from clustering_jax.evaluate import make_infer
-from clustering_jax.nn.clip import CLIP, CONFIGS
+from clustering_jax.nn.vit.clip import CLIP, CONFIGS
 from clustering_jax.parallel import device_per_core
+from clustering_jax.training.evaluate import make_infer
 
 ROUNDS, BATCHES = 7, (32, 64)
 CONFIG = CONFIGS["ViT-B/32"]

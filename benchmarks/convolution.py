@@ -4,7 +4,7 @@
     python -m benchmarks.convolution --pixels=96 --batch=64
 
 One line per layer and pass (value, gradient of the input, gradient of the kernel), best of repeated runs; `*` marks
-the form that `clustering_jax.nn.conv.plan` chooses. Its thresholds rest on this table: run it again on a new
+the form that `clustering_jax.nn.cpu.conv.plan` chooses. Its thresholds rest on this table: run it again on a new
 machine, with nothing else running. Add `--network` for whole training steps (two views) and evaluation.
 """
 
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clustering_jax.nn.conv import FORWARD, conv, plan
+from clustering_jax.nn.cpu.conv import FORWARD, conv, plan
 from clustering_jax.nn.resnet import ResNet
 
 PASSES = ("value", "d input", "d kernel")

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import KMeans
 
-from clustering_jax import defaults, metrics, run
-from clustering_jax.checkpoint import read_json
+from clustering_jax import metrics, run, settings
 from clustering_jax.data import load
 from clustering_jax.data.planted import EASY
-from clustering_jax.log import write_json
+from clustering_jax.files import read_json, write_json
 
 SEEDS, RESTARTS = 10, 5
 # Clusters, and what takes the place of the source and the path; the modality that predicts comes first.
@@ -67,9 +66,9 @@ def data_of(name: str, directory: str, common: bool) -> dict[str, Any]:
 
 def trained(make: Callable, name: str, directory: str, seeds: int, **changes: Any) -> list[dict[str, float]]:
     """ACC, NMI, occupied clusters and criterion of each seed, trained side by side."""
-    common = make is not defaults.cmmc
-    settings = {"num_clusters": SETS[name][0], "data": data_of(name, directory, common), "num_seeds": seeds, **changes}
-    config = make(**settings).to_dict()
+    common = make is not settings.cmmc
+    options = {"num_clusters": SETS[name][0], "data": data_of(name, directory, common), "num_seeds": seeds, **changes}
+    config = make(**options).to_dict()
     config["run"] |= {"evaluate_every": 0, "checkpoint_every": 0}
     with tempfile.TemporaryDirectory() as workdir:
         result = run.train(config, Path(workdir))
@@ -80,7 +79,7 @@ def trained(make: Callable, name: str, directory: str, seeds: int, **changes: An
 def dmim(name: str, directory: str, seeds: int = SEEDS * RESTARTS, **model: Any) -> list[dict[str, float]]:
     """The published recipe."""
     epochs = 300 if "path" not in SETS[name][1] else 500
-    return trained(defaults.dmim, name, directory, seeds, epochs=epochs, batch_size=0, model=model)
+    return trained(settings.dmim, name, directory, seeds, epochs=epochs, batch_size=0, model=model)
 
 
 def robust(name: str, directory: str) -> list[dict[str, float]]:
@@ -110,7 +109,7 @@ def measure(method: str, name: str, directory: str) -> dict[str, list[dict[str, 
     if method == "kmeans":
         return kmeans(name, directory)
     if method == "cmmc":
-        return {"CMMC": trained(defaults.cmmc, name, directory, SEEDS, model={"dtype": "bfloat16"})}
+        return {"CMMC": trained(settings.cmmc, name, directory, SEEDS, model={"dtype": "bfloat16"})}
     if method in VARIATIONS:
         return {f"DMIM, {what}": dmim(name, directory, SEEDS, **change) for what, change in VARIATIONS[method].items()}
     if method == "robust":

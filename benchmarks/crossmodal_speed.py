@@ -17,8 +17,8 @@ from benchmarks.torch_dmim import Trainer
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.planted import planted
 from clustering_jax.method import Spec
-from clustering_jax.methods import dmim
-from clustering_jax.train import LOOP_STEPS
+from clustering_jax.methods.dmim import method as dmim
+from clustering_jax.training.loop import LOOP_STEPS
 
 REFRESH = 5
 # What the project promises: our whole run in half the peer's time, ten seeds in six times one seed's, a step in 2 GB.

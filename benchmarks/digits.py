@@ -16,8 +16,8 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from clustering_jax import metrics, run
-from clustering_jax.data.images import digits
-from clustering_jax.results import TABLE
+from clustering_jax.data.images.folder import digits
+from clustering_jax.inference.results import TABLE
 
 CONFIG = Path(__file__).parents[1] / "configs" / "cc_digits.py"
 

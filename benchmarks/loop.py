@@ -7,13 +7,13 @@ import time
 import jax
 import numpy as np
 
-from clustering_jax import seeds as side_by_side
 from clustering_jax.data.base import Dataset
-from clustering_jax.evaluate import make_infer
-from clustering_jax.feed import Feed
 from clustering_jax.method import Method
 from clustering_jax.parallel import data_mesh, replicated
-from clustering_jax.train import LOOP_STEPS, init_state, keys_of, make_update, members, optimizers
+from clustering_jax.training import seeds as side_by_side
+from clustering_jax.training.batches import Feed
+from clustering_jax.training.evaluate import make_infer
+from clustering_jax.training.loop import LOOP_STEPS, init_state, keys_of, make_update, members, optimizers
 
 
 class Loop:

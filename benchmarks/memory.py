@@ -17,8 +17,7 @@ import jax
 import numpy as np
 
 from benchmarks import plans, steps
-from clustering_jax.checkpoint import read_json
-from clustering_jax.log import write_json
+from clustering_jax.files import read_json, write_json
 from clustering_jax.parallel import data_mesh
 
 GB = (16, 80)

@@ -20,15 +20,14 @@ import jax
 import numpy as np
 
 from clustering_jax import metrics, run
-from clustering_jax.checkpoint import read_json
 from clustering_jax.data import load
 from clustering_jax.data.base import Dataset
-from clustering_jax.defaults import cmmc
-from clustering_jax.log import write_json
-from clustering_jax.methods.cmmc import joint_pseudo_labels
+from clustering_jax.files import read_json, write_json
+from clustering_jax.inference.results import kmeans_baseline
+from clustering_jax.methods.cmmc.method import joint_pseudo_labels
 from clustering_jax.methods.views import view_names
-from clustering_jax.results import kmeans_baseline
-from clustering_jax.seeds import disagreement
+from clustering_jax.settings import cmmc
+from clustering_jax.training.seeds import disagreement
 
 # File, clusters, contrastive epochs, scaling, source of the pseudo-labels, the code's double softmax, least mean ACC.
 SETS = {

@@ -15,11 +15,11 @@ import jax
 
 from benchmarks import torch_cc
 from benchmarks.training import line
-from clustering_jax.data.images import synthetic
-from clustering_jax.evaluate import make_infer
+from clustering_jax.data.images.folder import synthetic
 from clustering_jax.method import Spec
-from clustering_jax.methods import cc
+from clustering_jax.methods.cc import method as cc
 from clustering_jax.parallel import device_per_core
+from clustering_jax.training.evaluate import make_infer
 
 ROUNDS, IMAGES, BATCH, SIZE = 5, 4096, 256, 32
 

@@ -20,8 +20,7 @@ from jax.stages import Lowered
 
 from benchmarks import plans, steps
 from benchmarks.memory import fitted, largest
-from clustering_jax.checkpoint import read_json
-from clustering_jax.log import write_json
+from clustering_jax.files import read_json, write_json
 from clustering_jax.parallel import data_mesh
 
 DEVICES = (1, 2, 4, 8, 16, 64, 256)

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 from clustering_jax import run
-from clustering_jax.checkpoint import read_json
-from clustering_jax.defaults import dxmc
-from clustering_jax.log import write_json
+from clustering_jax.files import read_json, write_json
+from clustering_jax.settings import dxmc
 
 # What each row of the table changes.
 ROWS = {"DXMC": {}, "TAC": {"consistent": True}}

@@ -22,10 +22,10 @@ from benchmarks import torch_dxmc
 from benchmarks.loop import Loop
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.embeddings import unit_rows
+from clustering_jax.kmeans.neighbours import nearest_neighbours
 from clustering_jax.method import Spec
-from clustering_jax.methods import dxmc
-from clustering_jax.methods.dxmc_space import retrieve, select_nouns, semantic_centers
-from clustering_jax.neighbours import nearest_neighbours
+from clustering_jax.methods.dxmc import method as dxmc
+from clustering_jax.methods.dxmc.semantic_space import retrieve, select_nouns, semantic_centers
 
 BATCH, EPOCHS, CLUSTERS, RESTARTS, PROMISED = 512, 20, 10, 10, 0.5
 

@@ -25,11 +25,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from clustering_jax import export
-from clustering_jax.data.images import digits
-from clustering_jax.exported import FORMAT, Contents, Model
-from clustering_jax.inputs import preprocessing
+from clustering_jax.data.images.folder import digits
 from clustering_jax.methods import from_config
+from clustering_jax.serving import export
+from clustering_jax.serving.artefact import FORMAT, Contents, Model
+from clustering_jax.serving.inputs import preprocessing
 
 # Clients, images in a request, requests of each client.
 LOADS = ((1, 1, 300), (50, 1, 100), (50, 16, 40))

@@ -17,7 +17,7 @@ from clustering_jax.losses import normalize, nt_xent
 from clustering_jax.method import Spec
 from clustering_jax.methods import METHODS
 from clustering_jax.nn.chunks import chunked
-from clustering_jax.nn.clip import CLIP, CONFIGS
+from clustering_jax.nn.vit.clip import CLIP, CONFIGS
 from clustering_jax.parallel import AXIS, batch_sharding, replicated
 
 Lower = Callable[[int, Mesh], Lowered]

@@ -24,10 +24,10 @@ from PIL import Image
 from benchmarks.training import ours
 from clustering_jax import data
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.images import synthetic
-from clustering_jax.feed import Feed
+from clustering_jax.data.images.folder import synthetic
 from clustering_jax.method import Phase
 from clustering_jax.parallel import data_mesh
+from clustering_jax.training.batches import Feed
 
 ROUNDS = 3
 BATCH = 128

@@ -16,12 +16,12 @@ import time
 import jax
 
 from benchmarks import torch_cc
-from clustering_jax.data.images import synthetic
-from clustering_jax.feed import Feed
+from clustering_jax.data.images.folder import synthetic
 from clustering_jax.method import Spec
-from clustering_jax.methods import cc
+from clustering_jax.methods.cc import method as cc
 from clustering_jax.parallel import data_mesh, replicated
-from clustering_jax.train import init_state, make_update, optimizers
+from clustering_jax.training.batches import Feed
+from clustering_jax.training.loop import init_state, make_update, optimizers
 
 ROUNDS = 3
 # Pixels, batch, steps in a round, the least ratio the project promises.

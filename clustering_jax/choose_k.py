@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from clustering_jax import choose, cli, criteria, data
+from clustering_jax import cli, data
+from clustering_jax.cli import read_flags
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.pca import apply_pca, fit_pca
+from clustering_jax.data.views.pca import apply_pca, fit_pca
 from clustering_jax.errors import UserError
-from clustering_jax.log import write_json
-from clustering_jax.main import read_flags
-from clustering_jax.predict import Predictor
+from clustering_jax.files import write_json
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.kmeans import criteria, number_of_clusters
 from clustering_jax.run import train
 
 # Principal components: at most so many, and no more than hold this share of the variance.
@@ -51,7 +52,7 @@ def range_of(text: str | None, default: Sequence[int]) -> range:
 def sampled(dataset: Dataset, seed: int) -> np.ndarray:
     """Which rows are compared: int, rising; all, or `choose.SAMPLE` of more."""
     n = dataset.num_examples
-    return np.sort(np.random.default_rng(seed).permutation(n)[: choose.SAMPLE])
+    return np.sort(np.random.default_rng(seed).permutation(n)[: number_of_clusters.SAMPLE])
 
 
 def raw_rows(dataset: Dataset, index: np.ndarray) -> np.ndarray:
@@ -150,7 +151,9 @@ def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, A
     index = sampled(dataset, values.seed)
     made = learnt_rows(dataset, index, Path(values.workdir)) if values.workdir else raw_rows(dataset, index)
     rows = principal(made, ks)
-    found = choose.recommend(choose.curves(rows, ks, seed=values.seed, samples=values.samples), ks, seed=values.seed)
+    found = number_of_clusters.recommend(
+        number_of_clusters.curves(rows, ks, seed=values.seed, samples=values.samples), ks, seed=values.seed
+    )
     judged = f"the embedding of {values.workdir}" if values.workdir else "the data as they are"
     settings = {"seed": values.seed, "samples": values.samples, "rows": len(rows), "components": rows.shape[1]}
     return {**found, **settings, "data": f"{dataset.name}, {dataset.split}", "judged": judged}

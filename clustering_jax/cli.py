@@ -15,7 +15,45 @@ from typing import NoReturn
 from absl import logging
 
 from clustering_jax.errors import UserError
-from clustering_jax.interrupt import Diverged, Interrupted, Stopped
+from clustering_jax.training.signals import Diverged, Interrupted, Stopped
+
+# A config's numbers take no words.
+AUTO = "--config.num_clusters=auto", "--config.num_clusters=0"
+
+
+def read_flags(
+    argv: list[str], directory: str, command: str, doc: str, more: flags.FlagValues | None = None
+) -> tuple[dict, Path]:
+    """The config of ``--config`` as a plain dictionary, and the path of ``--DIRECTORY``; the flags in `more` are set.
+
+    `directory` "" is of a command that needs none. Prints `doc` and ends where help is asked for; UserError for what
+    can't be read or is missing.
+    """
+    values = flags.FlagValues() if more is None else more
+    config_flags.DEFINE_config_file("config", None, "Config file.", flag_values=values)
+    if directory:
+        flags.DEFINE_string(directory, None, "Directory for everything that is written.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Shows this help.", flag_values=values, short_name="h")
+    try:
+        rest = values([AUTO[1] if argument == AUTO[0] else argument for argument in argv])[1:]
+        config = values.config.to_dict() if values["config"].value is not None else None
+    except UserError:
+        raise
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+        said: object = error
+        while isinstance(said, AttributeError | KeyError) and said.args:
+            said = said.args[0]  # a KeyError's own text is quoted
+        raise UserError(f"the flags or the config can't be read: {said}; see --help") from error
+    if values.help:
+        print(doc.strip(), values.main_module_help(), sep="\n\n")
+        sys.exit(0)
+    needed = "--config=FILE" + f" --{directory}=DIR" * bool(directory)
+    if rest:
+        raise UserError(f"unexpected argument '{rest[0]}'; flags are {needed} --config.KEY=VALUE")
+    for name in filter(None, ("config", directory)):
+        if not values[name].value:
+            raise UserError(f"--{name} is missing: python -m clustering_jax.{command} {needed}")
+    return config, Path(values[directory].value if directory else "")
 
 
 def run(command: Callable[[], None]) -> NoReturn:

@@ -138,3 +138,26 @@ def assignment_entropy(p: ArrayLike) -> float:
     """Entropy of the mean assignment in nats: log k if clusters are used alike, 0 in collapse; p [n, k]."""
     mean = _assignments(p).mean(0)
     return float(-np.sum(mean * np.log(np.where(mean > 0, mean, 1.0))) + 0.0)
+
+
+def label_free(probabilities: np.ndarray) -> dict[str, float]:
+    """Scores that need no labels. `probabilities` [n, k]: rows on the simplex."""
+    k = probabilities.shape[1]
+    labels = probabilities.argmax(1)
+    sizes = cluster_sizes(labels, k)
+    return {
+        "occupied": occupied(labels, k),
+        "entropy": assignment_entropy(probabilities),
+        "confidence": mean_confidence(probabilities),
+        "smallest": int(sizes.min()),
+        "largest": int(sizes.max()),
+    }
+
+
+def evaluate(probabilities: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
+    """`label_free`, and where there are labels `scores`; a negative label marks a row without one."""
+    result = label_free(probabilities)
+    if labels is not None:
+        known = np.asarray(labels) >= 0
+        result |= scores(np.asarray(labels)[known], probabilities.argmax(1)[known])
+    return result

@@ -13,20 +13,24 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from clustering_jax import choose, data, report, results, seeds
-from clustering_jax.checkpoint import Store, read_json
+from clustering_jax import data, report
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.lazy import Lazy
-from clustering_jax.embed import embed
+from clustering_jax.data.images.streaming import Lazy
 from clustering_jax.errors import UserError
-from clustering_jax.evaluate import make_infer
-from clustering_jax.feed import is_resident
-from clustering_jax.interrupt import Signals
-from clustering_jax.log import MetricsLog, write_json
+from clustering_jax.files import read_json, write_json
+from clustering_jax.inference import results
+from clustering_jax.inference.embedding import embed
+from clustering_jax.kmeans import number_of_clusters
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
 from clustering_jax.parallel import agreed, data_mesh, is_first, local
-from clustering_jax.train import Schedule, fit, keys_of, member
+from clustering_jax.training import seeds
+from clustering_jax.training.batches import is_resident
+from clustering_jax.training.checkpoint import Store
+from clustering_jax.training.evaluate import make_infer
+from clustering_jax.training.log import MetricsLog
+from clustering_jax.training.loop import Schedule, fit, keys_of, member
+from clustering_jax.training.signals import Signals
 
 CHOSEN = "num_clusters.json"
 
@@ -166,8 +170,10 @@ def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, qu
     """``{"num_clusters": K}``; where the config says 0, with the curve it is chosen by, kept in the workdir."""
     if config["num_clusters"]:
         return {"num_clusters": config["num_clusters"]}
-    found = read_json(workdir / CHOSEN) or choose.num_clusters(dataset, config["cluster_range"], seed=config["seed"])
-    _say(choose.told(found), quiet)
+    found = read_json(workdir / CHOSEN) or number_of_clusters.num_clusters(
+        dataset, config["cluster_range"], seed=config["seed"]
+    )
+    _say(number_of_clusters.told(found), quiet)
     return found
 
 

@@ -11,10 +11,10 @@ import socket
 from contextlib import suppress
 
 from clustering_jax import cli
-from clustering_jax.bodies import Limits
 from clustering_jax.errors import UserError
-from clustering_jax.exported import Model
-from clustering_jax.interrupt import Stopped
+from clustering_jax.serving.artefact import Model
+from clustering_jax.serving.requests import Limits
+from clustering_jax.training.signals import Stopped
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -29,7 +29,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m clustering_jax.serve", description=__doc__.partition("\n")[2])
-    parser.add_argument("model", help="directory that clustering_jax.export wrote")
+    parser.add_argument("model", help="directory that clustering_jax.serving.export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 is any that is free (default: %(default)s)")
     told = ("bytes of a body", "rows of a request", "requests under way", "rows computed together")
@@ -54,7 +54,7 @@ def main() -> None:
     try:
         import uvicorn
 
-        from clustering_jax.service import application
+        from clustering_jax.serving.app import application
     except ImportError as error:
         raise UserError(f'serving needs a library ({error}): pip install "clustering_jax[serve]"') from error
     model = Model.load(arguments.model, max_batch=limits.max_batch)

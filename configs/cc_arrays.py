@@ -7,7 +7,7 @@ Command: python -m clustering_jax.main --config=configs/cc_arrays.py --workdir=r
   --config.data.path=images.npz --config.num_clusters=12
 """
 
-from clustering_jax.defaults import cc
+from clustering_jax.settings import cc
 
 
 def get_config(variant: str = ""):

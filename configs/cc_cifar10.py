@@ -4,11 +4,11 @@ Paper: https://arxiv.org/abs/2009.09687
 Expected (NMI / ACC / ARI, published, 1000 epochs): .705 / .790 / .637.
 Hours: about 14.7 at a sustained 50 TFLOP/s, an estimate from 44 GFLOP an image and step (ResNet34, 224 px, two views).
 Command: python -m clustering_jax.main --config=configs/cc_cifar10.py --workdir=runs/cc_cifar10
-Prepare once (extra [prepare]): python -m clustering_jax.data.prepare cifar10
+Prepare once (extra [prepare]): python -m clustering_jax.data.images.prepare cifar10
 Trained and scored on the same images; labels are for scoring alone.
 """
 
-from clustering_jax.defaults import STREAMING, cc
+from clustering_jax.settings import STREAMING, cc
 
 
 def get_config(variant: str = ""):

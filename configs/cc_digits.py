@@ -7,7 +7,7 @@ Command: python -m clustering_jax.main --config=configs/cc_digits.py --workdir=r
 Trained and scored on the same images; labels are for scoring alone.
 """
 
-from clustering_jax.defaults import cc
+from clustering_jax.settings import cc
 
 
 def get_config(variant: str = ""):

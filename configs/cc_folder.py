@@ -10,7 +10,7 @@ Command: python -m clustering_jax.main --config=configs/cc_folder.py --workdir=r
 With one folder per class and --config.data.labels_from_folders=True the classes score the result, and nothing else.
 """
 
-from clustering_jax.defaults import STREAMING, cc
+from clustering_jax.settings import STREAMING, cc
 
 
 def get_config(variant: str = ""):

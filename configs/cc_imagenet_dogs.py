@@ -9,7 +9,7 @@ DIR: ImageNet's training folder, a folder per synset; others in it are left alon
 Trained and scored on the same images; labels are for scoring alone.
 """
 
-from clustering_jax.defaults import STREAMING, cc
+from clustering_jax.settings import STREAMING, cc
 
 
 def get_config(variant: str = ""):

@@ -9,7 +9,7 @@ DIR: the set's train/ folder (train/<synset>/images/*.JPEG); the counts are chec
 Trained and scored on the same images; labels are for scoring alone.
 """
 
-from clustering_jax.defaults import STREAMING, cc
+from clustering_jax.settings import STREAMING, cc
 
 
 def get_config(variant: str = ""):

@@ -9,7 +9,7 @@ Views are view0, view1, ... or as `--config.data.views` names them; `mask_key` n
 that are there, `--config.data.missing=nan` takes rows of NaN for missing. Each view's columns are scaled to [0, 1].
 """
 
-from clustering_jax.defaults import cmmc
+from clustering_jax.settings import cmmc
 
 
 def get_config(variant: str = ""):

@@ -9,7 +9,7 @@ The path is MFLVC's own .mat, whose views are taken in the order of the publishe
 Trained and scored on all objects; labels are for scoring alone, `--config.data.label_key=` reads none.
 """
 
-from clustering_jax.defaults import cmmc
+from clustering_jax.settings import cmmc
 
 
 def get_config(variant: str = ""):

@@ -9,7 +9,7 @@ Its three arrays and its labels are files of a folder, as MFLVC's.
 Trained and scored on all objects; labels are for scoring alone, `--config.data.label_key=` reads none.
 """
 
-from clustering_jax.defaults import cmmc
+from clustering_jax.settings import cmmc
 
 
 def get_config(variant: str = ""):

@@ -7,7 +7,7 @@ Command: python -m clustering_jax.main --config=configs/cmmc_digits.py --workdir
 Trained and scored on all objects; labels are for scoring alone.
 """
 
-from clustering_jax.defaults import cmmc
+from clustering_jax.settings import cmmc
 
 
 def get_config(variant: str = ""):

@@ -9,7 +9,7 @@ The path is MFLVC's own .mat (X1, X2, ..., Y), or any file with such keys (`--co
 Trained and scored on all objects; labels are for scoring alone, `--config.data.label_key=` reads none.
 """
 
-from clustering_jax.defaults import cmmc
+from clustering_jax.settings import cmmc
 
 
 def get_config(variant: str = ""):

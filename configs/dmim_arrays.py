@@ -10,7 +10,7 @@ Views are view0, view1, ... or as `--config.data.views` names them; the first on
 takes all rows: with more than some 50,000, --config.model.full_batch=False --config.batch_size=4096.
 """
 
-from clustering_jax.defaults import dmim
+from clustering_jax.settings import dmim
 
 
 def get_config(variant: str = ""):

@@ -10,7 +10,7 @@ The folder holds img_1.mat, img_2.mat, txt_1.mat and L.mat. Image and tags alone
 --config.data.views="('img_1.mat', 'txt_1.mat')". Labels are for scoring alone.
 """
 
-from clustering_jax.defaults import dmim
+from clustering_jax.settings import dmim
 
 
 def get_config(variant: str = ""):

@@ -9,7 +9,7 @@ Command: python -m clustering_jax.main --config=configs/dmim_mirflickr.py --work
 Views of any widths are brought to a common one, 100 or less. Labels are for scoring alone.
 """
 
-from clustering_jax.defaults import dmim
+from clustering_jax.settings import dmim
 
 
 def get_config(variant: str = ""):

@@ -9,7 +9,7 @@ The folder holds img.mat (key img), txt.mat (txt) and L.mat (L, from 1); if labe
 --config.data.label_key=label.mat. Labels are for scoring alone, --config.data.label_key= reads none.
 """
 
-from clustering_jax.defaults import dmim
+from clustering_jax.settings import dmim
 
 
 def get_config(variant: str = ""):

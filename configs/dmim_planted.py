@@ -8,7 +8,7 @@ Command: python -m clustering_jax.main --config=configs/dmim_planted.py --workdi
 The easier data, where k-means is right: --config.data.n=1000 --config.data.shared=1.0. Nothing to download.
 """
 
-from clustering_jax.defaults import dmim
+from clustering_jax.settings import dmim
 
 
 def get_config(variant: str = ""):

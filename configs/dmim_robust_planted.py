@@ -9,7 +9,7 @@ what they share is certain, and no longer the first one's, which is surest of wh
 the plain one: soft-maxed twice, it never asks for certainty. And it weighs a fifth: the mutual information leads.
 """
 
-from clustering_jax.defaults import dmim
+from clustering_jax.settings import dmim
 
 
 def get_config(variant: str = ""):

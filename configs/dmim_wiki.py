@@ -9,7 +9,7 @@ The file has the keys view0 (pictures), view1 (texts) and y. The text comes firs
 and what predicts. Labels are for scoring alone.
 """
 
-from clustering_jax.defaults import dmim
+from clustering_jax.settings import dmim
 
 
 def get_config(variant: str = ""):

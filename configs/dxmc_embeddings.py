@@ -9,7 +9,7 @@ Rows of images and nouns come from one model (CLIP or the like), at any scale. A
 rows and labels for scoring are settings of `data`; --config.num_clusters=auto chooses in `cluster_range`.
 """
 
-from clustering_jax.defaults import EMBEDDINGS, dxmc
+from clustering_jax.settings import EMBEDDINGS, dxmc
 
 
 def get_config(variant: str = ""):

@@ -10,7 +10,7 @@ openai/clip-vit-base-patch32, or open_clip's). NOUNS: WordNet's directory, or a 
 --config.num_clusters=auto chooses in `cluster_range`.
 """
 
-from clustering_jax.defaults import dxmc
+from clustering_jax.settings import dxmc
 
 
 def get_config(variant: str = ""):

@@ -13,7 +13,7 @@ Trained on the 13,000 training images, scored on the 500 validation images; labe
 IMAGENET/train and IMAGENET/val: a folder per synset; others in it are left alone, and counts are checked.
 """
 
-from clustering_jax.defaults import EMBEDDINGS, dxmc
+from clustering_jax.settings import EMBEDDINGS, dxmc
 
 
 def get_config(variant: str = ""):

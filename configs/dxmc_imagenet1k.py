@@ -13,7 +13,7 @@ Trained on the 1,281,167 training images, scored on the 50,000 validation images
 IMAGENET/train and IMAGENET/val: a folder per synset. k-means and neighbours work in blocks beside the embeddings.
 """
 
-from clustering_jax.defaults import EMBEDDINGS, dxmc
+from clustering_jax.settings import EMBEDDINGS, dxmc
 
 
 def get_config(variant: str = ""):

@@ -15,7 +15,7 @@ The authors' released code scores the training images instead, TAC the validatio
 --config.scored.split=train. result.json says which it was.
 """
 
-from clustering_jax.defaults import EMBEDDINGS, dxmc
+from clustering_jax.settings import EMBEDDINGS, dxmc
 
 
 def get_config(variant: str = ""):

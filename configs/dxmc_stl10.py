@@ -9,10 +9,10 @@ CLIP: a directory with CLIP ViT-B/32 (Hugging Face's or open_clip's files); WORD
 Trained on the 5,000 training images, scored on the 8,000 test images; labels are for scoring alone.
 `python -m clustering_jax.embed` with this config makes the embeddings alone;
 --config.data.path=DIR --config.scored.path=DIR then takes them.
-Prepare once (extra [prepare]): python -m clustering_jax.data.prepare stl10
+Prepare once (extra [prepare]): python -m clustering_jax.data.images.prepare stl10
 """
 
-from clustering_jax.defaults import EMBEDDINGS, dxmc
+from clustering_jax.settings import EMBEDDINGS, dxmc
 
 
 def get_config(variant: str = ""):

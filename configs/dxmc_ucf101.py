@@ -13,7 +13,7 @@ Trained on DIR/train, scored on DIR/test; labels are for scoring alone.
 DIR/train and DIR/test: a folder per class with the frames (TAC trains on 9,537 and scores 3,783).
 """
 
-from clustering_jax.defaults import EMBEDDINGS, dxmc
+from clustering_jax.settings import EMBEDDINGS, dxmc
 
 
 def get_config(variant: str = ""):

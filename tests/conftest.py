@@ -6,14 +6,15 @@ XLA's older emitters of loops, which take .6 of the newer ones' time. It must be
 
 import os
 import signal
-from pathlib import Path
+
+from tests.paths import ROOT
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 FLAGS = (
     "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
-os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 # In a shell's background everything starts with SIGINT ignored, which programs started here would inherit.

@@ -1,24 +1,23 @@
 """Workdirs without the training: random weights of tiny networks, saved as a run saves its own."""
 
 import copy
-from pathlib import Path
 
 import jax
 import numpy as np
 
-from clustering_jax.checkpoint import Store
-from clustering_jax.data.multiview import fit_scalings, scaled
-from clustering_jax.data.pca import _with_pca, projected
-from clustering_jax.data.views import Views
-from clustering_jax.exported import FORMAT, Contents
-from clustering_jax.inputs import preprocessing
-from clustering_jax.log import write_json
+from clustering_jax.data.views.checked import Views
+from clustering_jax.data.views.dataset import fit_scalings, scaled
+from clustering_jax.data.views.pca import _with_pca, projected
+from clustering_jax.files import write_json
+from clustering_jax.inference.results import versions
 from clustering_jax.methods import from_config
-from clustering_jax.results import versions
-from clustering_jax.train import init_state
+from clustering_jax.serving.artefact import FORMAT, Contents
+from clustering_jax.serving.inputs import preprocessing
+from clustering_jax.training.checkpoint import Store
+from clustering_jax.training.loop import init_state
+from tests.paths import ROOT
 from tests.test_configs import load
 
-ROOT = Path(__file__).parents[1]
 CONFIGS = {"cc": "cc_digits", "cmmc": "cmmc_arrays", "dmim": "dmim_arrays", "dxmc": "dxmc_embeddings"}
 CHANGES = {
     "cc": {"model": {"backbone": "resnet18", "width": 4, "image_size": 16, "average_decay": 0.9}},

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -12,10 +11,11 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from clustering_jax import choose, choose_k, cli, criteria
+from clustering_jax import choose_k, cli
 from clustering_jax.errors import UserError
+from clustering_jax.kmeans import criteria, number_of_clusters
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 KS = range(2, 9)
 
@@ -36,7 +36,7 @@ def planted(sizes, seed=0):
 
 def vote(rows, *, seed=0, samples=3):
     rows = np.asarray(rows, np.float32)
-    return choose.recommend(choose.curves(rows, KS, seed=seed, samples=samples), KS, seed=seed)
+    return number_of_clusters.recommend(number_of_clusters.curves(rows, KS, seed=seed, samples=samples), KS, seed=seed)
 
 
 SIZES = {
@@ -90,7 +90,7 @@ def test_the_seed_decides_all():
 def test_clusters_and_dispersion_are_the_textbooks():
     """Rows of the other half by the nearest mean; W as the pairwise squares of each cluster over twice its size."""
     rows, others = (ROWS[half::2].astype(np.float32) for half in (0, 1))
-    own, crossed, inertia = choose._fits(jax.random.key(0), rows, others, ks=tuple(KS))
+    own, crossed, inertia = number_of_clusters._fits(jax.random.key(0), rows, others, ks=tuple(KS))
     for k, labels, theirs, found in zip(KS, own, crossed, inertia, strict=True):
         assert set(labels.tolist()) == set(range(k))
         parts = [rows[labels == j].astype(np.float64) for j in range(k)]
@@ -111,18 +111,20 @@ SAME = [[0, 0, 1, 0]] * 3
 def test_the_median_of_the_votes_is_taken():
     """The lower of two; a vote that is not cast counts nothing, and is no agreement."""
     last = [[0, 0, 0, 1]] * 3
-    found = choose.recommend(curves(silhouette=SAME, stability=last, merge=[[1, 0, 0, 0]] * 3), range(2, 6), seed=0)
+    found = number_of_clusters.recommend(
+        curves(silhouette=SAME, stability=last, merge=[[1, 0, 0, 0]] * 3), range(2, 6), seed=0
+    )
     assert found["votes"] == {"silhouette": 4, "stability": 5, "merge": 2} and found["num_clusters"] == 4
     assert found["interval"] == [2, 5] and found["agree"] == 3
-    found = choose.recommend(curves(silhouette=SAME, stability=last), range(2, 6), seed=0)
+    found = number_of_clusters.recommend(curves(silhouette=SAME, stability=last), range(2, 6), seed=0)
     assert found["num_clusters"] == 4
-    found = choose.recommend(curves(silhouette=SAME, gap=[[0, 1, 2, 3]] * 3), range(2, 6), seed=0)
+    found = number_of_clusters.recommend(curves(silhouette=SAME, gap=[[0, 1, 2, 3]] * 3), range(2, 6), seed=0)
     assert found["votes"] == {"silhouette": 4, "gap": None} and found["interval"] == [4, 4] and found["agree"] == 1
 
 
 def test_the_interval_is_of_votes_on_resampled_samples():
     mixed = [[0, 0, 3, 0], [2, 0, 0, 0]] * 3
-    found = choose.recommend(curves(silhouette=mixed), range(2, 6), seed=0)
+    found = number_of_clusters.recommend(curves(silhouette=mixed), range(2, 6), seed=0)
     assert found["num_clusters"] == 4 and found["interval"] == [2, 4]
     assert found["curve"][2] == {"k": 4, "silhouette": 1.5, "silhouette_std": 1.5}
 

@@ -3,20 +3,20 @@
 import json
 import re
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from clustering_jax import run
-from clustering_jax.data.images import synthetic
+from clustering_jax.data.images.folder import synthetic
 from clustering_jax.errors import UserError
-from clustering_jax.predict import Predictor
-from clustering_jax.results import score
-from clustering_jax.torch_checkpoint import read_torch
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.inference.results import score
+from clustering_jax.weights.torch_file import read_torch
+from tests.paths import CONFIGS, FIXTURES
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+CONFIGS = sorted((CONFIGS).glob("*.py"))
 PUBLISHED = {
     "cc_cifar10": (".705 / .790 / .637", 10, 0.5, False),
     "cc_cifar20": (".431 / .429 / .266", 20, 0.5, False),
@@ -79,7 +79,7 @@ def test_docstring_has_paper_expectation_hours_and_command(path):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_settings(name):
-    doc, config = load(Path(__file__).parents[1] / "configs" / f"{name}.py")
+    doc, config = load(CONFIGS / f"{name}.py")
     scores, k, strength, blur = PUBLISHED[name]
     assert scores in doc and config.num_clusters == k
     assert (config.augment.strength, config.augment.blur) == (strength, blur)
@@ -94,7 +94,7 @@ def test_the_published_settings(name):
 
 @pytest.mark.parametrize("name", PUBLISHED_VIEWS)
 def test_the_published_settings_of_views(name):
-    doc, config = load(Path(__file__).parents[1] / "configs" / f"{name}.py")
+    doc, config = load(CONFIGS / f"{name}.py")
     scores, k, epochs, views, scaling = PUBLISHED_VIEWS[name]
     assert scores in doc and (config.num_clusters, config.epochs) == (k, epochs)
     assert (config.data.views, config.data.scaling) == (views, scaling)
@@ -118,7 +118,7 @@ def test_the_published_settings_of_views(name):
 
 @pytest.mark.parametrize("name", [*PUBLISHED_SPACES, "dxmc_embeddings", "dxmc_folder"])
 def test_the_published_settings_of_semantic_spaces(name):
-    path = Path(__file__).parents[1] / "configs" / f"{name}.py"
+    path = CONFIGS / f"{name}.py"
     doc, config = load(path)
     smoke = load(path, "smoke")[1]
     assert smoke.model.centers <= smoke.data.n and not smoke.scored
@@ -191,7 +191,7 @@ def test_smoke_takes_two_steps_on_embeddings(path, tmp_path):
 def test_the_authors_weights_alone(tmp_path):
     """No epoch at all: the released weights are scored."""
     config = load(CONFIGS[0].with_name("cc_cifar10.py"), "smoke")[1].to_dict()
-    fixture = Path(__file__).parent / "fixtures" / "cc_resnet18.tar"
+    fixture = FIXTURES / "cc_resnet18.tar"
     config |= {
         "init_from": str(fixture),
         "epochs": 0,

@@ -2,19 +2,19 @@
 
 import re
 import types
-from pathlib import Path
 
 import pytest
 
 from clustering_jax import methods, run
-from clustering_jax.defaults import cmmc
 from clustering_jax.errors import UserError
-from clustering_jax.predict import Predictor
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.settings import cmmc
+from tests.paths import ROOT
 
 
 @pytest.fixture
 def soft_kmeans(monkeypatch):
-    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     module = types.ModuleType("soft_kmeans")
     exec(compile(code, "CONTRIBUTING.md", "exec"), module.__dict__)

@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 from flax.traverse_util import empty_node, flatten_dict
 
-from clustering_jax import defaults
 from clustering_jax.data import SOURCES
-from clustering_jax.data.image_rows import folder_rows
+from clustering_jax.data.images.for_embedding import folder_rows
+from tests.paths import ROOT
 from tests.test_configs import load
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 METHODS = ("cc", "cmmc", "dmim", "dxmc")
 ROW = re.compile(r"^\| `([\w.]+)` \| (?:`(.+?)`|required) \| (.+) \|$", re.MULTILINE)

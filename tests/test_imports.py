@@ -1,11 +1,12 @@
 """Imports point one way (the contract between the parts)."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "clustering_jax"
+from tests.paths import ROOT
+
+PACKAGE = ROOT / "clustering_jax"
 # What each part must not import, directly.
 FORBIDDEN = {
     "parallel.py": ("losses", "nn", "methods", "train", "data", "metrics"),

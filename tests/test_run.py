@@ -9,16 +9,15 @@ import subprocess
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from clustering_jax import cli, main, predict
-from clustering_jax.checkpoint import Store
+from clustering_jax.training.checkpoint import Store
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 # A whole CC run in seconds: a thin encoder on 8 x 8 digits.
 TINY = [
     "--config=configs/cc_digits.py",

@@ -14,17 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clustering_jax import choose, main, metrics, run
+from clustering_jax import main, metrics, run
 from clustering_jax.data.embeddings import embeddings
 from clustering_jax.data.planted import planted_embeddings
-from clustering_jax.defaults import cmmc, dxmc
 from clustering_jax.errors import UserError
-from clustering_jax.interrupt import Interrupted
-from clustering_jax.kmeans import kmeans
-from clustering_jax.predict import Predictor
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.kmeans import kmeans, number_of_clusters
+from clustering_jax.settings import cmmc, dxmc
+from clustering_jax.training.signals import Interrupted
 from tests.test_run import ROOT, call, checksums, start, wait_for_step
 from tests.test_run import metrics as logged
-from tests.test_train import interrupt_at
+from tests.training.test_loop import interrupt_at
 
 N, K = 240, 4
 SMALL = {"hidden": 64, "instance_dim": 16, "neighbours": 8, "center_restarts": 2}
@@ -147,7 +147,12 @@ def test_baselines_are_of_the_scored_rows_with_labels(finished):
 @pytest.fixture(scope="module")
 def automatic(tmp_path_factory):
     """Two seeds, cut short once, without labels; what was printed and which call chose."""
-    directory, printed, chosen, original = tmp_path_factory.mktemp("auto"), io.StringIO(), [], choose.num_clusters
+    directory, printed, chosen, original = (
+        tmp_path_factory.mktemp("auto"),
+        io.StringIO(),
+        [],
+        number_of_clusters.num_clusters,
+    )
 
     def counted(*args, **options):
         chosen.append(original(*args, **options))
@@ -170,7 +175,7 @@ def test_the_curve_is_kept_and_not_computed_again(automatic):
     assert len(chosen) == 1 and json.loads((workdir / "num_clusters.json").read_text()) == chosen[0]
     assert chosen[0]["num_clusters"] == K and [k for k, _ in chosen[0]["curve"]] == list(range(2, 8))
     assert chosen[0]["criterion"] == "mean silhouette of k-means on 160 rows"
-    assert out.count(choose.told(chosen[0])) == 2
+    assert out.count(number_of_clusters.told(chosen[0])) == 2
 
 
 def test_the_run_has_the_number_chosen_and_the_config_as_given(automatic):

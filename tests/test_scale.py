@@ -1,14 +1,14 @@
 """docs/scale.md shows what docs/scale.json holds."""
 
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import memory, scale
-from clustering_jax.checkpoint import read_json
+from clustering_jax.files import read_json
+from tests.paths import ROOT
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 RESULTS = read_json(DOCS / "scale.json")
 TABLES = {
     "memory": lambda: memory.table(RESULTS["memory"]),

@@ -1,41 +1,5 @@
-"""Data sets by name."""
+"""Data sets: readers of files into NumPy arrays. No JAX is imported here."""
 
-from __future__ import annotations
+from clustering_jax.data.sources import SOURCES, load
 
-import inspect
-from collections.abc import Callable
-from typing import Any
-
-from clustering_jax.data import arrays, digits_views, embeddings, images, multiview, pca, planted, tfds
-from clustering_jax.data.base import Dataset
-from clustering_jax.errors import UserError, check_keywords, nearest
-
-SOURCES: dict[str, Callable[..., Dataset]] = {
-    "arrays": arrays.arrays,
-    "digits": images.digits,
-    "digits_views": digits_views.digits_views,
-    "embeddings": embeddings.embeddings,
-    "folder": images.folder,
-    "multiview": multiview.multiview,
-    "multiview_pca": pca.multiview_pca,
-    "planted": planted.planted,
-    "planted_embeddings": planted.planted_embeddings,
-    "synthetic": images.synthetic,
-    "tfds": tfds.tfds,
-}
-
-
-def load(source: str = "", **options: Any) -> Dataset:
-    """The data set that the function `source` of `SOURCES` makes of `options`.
-
-    Raises:
-      UserError: an unknown source or option (with the nearest one) or a missing one; or as the source raises.
-    """
-    if source not in SOURCES:
-        raise UserError(f"unknown data source '{source}'{nearest(source, SOURCES)}")
-    function = SOURCES[source]
-    check_keywords(function, options, f"data source '{source}'")
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.default is parameter.empty and name not in options:
-            raise UserError(f"data source '{source}' needs the setting '{name}'")
-    return function(**options)
+__all__ = ["SOURCES", "load"]

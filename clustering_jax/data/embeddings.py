@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from clustering_jax.data.base import Dataset, Vocabulary, known_labels
-from clustering_jax.data.sources import Source, open_source
-from clustering_jax.data.tables import reading
+from clustering_jax.data.views.files import Source, open_source
+from clustering_jax.data.views.readers import reading
 from clustering_jax.errors import UserError, nearest
 
 MANIFEST = "manifest.json"

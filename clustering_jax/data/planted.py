@@ -6,7 +6,7 @@ import numpy as np
 
 from clustering_jax.data.base import Dataset, Vocabulary, row_ids
 from clustering_jax.data.embeddings import unit_rows
-from clustering_jax.data.pca import apply_pca, common_width, fit_pca
+from clustering_jax.data.views.pca import apply_pca, common_width, fit_pca
 from clustering_jax.errors import UserError
 
 NOISE = 0.1

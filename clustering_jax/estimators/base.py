@@ -22,12 +22,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from clustering_jax import metrics, run
-from clustering_jax.checkpoint import read_json
 from clustering_jax.data.base import Dataset, known_labels
 from clustering_jax.errors import UserError, nearest
-from clustering_jax.interrupt import Signals
-from clustering_jax.log import write_atomic, write_json
-from clustering_jax.predict import Predictor, examples
+from clustering_jax.files import read_json, write_atomic, write_json
+from clustering_jax.inference.new_rows import examples
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.training.signals import Signals
 
 # What a finished workdir holds beside its checkpoints.
 FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", run.CHOSEN)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from clustering_jax import data, defaults
-from clustering_jax.data.arrays import as_images
+from clustering_jax import data, settings
 from clustering_jax.data.base import Dataset, row_ids
+from clustering_jax.data.images.arrays import as_images
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import DeepClustering, is_path
 
@@ -57,7 +57,7 @@ class ContrastiveClustering(DeepClustering):
     def _defaults(self) -> ConfigDict:
         # As in configs/cc_folder.py a folder is read a quarter larger, for crops.
         photos = {"source": "folder", "path": "", "size": self.image_size * 5 // 4, "on_error": "skip"}
-        return defaults.cc(
+        return settings.cc(
             epochs=100,
             batch_size=128,
             data={**photos, "labels_from_folders": False},

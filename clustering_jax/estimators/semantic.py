@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.utils.validation import validate_data
 
-from clustering_jax import data, defaults
+from clustering_jax import data, settings
 from clustering_jax.data.base import Dataset, Vocabulary, row_ids
 from clustering_jax.data.embeddings import MANIFEST, unit_rows
 from clustering_jax.errors import UserError
@@ -65,7 +65,7 @@ class SemanticClustering(DeepClustering):
         self.nouns, self.noun_words, self.clip, self.n_init = nouns, noun_words, clip, n_init
 
     def _defaults(self) -> ConfigDict:
-        return defaults.dxmc(num_seeds=self.n_init, data={**defaults.EMBEDDINGS, "split": "all"})
+        return settings.dxmc(num_seeds=self.n_init, data={**settings.EMBEDDINGS, "split": "all"})
 
     def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset | None:
         if not is_path(X):

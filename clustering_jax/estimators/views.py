@@ -11,10 +11,10 @@ import numpy as np
 from ml_collections import ConfigDict
 from sklearn.utils.validation import validate_data
 
-from clustering_jax import data, defaults
+from clustering_jax import data, settings
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.multiview import new_rows
-from clustering_jax.data.pca import projected
+from clustering_jax.data.views.dataset import new_rows
+from clustering_jax.data.views.pca import projected
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import DeepClustering, is_path
 
@@ -162,7 +162,7 @@ class MultiViewClustering(ViewsClustering):
     def _defaults(self) -> ConfigDict:
         own = {} if self.reconstruction_epochs is None else {"reconstruction_epochs": self.reconstruction_epochs}
         found = {**DATA, "source": "multiview", "scaling": self.scaling, "missing": self.missing}
-        return defaults.cmmc(num_seeds=self.n_init, data=found, model=own)
+        return settings.cmmc(num_seeds=self.n_init, data=found, model=own)
 
 
 class CrossModalClustering(ViewsClustering):
@@ -214,7 +214,7 @@ class CrossModalClustering(ViewsClustering):
     def _defaults(self) -> ConfigDict:
         own = {"balanced": "mean", "double_softmax": False, "balance_weight": 0.1} if self.robust else {}
         found = {**DATA, "source": "multiview_pca", "scaling": self.scaling, "missing": self.missing}
-        return defaults.dmim(
+        return settings.dmim(
             num_seeds=self.n_init,
             batch_size=0,
             data={**found, "width": self.width},

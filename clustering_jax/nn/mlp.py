@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from clustering_jax.nn.product import rounded_product
+from clustering_jax.nn.cpu.product import rounded_product
 from clustering_jax.typing import Array, Float
 
 

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 
 from clustering_jax.errors import UserError, nearest
-from clustering_jax.nn.conv import conv
+from clustering_jax.nn.cpu.conv import conv
+from clustering_jax.nn.cpu.pool import max_pool
 from clustering_jax.nn.norm import BatchNorm
-from clustering_jax.nn.pool import max_pool
 from clustering_jax.typing import Array, Float
 
 # Blocks in each of the four stages, and whether they are bottlenecks.

@@ -9,7 +9,7 @@ from typing import Any
 
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
-from clustering_jax.log import write_atomic
+from clustering_jax.files import write_atomic
 from clustering_jax.parallel import is_first
 from clustering_jax.report import content, layout
 from clustering_jax.report.page import page

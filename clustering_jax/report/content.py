@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clustering_jax import data
-from clustering_jax.checkpoint import read_json
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
-from clustering_jax.predict import Predictor
-from clustering_jax.results import result_of
+from clustering_jax.files import read_json
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.inference.results import result_of
 
 POINTS = 2000  # of the map and of the silhouette
 

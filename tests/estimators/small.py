@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.base import clone
 
-from clustering_jax.data.images import synthetic
+from clustering_jax.data.images.folder import synthetic
 from clustering_jax.data.planted import planted, planted_embeddings
 from clustering_jax.estimators import (
     ContrastiveClustering,

@@ -17,10 +17,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from clustering_jax import run
-from clustering_jax.defaults import EMBEDDINGS, dxmc
 from clustering_jax.errors import UserError
 from clustering_jax.estimators import MultiViewClustering, SemanticClustering
-from clustering_jax.predict import Predictor, lines
+from clustering_jax.inference.new_rows import lines
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.settings import EMBEDDINGS, dxmc
 from tests.estimators.small import (
     BOTH,
     CC,
@@ -37,7 +38,7 @@ from tests.estimators.small import (
     N,
     three,
 )
-from tests.test_embed import MODEL, NOUNS
+from tests.inference.test_embedding import MODEL, NOUNS
 from tests.test_run import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:only", "ignore:batch size", "ignore:the batch")

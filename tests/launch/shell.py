@@ -4,9 +4,9 @@ import os
 import shutil
 import subprocess
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 LAUNCH = ROOT / "launch"
 
 

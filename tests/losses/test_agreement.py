@@ -1,7 +1,6 @@
 """Agreement of assignments against the authors' values and a textbook loop, its symmetries, any number of devices."""
 
 from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +20,9 @@ from tests.losses.test_contrastive import (
     slope,
     views,
 )
+from tests.paths import SHARED
 
-AUTHORS = Path(__file__).parents[3] / "shared" / "fixtures" / "reference_losses.npz"
+AUTHORS = SHARED / "fixtures" / "reference_losses.npz"
 FUNCTIONS = {
     "dxmc_consistency": consistency,
     "dxmc_cluster": cluster_contrast,

@@ -2,7 +2,6 @@
 
 import re
 from functools import cache, partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +13,9 @@ from jax.sharding import PartitionSpec as P
 
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.parallel import AXIS, data_mesh
+from tests.paths import FIXTURES
 
-FIXTURES = np.load(Path(__file__).parents[1] / "fixtures" / "contrastive.npz")
+FIXTURES = np.load(FIXTURES / "contrastive.npz")
 
 
 def both_imbalances(p, q, axis_name=None):

@@ -1,7 +1,6 @@
 """Information-theoretic losses against the authors' values, textbook loops, their symmetries, any number of devices."""
 
 from functools import cache, partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +24,9 @@ from tests.losses.test_contrastive import (
     softmax,
     views,
 )
+from tests.paths import FIXTURES
 
-FIXTURES = np.load(Path(__file__).parents[1] / "fixtures" / "information.npz")
+FIXTURES = np.load(FIXTURES / "information.npz")
 BOUNDS = {"info_nce": info_nce, "nwj": nwj, "jsd": jsd}
 
 

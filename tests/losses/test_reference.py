@@ -1,6 +1,5 @@
 """Values and gradients of CC's, CMMC's and DMIM's own code, which `../shared` holds, at every batch size."""
 
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,9 @@ from clustering_jax.losses import (
     prior_kl,
 )
 from tests.losses.test_contrastive import assert_close
+from tests.paths import SHARED
 
-AUTHORS = Path(__file__).parents[3] / "shared" / "fixtures" / "reference_losses.npz"
+AUTHORS = SHARED / "fixtures" / "reference_losses.npz"
 pytestmark = pytest.mark.skipif(not AUTHORS.is_file(), reason="../shared is absent: no values of the authors' code")
 
 

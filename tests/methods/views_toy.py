@@ -3,14 +3,14 @@
 import jax
 import numpy as np
 
-from clustering_jax import seeds as side_by_side
-from clustering_jax import train
-from clustering_jax.checkpoint import Store
 from clustering_jax.data.base import Dataset
-from clustering_jax.evaluate import make_infer
-from clustering_jax.log import MetricsLog
 from clustering_jax.method import Spec
-from clustering_jax.methods import cmmc
+from clustering_jax.methods.cmmc import method as cmmc
+from clustering_jax.training import loop
+from clustering_jax.training import seeds as side_by_side
+from clustering_jax.training.checkpoint import Store
+from clustering_jax.training.evaluate import make_infer
+from clustering_jax.training.log import MetricsLog
 
 WIDTHS, CLUSTERS, BATCH = (6, 5, 4), 3, 8
 SMALL = {
@@ -53,13 +53,13 @@ def run(directory, method, data, seeds=(0,)):
     first = {k: v[:2] for k, v in data.features.items()}
     store = Store(directory / "checkpoints")
     try:
-        state, _ = train.fit(
+        state, _ = loop.fit(
             method,
             {"train": data},
             side_by_side.initial(method, seeds, first),
             seeds=seeds,
             batch_size=BATCH,
-            schedule=train.Schedule(log_every=1),
+            schedule=loop.Schedule(log_every=1),
             store=store,
             open_log=lambda step, total: MetricsLog(directory / "metrics.jsonl", step, total, BATCH),
             meta={},

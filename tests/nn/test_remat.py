@@ -10,8 +10,8 @@ import pytest
 from benchmarks.plans import OPTIONS
 from clustering_jax.method import Spec
 from clustering_jax.methods import METHODS
-from clustering_jax.nn.clip import CLIP, CONFIGS
 from clustering_jax.nn.resnet import ResNet
+from clustering_jax.nn.vit.clip import CLIP, CONFIGS
 
 
 def gradient(apply):

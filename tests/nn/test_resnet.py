@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import re
-from pathlib import Path
 
 import flax
 import jax
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 
 from clustering_jax.errors import UserError
+from clustering_jax.nn.cpu.pool import max_pool
 from clustering_jax.nn.mlp import MLP, Linear
 from clustering_jax.nn.norm import BatchNorm
-from clustering_jax.nn.pool import max_pool
 from clustering_jax.nn.resnet import ResNet, kaiming_normal
 from tests.fixtures.make_resnet_fixture import (
     CASES,
@@ -26,10 +25,11 @@ from tests.fixtures.make_resnet_fixture import (
     images,
     weight,
 )
+from tests.paths import FIXTURES
 
 # The tests' faster compiler adds up less exactly than the users' one, by as much as the bounds below.
 AS_USERS = {"xla_cpu_use_fusion_emitters": True}
-STORED = np.load(Path(__file__).parent.parent / "fixtures" / "resnet_torchvision.npz")
+STORED = np.load(FIXTURES / "resnet_torchvision.npz")
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 

@@ -1,0 +1,149 @@
+"""Arrays of a file: NumPy, SciPy's sparse ones, CSV, Parquet and MATLAB. Nothing pickled is ever loaded."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from clustering_jax.data.views.matlab import read_mat
+from clustering_jax.errors import UserError
+
+SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".mat")
+SPARSE_KEYS = {"data", "format", "shape"}
+# What R and pandas write in place of a number; Python itself reads "nan".
+MISSING_CELLS = ("", "NA")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what the readers raise over a bad file into one line that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of broken files: OSError, BadZipFile, zlib.error, csv.Error, IndexError, ...
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if "pickle" in reason:
+            raise UserError(f"{path} holds Python objects or no array: save numbers, one array a view") from error
+        kind = path.suffix.lower()
+        raise UserError(f"{path} can't be read, it is damaged or no {kind} file ({reason}): save it again") from error
+
+
+def only_array(path: Path, key: str = "") -> Any:
+    """The array of a file that holds one, or of several the one of the name `key`."""
+    if path.is_dir() or path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{path} is no file of an array: give {' '.join(SUFFIXES)}")
+    readers = file_arrays(path)
+    held = ", ".join(readers) or "nothing"
+    if key and key not in readers:
+        raise UserError(f"{path} holds {held}, no array '{key}'")
+    if not key and len(readers) != 1:
+        raise UserError(f"{path} holds {held}: one of several files must hold one array, or views name it (file:array)")
+    return readers[key]() if key else next(iter(readers.values()))()
+
+
+def file_arrays(path: Path) -> dict[str, Callable[[], Any]]:
+    """What a file holds by key; the file's name is the key of the one array of the formats without keys."""
+    kind = path.suffix.lower()
+    with reading(path):
+        if kind == ".mat":
+            found = read_mat(path)
+            return {key: partial(found.__getitem__, key) for key in found}
+        if kind == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                keys = archive.files
+            if not SPARSE_KEYS.issubset(keys):
+                return {key: partial(_member, path, key) for key in keys}
+    return {path.name: partial({".npy": _npy, ".npz": _sparse, ".csv": _csv, ".parquet": _parquet}[kind], path)}
+
+
+def _npy(path: Path) -> np.ndarray:
+    with reading(path):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _member(path: Path, key: str) -> np.ndarray:
+    with reading(path), np.load(path, allow_pickle=False) as archive:
+        return archive[key]
+
+
+def _sparse(path: Path) -> Any:
+    with reading(path):
+        return scipy.sparse.load_npz(path)
+
+
+def _parquet(path: Path) -> np.ndarray:
+    """The columns side by side but for the index of pandas; nulls are NaN, a single column may be text."""
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError(f'{path} needs pyarrow to be read: pip install "clustering_jax[tables]"') from error
+    with reading(path):
+        table = parquet.read_table(path)
+        index = (table.schema.pandas_metadata or {}).get("index_columns", [])
+        table = table.drop_columns([name for name in index if isinstance(name, str)])
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        text = [name for name in columns if not _numeric(table.schema.field(name).type, pa)]
+        if text and len(columns) > 1:
+            kind = table.schema.field(text[0]).type
+            raise UserError(f"{path} column '{text[0]}' is {kind}, not numbers: leave it out")
+        return np.column_stack([c.astype(str) if text else c for c in columns.values()])
+
+
+def _numeric(kind: Any, pa: Any) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+
+
+def _csv(path: Path) -> np.ndarray:
+    """The numbers as float64 [n, d], without the header and pandas' index; empty cells and NA are NaN."""
+    with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
+        lines = (cells for cells in csv.reader(file) if cells)
+        first = next(lines, [])
+        header = _is_header(first)
+        skipped = int(header and first[0] == "")
+        rows = [] if header or not first else [_numbers(path, 0, first, len(first), 0)]
+        rows += (_numbers(path, i, cells, len(first), skipped) for i, cells in enumerate(lines, len(rows)))
+    return np.stack(rows) if rows else np.empty((0, len(first)))
+
+
+def text_column(path: Path) -> np.ndarray:
+    """The first column of a CSV but for pandas' index, as text, its first line, which may be a name, with it."""
+    with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
+        lines = [cells for cells in csv.reader(file) if cells]
+        indexed = bool(lines) and len(lines[0]) > 1 and lines[0][0] == ""
+        return np.array([cells[indexed].strip() for cells in lines], np.str_)
+
+
+def _is_header(cells: list[str]) -> bool:
+    """Whether a CSV's first line is names: without a number, or counted 0, 1, 2, ... as pandas does."""
+    named = cells[1:] if cells[:1] == [""] else cells
+    counted = len(named) > 2 and named == [str(i) for i in range(len(named))]
+    return counted or (bool(named) and all(_number(cell) is None for cell in named))
+
+
+def _number(cell: str) -> float | None:
+    cell = cell.strip()
+    try:
+        return float("nan" if cell in MISSING_CELLS else cell)
+    except ValueError:
+        return None
+
+
+def _numbers(path: Path, row: int, cells: list[str], width: int, skipped: int) -> np.ndarray:
+    """A line's numbers from the column `skipped` on."""
+    if len(cells) != width:
+        raise UserError(f"{path} row {row} has {len(cells)} columns, the first line {width}: is the file cut off?")
+    found = [_number(cell) for cell in cells[skipped:]]
+    if None in found:
+        column = found.index(None)
+        cell = cells[skipped + column][:40]
+        raise UserError(f"{path} row {row}, column {column} is '{cell}', not a number: separate numbers by commas")
+    return np.array(found, np.float64)

@@ -1,0 +1,244 @@
+"""Embeds images and nouns by CLIP, once, in a stream that a later start resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from clustering_jax.data.base import known_labels
+from clustering_jax.data.embeddings import MANIFEST
+from clustering_jax.data.images.for_clip import clip_image
+from clustering_jax.data.images.for_embedding import ImageRows, image_rows
+from clustering_jax.data.nouns import read_nouns
+from clustering_jax.errors import UserError
+from clustering_jax.files import read_json, write_atomic, write_json
+from clustering_jax.nn.vit.clip_weights import Clip, load_clip
+from clustering_jax.parallel import data_mesh, replicated
+from clustering_jax.training.evaluate import make_infer
+
+# TAC's, which DXMC takes over.
+PROMPTS = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+# Batches between two notes of how far it came.
+CHUNK = 8
+
+
+def embed(
+    output: str | Path,
+    *,
+    clip: str,
+    splits: Mapping[str, Mapping[str, Any]],
+    nouns: str = "",
+    resize: int = 0,
+    batch_size: int = 64,
+    cache: str = "",
+) -> Path:
+    """Embeds what is not there yet and returns the directory.
+
+    Args:
+      output: the directory, made where it is missing.
+      clip: of the model, see `load_clip`. splits: by name the settings of `image_rows`.
+      nouns: see `read_nouns`; "" embeds none. resize: of the shorter side, before the middle is cut out; 0 is the
+        model's own size.
+      batch_size: images at a time, over all devices; prompts the same.
+      cache: directory in which embedded nouns are kept for other outputs, by checksum; "" keeps none.
+
+    Raises:
+      UserError: the model, an image or the nouns can't be read, or `output` holds embeddings of other settings.
+    """
+    output = Path(output).expanduser()
+    if batch_size < 1 or resize < 0:
+        raise UserError(f"embed.batch_size is {batch_size} and embed.resize {resize}: choose 1 and 0 or more")
+    words = read_nouns(nouns) if nouns else []
+    rows = {name: image_rows(**options) for name, options in splits.items()}
+    model = load_clip(clip, texts=bool(nouns))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output} can't be written ({error.strerror})") from error
+    size = model.config.image_size
+    told = {"model": model.name, "checksum": model.checksum, "resize": resize or size, "size": size}
+    manifest = Manifest(output / MANIFEST, told)
+    batch_size += -batch_size % jax.device_count()
+    params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
+    for name, images in rows.items():
+        _embed_split(output, manifest, name, images, model, params, batch_size)
+    if words:
+        _embed_nouns(output, manifest, words, model, params, batch_size, Path(cache).expanduser() if cache else None)
+    return output
+
+
+def iter_embedded(
+    path: str | Path, *, clip: str, resize: int, batch_size: int
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """The images below a folder as ``(ids, float32 [m, d])`` of some batches at a time, in constant memory.
+
+    clip, resize, batch_size: as for `embed`. Raises UserError as `embed`; an unreadable image is an error.
+    """
+    images, model = image_rows("folder", path=path), load_clip(clip, texts=False)
+    batch_size += -batch_size % jax.device_count()
+    params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
+    infer = make_infer(lambda params, batch: model.image_features(params, batch["image"]), batch_size)
+    fit = partial(clip_image, size=model.config.image_size, resize=resize or None)
+    for start in range(0, len(images.ids), CHUNK * batch_size):
+        ids = images.ids[start : start + CHUNK * batch_size]
+        yield ids, infer(params, {"image": np.stack(images.batch(start, start + len(ids), fit))})
+
+
+class Manifest:
+    """manifest.json: what was embedded, and by what."""
+
+    def __init__(self, path: Path, told: Mapping[str, Any]):
+        self.path = path
+        self.content = read_json(path) or {**told, "splits": {}, "nouns": {}}
+        for name, value in told.items():
+            if self.content.get(name) != value:
+                found = f"{name} {self.content.get(name)!r}, now it is {value!r}"
+                raise UserError(f"{path.parent} holds embeddings of {found}: use another directory")
+
+    def add(self, group: str, entry: Mapping[str, Any]) -> None:
+        """Notes what is complete on disk."""
+        self.content[group] = {**self.content[group], **entry}
+        write_json(self.path, self.content)
+
+
+def _embed_split(
+    output: Path, manifest: Manifest, name: str, images: ImageRows, model: Clip, params: Any, batch_size: int
+) -> None:
+    mark = _digest(manifest.content["checksum"], manifest.content["resize"], images.ids)
+    if manifest.content["splits"].get(name, {}).get("mark") == mark:
+        return
+    for note in images.notes:
+        warnings.warn(note, stacklevel=2)
+    size = model.config.image_size
+    fit = partial(clip_image, size=size, resize=manifest.content["resize"])
+    failures: dict[int, str] = {}
+
+    def read(start: int, stop: int) -> dict[str, np.ndarray]:
+        found = images.batch(start, stop, fit)
+        failures.update({start + i: f for i, f in enumerate(found) if isinstance(f, str)})
+        blank = np.zeros((size, size, 3), np.uint8)
+        return {"image": np.stack([blank if isinstance(f, str) else f for f in found])}
+
+    infer = make_infer(lambda params, batch: model.image_features(params, batch["image"]), batch_size)
+    path = output / f"{name}.npy"
+    _stream(path, mark, len(images.ids), batch_size, read, partial(infer, params), failures)
+    kept = np.isfinite(np.load(path, mmap_mode="r")).all(1)
+    if not kept.any():
+        raise UserError(f"none of the {len(kept)} images of '{name}' can be read: {failures[0]}")
+    if not kept.all():
+        lost = len(kept) - kept.sum()
+        warnings.warn(f"skipped {lost} unreadable of {len(kept)} images of '{name}'", stacklevel=2)
+        _save(path, np.load(path)[kept])
+    labels = None if images.labels is None else known_labels(images.labels[kept])
+    if labels is not None:
+        _save(output / f"{name}.labels.npy", labels)
+    write_json(output / f"{name}.ids.json", [i for i, keep in zip(images.ids, kept, strict=True) if keep])
+    entry = {"mark": mark, "rows": int(kept.sum()), "labels": labels is not None, "sha256": _sha256(path)}
+    manifest.add("splits", {name: {**entry, "source": f"{images.name}, {images.split}"}})
+
+
+def _embed_nouns(
+    output: Path, manifest: Manifest, words: list[str], model: Clip, params: Any, batch_size: int, cache: Path | None
+) -> None:
+    mark = _digest(manifest.content["checksum"], PROMPTS, words)
+    if manifest.content["nouns"].get("mark") == mark:
+        return
+    path, kept = output / "nouns.npy", cache / f"nouns-{mark}.npy" if cache else None
+    if kept and kept.is_file():
+        shutil.copyfile(kept, path)
+    else:
+        infer = make_infer(lambda params, batch: model.text_features(params, batch["ids"]), batch_size)
+
+        def read(start: int, stop: int) -> dict[str, np.ndarray]:
+            return {"ids": model.tokenize([p.format(word) for word in words[start:stop] for p in PROMPTS])}
+
+        def mean(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+            found = infer(params, batch)
+            return found.reshape(-1, len(PROMPTS), found.shape[1]).mean(1)
+
+        _stream(path, mark, len(words), batch_size, read, mean, {})
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, kept.with_suffix(".part"))
+            kept.with_suffix(".part").replace(kept)
+    write_atomic(output / "nouns.txt", (f"{word}\n" for word in words))
+    manifest.add("nouns", {"mark": mark, "rows": len(words), "prompts": list(PROMPTS), "sha256": _sha256(path)})
+
+
+def _stream(
+    path: Path,
+    mark: str,
+    n: int,
+    batch_size: int,
+    read: Callable[[int, int], dict[str, np.ndarray]],
+    compute: Callable[[dict[str, np.ndarray]], np.ndarray],
+    failures: Mapping[int, str],
+) -> None:
+    """Fills `path` with the computed rows [n, d], from where an earlier start with this `mark` came to."""
+    part, progress = path.with_suffix(".npy.part"), path.with_suffix(".progress.json")
+    noted = read_json(progress) or {}
+    done = noted["rows"] if noted.get("mark") == mark and part.is_file() else 0
+    array = np.lib.format.open_memmap(part, "r+") if done else None
+    starts = range(done, n, CHUNK * batch_size)
+    with tqdm(total=n, initial=done, unit="row", desc=path.name, disable=None, dynamic_ncols=True) as bar:
+        for start, batch in zip(starts, _ahead(read, starts, n, CHUNK * batch_size), strict=True):
+            rows = compute(batch)
+            if array is None:
+                array = np.lib.format.open_memmap(part, "w+", np.float32, (n, rows.shape[1]))
+            stop = start + len(rows)
+            if not np.isfinite(rows).all():
+                raise UserError(f"{path}: the model gives NaN or infinite numbers: are its weights whole?")
+            array[start:stop] = rows
+            # So that a later start knows of what could not be read, too.
+            array[[row for row in failures if start <= row < stop]] = np.nan
+            array.flush()
+            write_json(progress, {"mark": mark, "rows": stop})
+            bar.update(len(rows))
+    del array
+    part.replace(path)
+    progress.unlink(missing_ok=True)
+
+
+def _ahead(read: Callable[[int, int], Any], starts: range, n: int, chunk: int) -> Iterator[Any]:
+    """What `read` gives of each chunk; the next one is read while the last is computed."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = (pool.submit(read, start, min(start + chunk, n)) for start in starts)
+        ahead = next(coming, None)
+        while ahead is not None:
+            found, ahead = ahead.result(), next(coming, None)
+            yield found
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    partial_path = path.with_suffix(".npy.part")
+    with partial_path.open("wb") as file:
+        np.save(file, array)
+    partial_path.replace(path)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,161 @@
+"""What a finished run says: scores, protocol, assignments, the table in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import platform
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.cluster import KMeans
+
+from clustering_jax import metrics
+from clustering_jax.data.base import Dataset
+from clustering_jax.files import write_atomic, write_json
+from clustering_jax.metrics import evaluate
+
+TABLE = ("acc", "nmi", "ari", "purity")
+
+
+def versions() -> dict[str, str]:
+    """Versions and device kind that a result was made with."""
+    packages = ("clustering_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
+    }
+
+
+def score(probabilities: np.ndarray, dataset: Dataset) -> dict[str, float]:
+    """Scores of assignments [n, k]; warns of a collapse."""
+    scores, k = evaluate(probabilities, dataset.labels), probabilities.shape[1]
+    if scores["occupied"] < k / 2:
+        warnings.warn(f"only {scores['occupied']} of {k} clusters are occupied: the run is collapsing", stacklevel=2)
+    return scores
+
+
+def score_all(assignments: Sequence[np.ndarray], dataset: Dataset) -> dict[str, float]:
+    """`score` of one seed; of several the means, and the standard deviation of ACC where there are labels."""
+    scores = [score(p, dataset) for p in assignments]
+    means = scores[0] if len(scores) == 1 else {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
+    spread = {"acc_std": float(np.std([s["acc"] for s in scores]))} if len(scores) > 1 and "acc" in means else {}
+    return {**means, **spread}
+
+
+def write_assignments(
+    path: Path, ids: Iterable, probabilities: np.ndarray, names: Sequence[Sequence[str]] = ()
+) -> None:
+    """assignments.csv: id, cluster, probability of that cluster, and its names where there are any.
+
+    A row per example in input order.
+    """
+    write_atomic(path, assignment_lines(ids, probabilities, names, header=True))
+
+
+def assignment_lines(
+    ids: Iterable, probabilities: np.ndarray, names: Sequence[Sequence[str]] = (), *, header: bool
+) -> Iterable[str]:
+    """CSV text, quoted where a file name needs it."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    if header:
+        writer.writerow(["id", "cluster", "probability"] + ["names"] * bool(names))
+    for name, row in zip(ids, probabilities, strict=True):
+        cluster = int(row.argmax())
+        writer.writerow([name, cluster, f"{row.max():.6f}"] + (["; ".join(names[cluster])] if names else []))
+    return [buffer.getvalue()]
+
+
+def write_clusters(path: Path, probabilities: np.ndarray, names: Sequence[Sequence[str]]) -> None:
+    """clusters.json: number, examples and names of each cluster."""
+    sizes = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+    rows = zip(sizes, names, strict=True)
+    write_json(path, [{"cluster": i, "size": int(size), "names": list(n)} for i, (size, n) in enumerate(rows)])
+
+
+def result_of(
+    config: Mapping, dataset: Dataset, scored: Dataset, probabilities: np.ndarray, seconds: float
+) -> dict[str, Any]:
+    """The content of result.json: what was trained, what was scored, how, and with what."""
+    baselines = kmeans_baseline(scored, config["num_clusters"]) if config["kmeans_baseline"] else {}
+    return {
+        "method": config["method"],
+        "scores": score(probabilities, scored),
+        "baselines": [baselines] if baselines else [],
+        "protocol": {
+            "trained_on": _split(dataset),
+            "scored_on": _split(scored),
+            "labels": "for scoring alone" if scored.labels is not None else "none",
+            "scored_at": "last epoch",
+        },
+        "seed": config["seed"],
+        "versions": versions(),
+        "wall_time_seconds": seconds,
+    }
+
+
+def _split(dataset: Dataset) -> str:
+    return f"{dataset.name}, {dataset.split}: {dataset.num_examples} examples"
+
+
+def kmeans_baseline(dataset: Dataset, k: int) -> dict[str, Any]:
+    """Scores of k-means (10 restarts) on pixels, embeddings or all views side by side; empty without labels."""
+    if dataset.labels is None:
+        return {}
+    if "image" in dataset.features:
+        rows = dataset.features["image"].astype(np.float32)
+        name, rows = ("k-means on pixels", rows / 255) if rows.ndim == 4 else ("k-means on embeddings", rows)
+    else:
+        name, rows = "k-means on views", np.concatenate([v for k, v in dataset.features.items() if k != "mask"], 1)
+    found = KMeans(k, n_init=10, random_state=0).fit_predict(rows.reshape(len(rows), -1))
+    return {"name": name, **known_scores(dataset.labels, found)}
+
+
+def known_scores(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
+    """Scores of the rows whose label is known, that is not negative."""
+    return metrics.scores(labels[labels >= 0], clusters[labels >= 0])
+
+
+def baselines_of(found: Mapping[str, np.ndarray], scored: Dataset) -> list[dict[str, Any]]:
+    """Names and scores of baselines' clusters, int [n] by name; none without labels."""
+    labels = scored.labels
+    return [] if labels is None else [{"name": name, **known_scores(labels, rows)} for name, rows in found.items()]
+
+
+def _scored(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float]]]:
+    """Rows of the table."""
+    yield result["method"], result["scores"]
+    if several := result.get("seeds"):
+        count = len(several["each"])
+        yield f"mean of {count}", several["mean"]
+        yield "std", several["std"]
+        yield "best by label", max(several["each"], key=lambda scores: scores["acc"])
+    for baseline in result["baselines"]:
+        yield baseline["name"], baseline
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The final table for the terminal."""
+    scores, rows = result["scores"], []
+    if "acc" in scores:
+        rows = [f"{'':25}" + "".join(f"{name.upper():>8}" for name in TABLE)]
+        for name, values in _scored(result):
+            rows.append(f"{name:25}" + "".join(f"{values[key]:8.3f}" for key in TABLE))
+    rows += [f"cluster {i}: {', '.join(words) or '(no name)'}" for i, words in enumerate(result.get("names", []))]
+    protocol = result["protocol"]
+    return "\n".join(
+        [
+            *rows,
+            f"trained on {protocol['trained_on']}; scored on {protocol['scored_on']}; labels: {protocol['labels']}",
+            f"{scores['occupied']} clusters occupied, sizes {scores['smallest']} to {scores['largest']}, "
+            f"mean confidence {scores['confidence']:.3f}; seed {result['seed']}, {result['wall_time_seconds']:.0f} s",
+        ]
+    )

@@ -1,0 +1,5 @@
+"""CC: see `method`."""
+
+from clustering_jax.methods.cc.method import build
+
+__all__ = ["build"]

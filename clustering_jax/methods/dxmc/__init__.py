@@ -1,0 +1,5 @@
+"""DXMC: see `method`."""
+
+from clustering_jax.methods.dxmc.method import build
+
+__all__ = ["build"]

@@ -1,0 +1,179 @@
+"""Published CLIP models from a local directory, checked name by name and shape by shape; nothing is downloaded.
+
+Two layouts are known: Hugging Face's (`config.json`, `model.safetensors`, as `openai/clip-vit-base-patch32` has them)
+and open_clip's (`open_clip_config.json`, `open_clip_model.safetensors`). Both keep `tokenizer.json` beside them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from clustering_jax.errors import UserError
+from clustering_jax.nn.vit.clip import CLIP, ClipConfig
+from clustering_jax.nn.vit.clip_config import read_json
+from clustering_jax.nn.vit.clip_layouts import HUGGING_FACE, OPEN_CLIP, Layout, stored_shape, tensor_names, to_param
+from clustering_jax.nn.vit.clip_text import load_tokenizer
+from clustering_jax.typing import Array
+
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+class Clip(NamedTuple):
+    """A loaded model.
+
+    Args:
+      name: of its directory.
+      checksum: as `weights_checksum`.
+      config: its shapes, and how images are resized and normalised.
+      params: float32, the tree of `clip.CLIP`.
+      image_features: ``(params, uint8 [n, image_size, image_size, 3]) -> float32 [n, embed_dim]``, not normalised.
+      text_features: ``(params, ids [n, t]) -> float32 [n, embed_dim]``, not normalised. Both are pure.
+      tokenize: ``(texts) -> int32 [n, context_length]``, on the host; None where loaded without texts.
+    """
+
+    name: str
+    checksum: str
+    config: ClipConfig
+    params: dict[str, Any]
+    image_features: Callable[[Mapping, Array], Array]
+    text_features: Callable[[Mapping, Array], Array]
+    tokenize: Callable[[Sequence[str]], np.ndarray] | None
+
+
+def load_clip(path: str | os.PathLike, *, dtype: Any = jnp.float32, texts: bool = True, remat: bool = False) -> Clip:
+    """A CLIP model from files.
+
+    Args:
+      path: the model's directory, or the file with the weights in it.
+      dtype: of products and activations; the parameters are float32, also from float16 or bfloat16 files.
+      texts: whether texts will be encoded; without, no `tokenizer.json` is needed.
+      remat: for gradients through the towers, see `CLIP`.
+
+    Raises:
+      UserError: a file is missing, damaged or of another architecture, or the config, the tensors and the
+        tokenizer contradict each other.
+    """
+    layout, files = _locate(Path(path).expanduser())
+    directory = files[0].parent
+    config = layout.read_config(directory / layout.config_file)
+    tokenize = load_tokenizer(directory, config) if texts else None
+    params = _read_params(layout, files, config)
+    model = CLIP(config, dtype, remat)
+    image, text = (functools.partial(_apply, model, name) for name in ("image_features", "text_features"))
+    return Clip(directory.resolve().name, _sha256(files), config, params, image, text, tokenize)
+
+
+def weights_checksum(path: str | os.PathLike) -> str:
+    """sha256, in hexadecimal, of the weights of the model at `path`; of several files, one after the other."""
+    return _sha256(_locate(Path(path).expanduser())[1])
+
+
+def _apply(model: CLIP, method: str, params: Mapping, x: Array) -> Array:
+    return model.apply({"params": params}, x, method=method)
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for name in files:
+        with name.open("rb") as file:
+            while piece := file.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+def _locate(path: Path) -> tuple[Layout, list[Path]]:
+    """The layout, and the files with the weights."""
+    if path.is_file():
+        is_open = any(name.startswith("visual.") for name in _open(path))
+        return OPEN_CLIP if is_open else HUGGING_FACE, [path]
+    if not path.is_dir():
+        raise UserError(f"'{path}' does not exist: give the directory of a CLIP model")
+    found = [layout for layout in (HUGGING_FACE, OPEN_CLIP) if (path / layout.config_file).is_file()]
+    for layout in found:
+        if files := _weights_files(path / layout.weights_file):
+            return layout, files
+    if found:
+        raise UserError(f"{path} has {found[0].config_file} but no {found[0].weights_file}: put the weights there")
+    raise UserError(f"{path} is no CLIP model: neither {HUGGING_FACE.config_file} nor {OPEN_CLIP.config_file} is there")
+
+
+def _weights_files(whole: Path) -> list[Path]:
+    """The file, or the parts that an index beside it lists."""
+    index = whole.with_name(f"{whole.name}.index.json")
+    if whole.is_file():
+        return [whole]
+    if not index.is_file():
+        return []
+    parts = read_json(index).get("weight_map")
+    if not isinstance(parts, dict) or not parts:
+        raise UserError(f"{index} is damaged: it has no weight_map")
+    files = [index.parent / name for name in sorted(set(map(str, parts.values())))]
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file} is missing: {index.name} lists it as a part of the weights")
+    return files
+
+
+def _open(file: Path) -> dict[str, Any]:
+    """The file's tensors, not read yet: each name with the open file."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise UserError(f'{file} needs safetensors to be read: pip install "clustering_jax[clip]"') from error
+    try:
+        handle = safe_open(file, "numpy")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} is damaged, truncated or no safetensors file ({error})") from error
+    return dict.fromkeys(handle.keys(), handle)
+
+
+def _read_params(layout: Layout, files: Sequence[Path], config: ClipConfig) -> dict[str, Any]:
+    """The parameters; every name and shape is checked before the first tensor is read."""
+    where = files[0] if len(files) == 1 else files[0].parent
+    tensors = {name: handle for file in files for name, handle in _open(file).items()}
+    shapes = {path: leaf.shape for path, leaf in flatten_dict(_abstract(config)).items()}
+    names = {path: tensor_names(layout, path) for path in shapes}
+    wanted = {n: stored_shape(layout, p, shapes[p], config.patch_size) for p in shapes for n in names[p]}
+    _check_names(where, wanted.keys(), {n for n in tensors if not n.endswith(layout.unused)})
+    for name, shape in wanted.items():
+        _check_tensor(where, name, tensors[name].get_slice(name), shape)
+    return unflatten_dict(
+        {p: jnp.array(to_param(layout, p, [_read(where, n, tensors[n]) for n in names[p]])) for p in shapes}
+    )
+
+
+def _abstract(config: ClipConfig) -> dict[str, Any]:
+    images = np.zeros((1, config.image_size, config.image_size, 3), np.uint8)
+    ids = np.zeros((1, config.context_length), np.int32)
+    return jax.eval_shape(CLIP(config).init, jax.random.key(0), images, ids)["params"]
+
+
+def _check_names(where: Path, wanted: Set[str], found: Set[str]) -> None:
+    parts = (("misses", sorted(wanted - found)), ("has besides", sorted(found - wanted)))
+    texts = [f"{verb} {len(names)} tensors ({ascii(names[0])[1:-1][:100]}, ...)" for verb, names in parts if names]
+    if texts:
+        raise UserError(f"{where} is not the CLIP that the config beside it describes: it {' and '.join(texts)}")
+
+
+def _check_tensor(where: Path, name: str, stored: Any, shape: tuple[int, ...]) -> None:
+    if tuple(stored.get_shape()) != shape:
+        raise UserError(f"{where}: {name} is {stored.get_shape()}, the config beside it wants {list(shape)}")
+    if stored.get_dtype() not in _FLOATS:
+        raise UserError(f"{where}: {name} is of type {stored.get_dtype()}, only {', '.join(_FLOATS)} are supported")
+
+
+def _read(where: Path, name: str, handle: Any) -> np.ndarray:
+    values = handle.get_tensor(name).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise UserError(f"{where} is damaged: {name} is not finite")
+    return values

@@ -1,0 +1,151 @@
+"""Checkpoints that are checked when they are read.
+
+Orbax writes them atomically, but restores a flipped byte without a word and reports a truncated part by one of four
+unrelated exceptions. So each checkpoint carries a checksum of every leaf, and a damaged one is set aside in
+favour of the one before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from clustering_jax.errors import UserError
+from clustering_jax.files import is_local
+from clustering_jax.parallel import agreed, is_first
+
+
+def checksums(tree: Any) -> dict[str, str]:
+    """A digest of shape, type and bytes of every leaf, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    return {jax.tree_util.keystr(path): _digest(np.asarray(leaf)) for path, leaf in leaves}
+
+
+def _digest(x: np.ndarray) -> str:
+    digest = hashlib.blake2b(f"{x.shape}{x.dtype}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(x).view(np.uint8).reshape(-1) if x.size else b"")
+    return digest.hexdigest()
+
+
+class Store:
+    """The checkpoints of one run, in `directory`.
+
+    A checkpoint at a step holds `state` (a tree of arrays), `targets` (arrays by name, may be empty) and `meta` (JSON).
+    At least two are kept, so that there is one to fall back on.
+    """
+
+    def __init__(self, directory: str | Path, *, keep: int = 2, read_only: bool = False):
+        self.directory = epath.Path(Path(directory).absolute() if is_local(directory) else directory)
+        self._read_only = read_only
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.directory} can't be made ({error.strerror})") from error
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=max(keep, 2),
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def save(self, step: int, state: Any, targets: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+        """Writes a checkpoint and returns when it is on disk. A step that is there already stays as it is.
+
+        Raises:
+          UserError: it could not be written (a full disk, say); the checkpoints before it are untouched.
+        """
+        if step in self._manager.all_steps():
+            return
+        # As NumPy arrays: of JAX's, Orbax lets each device write a part, and compiles a program for every part.
+        state = jax.device_get(state)
+        shapes = {k: [list(v.shape), str(v.dtype)] for k, v in targets.items()}
+        meta = {**meta, "targets": shapes, "checksums": checksums({"state": state, "targets": targets})}
+        items = {"state": ocp.args.StandardSave(state), "meta": ocp.args.JsonSave(meta)}
+        if targets:
+            items["targets"] = ocp.args.StandardSave(targets)
+        try:
+            self._manager.save(step, args=ocp.args.Composite(**items))
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self.directory}: checkpoint {step} could not be written ({reason})") from error
+
+    def restore(self, abstract_state: Any) -> tuple[int, Any, dict[str, np.ndarray], dict[str, Any]] | None:
+        """The newest intact checkpoint as ``(step, state, targets, meta)``; None where there is none at all.
+
+        Args:
+          abstract_state: tree of `jax.ShapeDtypeStruct` with the shardings to restore to.
+
+        Raises:
+          UserError: every checkpoint is damaged.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        damaged = []
+        for step in steps:
+            found, reason = None, "another process can't read it"
+            try:
+                found = self._read(step, abstract_state)
+            except Exception as error:  # Orbax reports damage by unrelated types: Exception, ValueError, KeyError, ...
+                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            if not agreed(found is None):
+                self._set_aside(damaged)
+                return step, *found
+            if is_first():
+                print(f"warning: checkpoint {step} of {self.directory} is damaged: {reason}", file=sys.stderr)
+            damaged.append(step)
+        if steps:
+            raise UserError(f"{self.directory}: every checkpoint ({steps}) is damaged; start in a new workdir")
+        return None
+
+    def newest_meta(self) -> dict[str, Any] | None:
+        """`meta` of the newest checkpoint whose `meta` can be read; None where there is none."""
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._meta(step)
+            except Exception:  # damage: `restore` reports it
+                continue
+        return None
+
+    def _meta(self, step: int) -> dict[str, Any]:
+        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+
+    def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
+        meta = self._meta(step)
+        items = {"state": ocp.args.StandardRestore(abstract_state)}
+        if meta["targets"]:
+            shapes = {k: jax.ShapeDtypeStruct(*v) for k, v in meta["targets"].items()}
+            items["targets"] = ocp.args.StandardRestore(shapes)
+        restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+        state, targets = (
+            restored["state"],
+            {k: np.asarray(v) for k, v in (restored.get("targets") or {}).items()},
+        )
+        found = checksums({"state": state, "targets": targets})
+        wrong = [path for path, digest in meta["checksums"].items() if found.get(path) != digest]
+        if wrong:
+            raise ValueError(f"{len(wrong)} of {len(found)} arrays differ from their checksums, first {wrong[0]}")
+        return state, targets, meta
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """The first process moves damaged steps out of the way of new ones of the same number; nothing is deleted."""
+        for step in [] if self._read_only or not is_first() else steps:
+            target = self.directory.parent / "damaged" / f"{self.directory.name}_{step}"
+            target.rmtree(missing_ok=True)
+            target.parent.mkdir(exist_ok=True)
+            # In a bucket a directory is there once something is in it.
+            (target.parent / "README").write_text("Checkpoints that differ from their checksums; nothing reads them.\n")
+            (self.directory / str(step)).rename(target)
+        agreed(True)  # none reads the directory before it is done
+        self._manager.reload()
+
+    def close(self) -> None:
+        """Releases the directory."""
+        self._manager.close()

@@ -1,0 +1,99 @@
+"""The number of clusters without labels: scikit-learn's curve, its peak, and refusals of one line."""
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.metrics import silhouette_score
+
+from clustering_jax.data.base import Dataset, row_ids
+from clustering_jax.data.images.folder import synthetic
+from clustering_jax.data.planted import planted_embeddings
+from clustering_jax.errors import UserError
+from clustering_jax.kmeans import number_of_clusters
+
+FOUR = planted_embeddings(120, num_clusters=4, noise=0.3)
+
+
+def dataset(**features):
+    return Dataset(features, row_ids(len(next(iter(features.values())))), None, "toy", "all")
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_curve_is_scikit_learns_and_its_peak_is_taken(seed):
+    found = number_of_clusters.num_clusters(FOUR, (2, 7), seed=seed)
+    rows = FOUR.features["image"]
+    expected = [
+        [k, silhouette_score(rows, KMeans(k, n_init=4, random_state=seed).fit_predict(rows))] for k in range(2, 8)
+    ]
+    np.testing.assert_allclose(found["curve"], expected, atol=1e-6)
+    assert found["num_clusters"] == 4 == max(expected, key=lambda point: point[1])[0]
+    assert found["criterion"] == "mean silhouette of k-means on 120 rows"
+    assert json.loads(json.dumps(found)) == found
+    assert number_of_clusters.num_clusters(FOUR, (2, 7), seed=seed) == found
+
+
+def test_views_are_taken_side_by_side_without_the_mask():
+    rows = FOUR.features["image"]
+    views = dataset(view0=rows[:, :5], view1=rows[:, 5:], mask=np.ones((120, 2), bool))
+    assert number_of_clusters.num_clusters(views, (3, 5), seed=0) == number_of_clusters.num_clusters(
+        FOUR, (3, 5), seed=0
+    )
+
+
+def test_many_rows_are_sampled_by_the_seed(monkeypatch):
+    monkeypatch.setattr(choose, "SAMPLE", 50)
+    found = [number_of_clusters.num_clusters(FOUR, (3, 5), seed=seed) for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+    assert found[0]["criterion"] == "mean silhouette of k-means on 50 rows" and found[0]["num_clusters"] == 4
+    with pytest.raises(UserError, match="most < 50, the rows compared"):
+        number_of_clusters.num_clusters(FOUR, (3, 50), seed=0)
+
+
+def test_of_equals_the_least(monkeypatch):
+    monkeypatch.setattr(number_of_clusters.metrics, "silhouette", lambda *_, **__: 0.25)
+    assert number_of_clusters.num_clusters(FOUR, (3, 5), seed=0)["num_clusters"] == 3
+
+
+@pytest.mark.parametrize("undefined", [2, 3])
+def test_a_number_without_a_silhouette_is_not_chosen(monkeypatch, undefined):
+    """A sample may hold one of two clusters alone."""
+
+    def silhouette(_, labels, *, seed):
+        k = len(np.unique(labels))
+        return float("nan") if k == undefined else 0.1 * k
+
+    monkeypatch.setattr(number_of_clusters.metrics, "silhouette", silhouette)
+    found = number_of_clusters.num_clusters(FOUR, (2, 4), seed=0)
+    assert found["num_clusters"] == 4 and [k for k, _ in found["curve"]] == [k for k in (2, 3, 4) if k != undefined]
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_equal_rows_have_no_number():
+    refuses("no number of clusters between 2 and 4 has a silhouette", dataset(image=np.ones((20, 3), np.float32)), 2, 4)
+
+
+def test_the_line_told():
+    found = {"num_clusters": 4, "criterion": "c", "curve": [[3, 0.25], [4, 0.5]]}
+    assert number_of_clusters.told(found) == "num_clusters 4, chosen by c (3:0.250 4:0.500)"
+
+
+def refuses(expected, data, *ends):
+    with pytest.raises(UserError, match=expected) as error:
+        number_of_clusters.num_clusters(data, ends, seed=0)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ends", [(1, 5), (0, 5), (6, 5), (2, 120), (-3, -2), (2, 5, 9), (4,), ()])
+def test_ranges(ends):
+    found = ", ".join(map(str, ends))
+    refuses(rf"cluster_range is \({found}\): choose \(least, most\), 2 <= least <= most < 120", FOUR, *ends)
+
+
+def test_images_are_refused():
+    refuses("needs embeddings or views: of images, say the number", synthetic(n=20, size=4), 2, 4)
+
+
+def test_a_range_of_one():
+    assert number_of_clusters.num_clusters(FOUR, (6, 6), seed=0)["num_clusters"] == 6

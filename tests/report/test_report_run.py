@@ -1,0 +1,132 @@
+"""The report at the end of a run, and by the command: finished runs, unfinished ones, data that is gone."""
+
+import contextlib
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from clustering_jax import report, run
+from clustering_jax.errors import UserError
+from clustering_jax.training.signals import Interrupted
+from tests.test_run import call
+from tests.test_run_scored import config, write
+from tests.training.test_loop import interrupt_at
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """File, workdir and what was printed of a run of two seeds that scores another split than it trains on."""
+    directory, printed = tmp_path_factory.mktemp("report"), io.StringIO()
+    path = write(directory / "emb.npz")
+    with contextlib.redirect_stdout(printed):
+        run.train(config(path, num_seeds=2, epochs=10), directory / "run")
+    return path, directory / "run", printed.getvalue()
+
+
+def test_a_run_ends_with_its_report(finished):
+    _, workdir, out = finished
+    text = (workdir / "report.html").read_text()
+    assert out.splitlines()[-1] == f"report: {workdir}/report.html"
+    result = json.loads((workdir / "result.json").read_text())
+    assert f"<b>{result['scores']['acc']:.3f}</b>" in text and "mean ± std of 2 seeds" in text
+    assert "PCA of the embedding of all 80 members" in text and "Silhouette, mean" in text
+    assert all(word in text for names in result["names"] for word in names)
+
+
+def test_the_command_writes_the_same_again(finished, tmp_path):
+    workdir = tmp_path / finished[1].name
+    shutil.copytree(finished[1], workdir)
+    before = (workdir / "report.html").read_text()
+    (workdir / "report.html").unlink()
+    code, out, err = call("report", f"--workdir={workdir}")
+    assert code == 0, err
+    assert out == f"{workdir}/report.html written\n"
+    # The map's coordinates apart: the command's devices, and how it is compiled, are not those of this process.
+    assert parts(before) == parts((workdir / "report.html").read_text())
+
+
+def parts(text):
+    """Everything but drawings."""
+    return [piece.partition("</svg>")[2] for piece in text.split("<svg")]
+
+
+def test_data_that_is_gone_or_another_is_said(finished, tmp_path):
+    path, workdir = finished[0], tmp_path / "run"
+    shutil.copytree(finished[1], workdir)
+    kept = path.rename(tmp_path / "kept.npz")
+    try:
+        text = report.write(workdir).read_text()
+        assert "Left out:" in text and "emb.npz" in text and "does not exist" in text
+        assert "Map of the embedding" not in text and "Cluster sizes" in text
+        np.savez(path, **{**np.load(kept), "train": np.arange(240) % 2})
+        assert "the data has 120 rows now, the run had 80" in report.write(workdir).read_text()
+        arrays = dict(np.load(kept))
+        np.savez(path, **{**arrays, **{k: arrays[k][:, :5] for k in ("image", "nouns")}})
+        assert "image of shape (5,) now, the run had (12,)" in report.write(workdir).read_text()
+    finally:
+        kept.replace(path)
+    lines = (workdir / "assignments.csv").read_text().replace("\n3,", "\nthree,", 1)
+    (workdir / "assignments.csv").write_text(lines)
+    text = report.write(workdir).read_text()
+    assert "the data has other ids now" in text and "Map of the embedding" not in text
+
+
+@pytest.mark.slow
+def test_another_map_by_the_command(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[1], workdir)
+    code, _, err = call("report", f"--workdir={workdir}", "--map=tsne")
+    assert code == 0 and "t-SNE of the embedding" in (workdir / "report.html").read_text(), err
+    code, _, err = call("report", f"--workdir={workdir}", "--map=tsn")
+    assert code == 2 and err.startswith("error: --map=tsn is unknown") and len(err.splitlines()) == 1
+
+
+def test_an_unfinished_run_says_so(tmp_path, monkeypatch):
+    workdir = tmp_path / "run"
+    interrupt_at(50, monkeypatch)
+    with pytest.raises(Interrupted), contextlib.redirect_stdout(io.StringIO()):
+        run.train(config(write(tmp_path / "emb.npz")), workdir)
+    text = report.write(workdir).read_text()
+    assert "has not finished" in text and "newest checkpoint" in text and "Map of the embedding" in text
+    shutil.rmtree(workdir / "checkpoints")
+    text = report.write(workdir).read_text()
+    assert "holds no checkpoints" in text and "Over time" in text and "<h2>Scores" not in text
+
+
+def test_a_report_that_fails_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "page", lambda *_: 1 / 0)
+    with pytest.warns(UserWarning, match="there is no report \\(division by zero\\)"):
+        run.train(config(write(tmp_path / "emb.npz"), epochs=2), tmp_path / "run")
+    assert (tmp_path / "run" / "result.json").is_file() and not list((tmp_path / "run").glob("*report*"))
+
+
+def test_a_report_that_cannot_be_written(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("report.html"))
+    (workdir / "report.html").mkdir()
+    with pytest.raises(UserError, match="can't be written"):
+        report.write(workdir)
+    assert not list(workdir.glob(".*part"))
+
+
+def test_a_chosen_number_outlives_the_checkpoints(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("checkpoints"))
+    given = json.loads((workdir / "config.json").read_text())
+    (workdir / "config.json").write_text(json.dumps({**given, "num_clusters": 0}))
+    (workdir / "num_clusters.json").write_text(
+        json.dumps({"num_clusters": given["num_clusters"], "criterion": "c", "curve": [[2, 0.1], [4, 0.3]]})
+    )
+    text = report.write(workdir).read_text()
+    assert "holds no checkpoints" in text and f"of {given['num_clusters']} clusters are occupied" in text
+
+
+def test_no_run_no_report(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        report.write(tmp_path)
+    code, out, err = call("report", f"--workdir={tmp_path / 'absent'}")
+    assert code == 2 and out == "" and err.startswith("error: ") and len(err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

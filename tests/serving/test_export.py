@@ -1,0 +1,278 @@
+"""Exported models: equal to `predict` in a fresh process, whole or not there, refused where they are damaged."""
+
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+
+from clustering_jax import cli
+from clustering_jax.errors import UserError
+from clustering_jax.inference.new_rows import examples
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.serving import export
+from clustering_jax.serving.artefact import (
+    ARTEFACT,
+    FORMAT,
+    MANIFEST,
+    PARAMS,
+    PREPROCESSING,
+    SUMS,
+    Model,
+    contents,
+    digest,
+)
+from tests.runs import CLUSTERS, NAMES, config_of, rows, workdir_of
+from tests.test_run import ROOT, environment
+
+METHODS = ("cc", "cmmc", "dmim", "dxmc")
+SIZES = (1, 3, 64)
+FRESH = """
+import sys
+import numpy as np
+from clustering_jax.serving.artefact import Model
+
+for method in sys.argv[2:]:
+    model = Model.load(f"{sys.argv[1]}/{method}/model", max_batch=16)
+    for n in (1, 3, 64):
+        with np.load(f"{sys.argv[1]}/{method}_{n}.npz") as arrays:
+            np.save(f"{sys.argv[1]}/{method}_{n}.npy", model.predict_proba(dict(arrays)))
+assert not {"clustering_jax.methods", "orbax"}.intersection(sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """For each method the workdir METHOD/run and the model METHOD/model."""
+    root = tmp_path_factory.mktemp("exported")
+    for method in METHODS:
+        export.write(export.of_run(workdir_of(method, root / method / "run")), root / method / "model")
+    return root
+
+
+restored = cache(Predictor.restore)
+
+
+def predicted(workdir, path, views=()):
+    """What `predict` says of the rows of a file."""
+    predictor = restored(workdir)
+    return np.concatenate([predictor.predict_proba(features) for _, features in examples(predictor, path, 16, views)])
+
+
+def test_outputs_equal_predict_in_a_fresh_process(root):
+    for method in METHODS:
+        for n in SIZES:
+            np.savez(root / f"{method}_{n}.npz", **rows(method, n))
+    subprocess.run([sys.executable, "-c", FRESH, root, *METHODS], cwd=ROOT, env=environment(), check=True)
+    for method in METHODS:
+        for n in SIZES:
+            found, wanted = (
+                np.load(root / f"{method}_{n}.npy"),
+                predicted(root / method / "run", root / f"{method}_{n}.npz"),
+            )
+            np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=f"{method} {n}")
+        assert np.ptp(wanted, axis=0).max() > 0.05
+
+
+@pytest.mark.parametrize("method", ["cmmc", "dmim"])
+@pytest.mark.parametrize("view", [0, 1])
+def test_some_of_the_views_will_do(root, tmp_path, method, view):
+    some = {f"view{view}": rows(method, 6)[f"view{view}"]}
+    np.savez(tmp_path / "some.npz", **some)
+    wanted = predicted(root / method / "run", tmp_path / "some.npz", views=[view])
+    found = Model.load(root / method / "model").predict_proba(some)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_missing_rows_are_told_by_nan_or_by_a_mask(root):
+    model, arrays = Model.load(root / "cmmc" / "model"), rows("cmmc", 4)
+    alone = model.predict_proba({"view1": arrays["view1"][2:3]})
+    arrays["view0"][2] = np.nan
+    np.testing.assert_allclose(model.predict_proba(arrays)[2:3], alone, atol=1e-6)
+    arrays["view0"][2], mask = 5, np.array([[1, 1], [1, 1], [0, 1], [1, 1]])
+    np.testing.assert_allclose(model.predict_proba({**arrays, "mask": mask})[2:3], alone, atol=1e-6)
+
+
+def test_views_that_were_not_scaled_are_taken_as_they_are():
+    told = export.preprocessing({"view0": (3,), "view1": (2,), "mask": (2,)}, None, {"source": "digits_views"})
+    inputs, arrays = export.Inputs.of(told), {"view0": np.ones((2, 3)), "view1": np.full((2, 2), 7)}
+    found = inputs.features(arrays, "x")
+    assert {name: x.dtype for name, x in found.items()} == {"view0": np.float32, "view1": np.float32, "mask": bool}
+    assert all((found[name] == rows).all() for name, rows in arrays.items()) and found["mask"].all()
+
+
+def test_each_platform_has_its_own_convolutions(root):
+    """CUDA and TPU have the native ones, and no more matrix products than the heads'; the CPU has lowered some."""
+    found, _ = contents(root / "cc" / "model")
+    text = {p: export.artefact(found, (p,)).mlir_module() for p in export.PLATFORMS}
+    convolutions = {p: module.count("stablehlo.convolution") for p, module in text.items()}
+    products = {p: module.count("stablehlo.dot_general") for p, module in text.items()}
+    # ResNet18 has 20.
+    assert convolutions["cuda"] == convolutions["tpu"] == 20 > convolutions["cpu"]
+    assert products["cuda"] == products["tpu"] == products["cpu"] - (20 - convolutions["cpu"])
+
+
+@pytest.mark.parametrize("name", ["ten_crop", "bfloat16"])
+def test_settings_of_the_prediction_go_with_the_model(root, name):
+    found, _ = contents(root / "cc" / "model")
+    changes = {"ten_crop": True} if name == "ten_crop" else {"dtype": "bfloat16"}
+    found.manifest["config"]["model"] |= changes
+    plain, changed = (export.artefact(c, ("cpu",)).mlir_module() for c in (contents(root / "cc" / "model")[0], found))
+    assert ("bf16" in changed) == (name == "bfloat16") and plain != changed
+
+
+def test_the_artefact_is_for_all_three_and_picks_the_form_of_the_cpu(root):
+    model = Model.load(root / "cc" / "model")
+    exported = jax.export.deserialize(bytearray((root / "cc" / "model" / ARTEFACT).read_bytes()))
+    assert exported.platforms == export.PLATFORMS
+    compiled = jax.jit(exported.call).lower(model._variables, model.inputs.signature(8)).compile().as_text()
+    native = len(re.findall(r" convolution\(", compiled))
+    cpu = export.artefact(contents(root / "cc" / "model")[0], ("cpu",)).mlir_module()
+    assert native == cpu.count("stablehlo.convolution")
+
+
+def test_the_directory_says_what_it_is(root):
+    found = json.loads((root / "dxmc" / "model" / MANIFEST).read_text())
+    assert (found["format"], found["method"], found["num_clusters"], found["names"]) == (
+        FORMAT,
+        "dxmc",
+        CLUSTERS,
+        NAMES,
+    )
+    assert found["config"]["model"] == json.loads(json.dumps(config_of("dxmc")["model"]))
+    assert found["platforms"] == list(export.PLATFORMS) and found["versions"]["jax"] == jax.__version__
+    assert sorted(p.name for p in (root / "dxmc" / "model").iterdir()) == sorted(
+        [ARTEFACT, PARAMS, PREPROCESSING, MANIFEST, SUMS]
+    )
+
+
+def run_main(monkeypatch, capsys, *flags):
+    """Exit code and both outputs of the command."""
+    monkeypatch.setattr(sys, "argv", ["export", *map(str, flags)])
+    with pytest.raises(SystemExit) as caught:
+        cli.run(export.main)
+    return caught.value.code or 0, *capsys.readouterr()
+
+
+def test_a_model_is_made_anew_of_itself(root, tmp_path, monkeypatch, capsys):
+    flags = f"--model={root / 'dmim' / 'model'}", f"--output={tmp_path / 'deep' / 'newer'}"
+    code, out, _ = run_main(monkeypatch, capsys, *flags)
+    assert code == 0 and out == f"{tmp_path / 'deep' / 'newer'} written\n"
+    old, new = (Model.load(path) for path in (root / "dmim" / "model", tmp_path / "deep" / "newer"))
+    np.testing.assert_array_equal(*(model.predict_proba(rows("dmim", 5)) for model in (old, new)))
+    assert old.manifest == new.manifest
+
+
+def test_the_command_exports_a_run(root, tmp_path, monkeypatch, capsys):
+    code, _, _ = run_main(monkeypatch, capsys, f"--workdir={root / 'dxmc' / 'run'}", f"--output={tmp_path / 'model'}")
+    assert code == 0
+    a, b = (Model.load(path).predict_proba(rows("dxmc", 5)) for path in (root / "dxmc" / "model", tmp_path / "model"))
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ("--workdir={tmp}/none --output={tmp}/model", "holds no checkpoints"),
+        ("--model={tmp} --output={tmp}/model", "is no exported model"),
+        ("--model={root}/dxmc/model --output={root}/dxmc", "exists and is not an empty directory"),
+        ("--model={root}/dxmc/model --output={root}/dxmc/model/model.json", "exists and is not an empty directory"),
+        ("--model={root}/dxmc/model --output={root}/dxmc/model/model.json/x", "can't be written"),
+    ],
+)
+def test_refusals_are_one_line(root, tmp_path, monkeypatch, capsys, flags, words):
+    before = sorted(root.rglob("*"))
+    code, out, err = run_main(monkeypatch, capsys, *flags.format(tmp=tmp_path, root=root).split())
+    assert code == 2 and not out and words in err and err.count("\n") == 1
+    assert sorted(root.rglob("*")) == before and not list(tmp_path.iterdir())
+
+
+def test_what_fails_halfway_leaves_nothing(root, tmp_path, monkeypatch):
+    found, _ = contents(root / "dxmc" / "model")
+    real = export.Path.write_bytes
+
+    def fails(path, data):
+        if path.name == PREPROCESSING:
+            raise OSError(28, "No space left on device")
+        return real(path, data)
+
+    monkeypatch.setattr(export.Path, "write_bytes", fails)
+    with pytest.raises(UserError, match="No space left"):
+        export.write(found, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def damaged(root, tmp_path, name, change, *, sums=False):
+    """A copy of a model, one of its files changed, and with it the checksums."""
+    for path in (root / "dxmc" / "model").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    path = tmp_path / name
+    path.unlink() if change is None else path.write_bytes(change(path.read_bytes()))
+    if sums:
+        names = [line.split()[1] for line in (tmp_path / SUMS).read_text().splitlines()]
+        (tmp_path / SUMS).write_text("".join(f"{digest((tmp_path / n).read_bytes())}  {n}\n" for n in names))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [ARTEFACT, PARAMS, PREPROCESSING, MANIFEST, SUMS])
+@pytest.mark.parametrize("damage", ["deleted", "cut", "flipped"])
+def test_damage_is_noticed(root, tmp_path, name, damage):
+    def change(data):
+        return data[: len(data) // 2] if damage == "cut" else bytes([data[0] ^ 1]) + data[1:]
+
+    with pytest.raises(UserError, match=r"damaged|can't be read|no exported model") as caught:
+        Model.load(damaged(root, tmp_path, name, None if damage == "deleted" else change))
+    assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_another_version_of_the_layout_is_refused(root, tmp_path):
+    newer = damaged(root, tmp_path, MANIFEST, lambda data: data.replace(b'"format": 1', b'"format": 2'), sums=True)
+    with pytest.raises(UserError, match="of format 2, this clustering_jax reads 1"):
+        Model.load(newer)
+
+
+def test_devices_that_the_artefact_is_not_for_are_refused(root, monkeypatch):
+    monkeypatch.setattr(jax.export, "default_export_platform", lambda: "rocm")
+    with pytest.raises(UserError, match="is for cpu, cuda, tpu, not rocm: set JAX_PLATFORMS=cpu"):
+        Model.load(root / "dxmc" / "model")
+
+
+def test_an_artefact_that_jax_can_not_read_is_made_anew(root, tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    damaged(root, old, ARTEFACT, lambda data: b"an artefact of a past version", sums=True)
+    with pytest.raises(UserError, match=re.escape(f"python -m clustering_jax.export --model={old} --output=NEW")):
+        Model.load(old)
+    export.write(contents(old)[0], tmp_path / "new")
+    assert Model.load(tmp_path / "new").predict_proba(rows("dxmc", 2)).shape == (2, CLUSTERS)
+
+
+@pytest.mark.parametrize(
+    "method, arrays, words",
+    [
+        ("cc", {"image": np.zeros((2, 8, 8, 1), np.int64)}, "must be uint8, or float"),
+        ("cc", {"image": np.full((2, 8, 8), np.nan)}, "NaN or infinite"),
+        ("cc", {"image": np.zeros((0, 8, 8), np.uint8)}, "holds no images"),
+        ("cc", {"image": np.zeros((2, 1, 8, 8), np.uint8)}, "channels come last"),
+        ("cc", {"images": np.zeros((2, 8, 8), np.uint8)}, "did you mean 'image'?"),
+        ("dxmc", {"image": np.ones((2, 11), np.float32)}, "has 11 columns, the model takes 12"),
+        ("dxmc", {"image": np.zeros((2, 12), np.float32)}, "row 0 is all zeros"),
+        ("dxmc", {"image": np.ones(12, np.float32)}, "must be floating point [n, d]"),
+        ("cmmc", {}, "send view0, view1"),
+        ("cmmc", {"mask": np.ones((2, 2))}, "send view0, view1"),
+        ("cmmc", {"view0": np.ones((2, 6))}, "has 6 columns, the training data had 7"),
+        ("cmmc", {"view0": np.ones((2, 7)), "view1": np.ones((3, 9))}, "has 2 rows"),
+        ("cmmc", {"view2": np.ones((2, 7))}, "'view2'"),
+        ("cmmc", {"view0": np.array([["a"] * 7])}, "not numbers"),
+        ("dmim", {"view0": np.full((1, 7), np.inf)}, "no float32 number"),
+    ],
+    ids=lambda value: str(value)[:30].replace("\n", " ") if isinstance(value, str) else "",
+)
+def test_arrays_that_do_not_fit_are_refused_in_one_line(root, method, arrays, words):
+    with pytest.raises(UserError) as caught:
+        Model.load(root / method / "model").predict_proba(arrays)
+    assert words in str(caught.value) and "\n" not in str(caught.value)

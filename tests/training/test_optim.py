@@ -1,0 +1,63 @@
+"""Schedules and optimisers against formulas written out."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from clustering_jax.errors import UserError
+from clustering_jax.training.optim import SCHEDULES, make_optimizer
+
+
+def adam(grads, lr, w=0.0, b1=0.9, b2=0.999, eps=1e-8, decay=0.0):
+    """Adam as Kingma and Ba wrote it, with torch's L2 in the gradient."""
+    m = v = 0.0
+    for t, g in enumerate(grads, 1):
+        g = g + decay * w
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        w = w - lr(t - 1) * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
+    return w
+
+
+GRADS = np.sin(np.arange(1, 12)) * 3
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({}, adam(GRADS, lambda t: 3e-4, w=2.0)),
+        ({"weight_decay": 0.1}, adam(GRADS, lambda t: 3e-4, w=2.0, decay=0.1)),
+        ({"b2": 0.99, "learning_rate": 0.1}, adam(GRADS, lambda t: 0.1, w=2.0, b2=0.99)),
+        ({"warmup_steps": 5}, adam(GRADS, lambda t: 3e-4 * min(t / 5, 1), w=2.0)),
+        ({"schedule": "cosine"}, adam(GRADS, lambda t: 1.5e-4 * (1 + np.cos(np.pi * t / 11)), w=2.0)),
+        ({"clip_norm": 1.0}, adam(np.clip(GRADS, -1, 1), lambda t: 3e-4, w=2.0)),
+    ],
+    ids=str,
+)
+def test_adam(settings, expected):
+    tx = make_optimizer(total_steps=len(GRADS), **settings)
+    w = {"w": jnp.asarray(2.0)}
+    state = tx.init(w)
+    for g in GRADS:
+        updates, state = tx.update({"w": jnp.asarray(g, jnp.float32)}, state, w)
+        w = optax.apply_updates(w, updates)
+    np.testing.assert_allclose(w["w"], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, warmup, points",
+    [
+        ("constant", 0, {0: 1.0, 99: 1.0}),
+        ("constant", 10, {0: 0.0, 5: 0.5, 10: 1.0, 99: 1.0}),
+        ("cosine", 0, {0: 1.0, 50: 0.5, 100: 0.0}),
+        ("cosine", 20, {0: 0.0, 10: 0.5, 20: 1.0, 60: 0.5, 100: 0.0}),
+    ],
+)
+def test_schedules(name, warmup, points):
+    schedule = SCHEDULES[name](1.0, warmup, 100)
+    np.testing.assert_allclose([schedule(t) for t in points], list(points.values()), atol=1e-6)
+
+
+def test_an_unknown_schedule_names_the_nearest():
+    with pytest.raises(UserError, match="cosine"):
+        make_optimizer(total_steps=1, schedule="cosin")
