@@ -10,9 +10,11 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
-from absl import logging
+from absl import flags, logging
+from ml_collections import config_flags
 
 from clustering_jax.errors import UserError
 from clustering_jax.training.signals import Diverged, Interrupted, Stopped

@@ -19,6 +19,7 @@ from absl import flags
 from etils import epath
 
 from clustering_jax import cli
+from clustering_jax.cli import read_flags
 from clustering_jax.errors import UserError
 from clustering_jax.training.signals import Diverged, Interrupted, Signals
 

@@ -220,7 +220,7 @@ def test_a_run_s_embedding_is_judged(views, tmp_path, monkeypatch, capsys):
 def test_a_run_is_trained_with_more_clusters_than_the_range(views, tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(choose_k, "train", lambda *arguments: trained.append(arguments))
-    monkeypatch.setattr(choose, "curves", lambda rows, ks, **_: curves(silhouette=np.ones((2, len(ks)))))
+    monkeypatch.setattr(number_of_clusters, "curves", lambda rows, ks, **_: curves(silhouette=np.ones((2, len(ks)))))
     monkeypatch.setattr(choose_k, "table", lambda _: "")
     command(*views, embedding(monkeypatch, tmp_path, SHAPES), "--range=2:8", "--samples=2", "--train")
     (config, workdir), *more = trained

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from flax.traverse_util import empty_node, flatten_dict
 
+from clustering_jax import settings
 from clustering_jax.data import SOURCES
 from clustering_jax.data.images.for_embedding import folder_rows
 from tests.paths import ROOT
@@ -53,7 +54,7 @@ def flat(config):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_key_is_on_the_page_of_its_method_with_its_default(method):
-    expected = flat(getattr(defaults, method)())
+    expected = flat(getattr(settings, method)())
     found = table(page(method).partition("## Keys")[2].partition("\n### ")[0])
     assert found == expected and all(type(found[key]) is type(expected[key]) for key in found)
 

@@ -1,42 +1,83 @@
-"""Imports point one way (the contract between the parts)."""
+"""The import graph: one direction between the chapters, no circle, and data sets without JAX."""
 
 import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
 
 import pytest
 
 from tests.paths import ROOT
 
 PACKAGE = ROOT / "clustering_jax"
-# What each part must not import, directly.
-FORBIDDEN = {
-    "parallel.py": ("losses", "nn", "methods", "train", "data", "metrics"),
-    "losses": ("nn", "methods", "train", "data", "metrics", "run"),
-    "nn": ("losses", "methods", "train", "data", "metrics", "run"),
-    "data": ("losses", "nn", "methods", "train", "evaluate", "run"),
-    "metrics.py": ("losses", "nn", "methods", "train", "data"),
-    "method.py": ("losses", "nn", "methods", "train", "data"),
-    "methods": ("train", "run", "predict", "main", "checkpoint"),
-    "train.py": ("methods", "losses", "nn", "run", "predict", "main"),
-    "report": ("losses", "nn", "train", "run", "main"),
-    "evaluate.py": ("methods", "train", "run"),
-}
+# From the ground up: a file imports its own chapter and those of the lines before it.
+CHAPTERS = (
+    ("errors", "typing"),
+    ("settings", "parallel", "method", "metrics"),
+    ("files", "losses"),
+    ("nn", "data", "augment"),
+    ("kmeans", "weights"),
+    ("training",),
+    ("methods",),
+    ("inference",),
+    ("serving", "report"),
+    ("run",),
+    ("estimators",),
+    ("cli",),
+    ("main", "predict", "embed", "choose_k", "export", "serve", "report.__main__"),
+    ("__main__",),
+)
+LEVEL = {name: level for level, names in enumerate(CHAPTERS) for name in names}
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(path):
-    """Parts of the package that a file imports: "losses", "train", ..."""
+    """The package's own modules that a file imports, lazily too."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("clustering_jax"):
-            parts = node.module.split(".")[1:]
-            yield from parts[:1] or [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "clustering_jax":
+            module = node.module.partition(".")[2]
+            for alias in node.names:
+                name = f"{module}.{alias.name}".strip(".")
+                yield name if name in MODULES else module
         elif isinstance(node, ast.Import):
-            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("clustering_jax."))
+            yield from (a.name.partition(".")[2] for a in node.names if a.name.startswith("clustering_jax."))
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
-def test_imports_point_one_way(part):
-    files = sorted((PACKAGE / part).rglob("*.py")) or [PACKAGE / part]
-    wrong = {(f.name, name) for f in files for name in imported(f) if name in FORBIDDEN[part]}
-    assert not wrong
+def chapter(module):
+    return module if module in LEVEL else module.partition(".")[0]
+
+
+GRAPH = {module: set(imported(path)) - {module} for module, path in MODULES.items()}
+
+
+def test_there_is_no_circle():
+    assert len(list(TopologicalSorter(GRAPH).static_order())) == len(GRAPH)
+
+
+@pytest.mark.parametrize("module", [module for module in GRAPH if module])
+def test_imports_point_down(module):
+    own = chapter(module)
+    wrong = {n for n in GRAPH[module] if n and chapter(n) != own and LEVEL[chapter(n)] >= LEVEL[own]}
+    assert not wrong, f"{own} must not import {wrong}"
+
+
+def test_methods_know_nothing_of_the_loop_but_optimisers():
+    used = {name for module in GRAPH if chapter(module) == "methods" for name in GRAPH[module]}
+    assert {name for name in used if chapter(name) == "training"} == {"training.optim"}
+
+
+@pytest.mark.parametrize("name", ["data", "settings"])
+def test_no_jax_in(name):
+    modules = [f"clustering_jax.{module}" for module in MODULES if chapter(module) == name]
+    code = f"import sys, {', '.join(modules)}; assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "torch", "matplotlib"])

@@ -161,7 +161,7 @@ def automatic(tmp_path_factory):
     changes = {"num_clusters": 0, "cluster_range": (2, 7), "num_seeds": 2}
     settings = config(write(directory / "emb.npz", labels=False), labels=False, **changes)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(choose, "num_clusters", counted)
+        patch.setattr(number_of_clusters, "num_clusters", counted)
         with pytest.MonkeyPatch.context() as cut:
             interrupt_at(50, cut)
             with pytest.raises(Interrupted):

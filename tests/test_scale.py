@@ -1,6 +1,5 @@
 """docs/scale.md shows what docs/scale.json holds."""
 
-
 import numpy as np
 import pytest
 

@@ -92,7 +92,7 @@ def assign(
     count: Int[Array, ""] | None = None,
     spherical: bool = False,
     block: int = 2048,
-) -> tuple[Int[Array, n], Float[Array, n]]:
+) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """The nearest of `centers` to each row and the distance to it, exact near 0 too.
 
     Args:

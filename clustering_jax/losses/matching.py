@@ -18,7 +18,7 @@ from clustering_jax.typing import Array, Float, Int
 _CHECK = 10
 
 
-def contingency(a: Int[Array, n], b: Int[Array, n], rows: int, columns: int) -> Float[Array, "rows columns"]:
+def contingency(a: Int[Array, " n"], b: Int[Array, " n"], rows: int, columns: int) -> Float[Array, "rows columns"]:
     """How many examples have label i in `a` and j in `b`.
 
     Args:
@@ -40,7 +40,7 @@ def contingency(a: Int[Array, n], b: Int[Array, n], rows: int, columns: int) -> 
     return jnp.zeros((rows, columns)).at[a, b].add(1, mode="drop")
 
 
-def maximum_matching(table: Float[Array, "r c"]) -> Int[Array, r]:
+def maximum_matching(table: Float[Array, "r c"]) -> Int[Array, " r"]:
     """The one-to-one matching of rows to columns that has the greatest sum; also under `jax.vmap`.
 
     Args:
@@ -64,7 +64,7 @@ def maximum_matching(table: Float[Array, "r c"]) -> Int[Array, r]:
 
 def balanced_labels(
     p: Float[Array, "n k"], *, power: float = 10.0, tol: float = 1e-2, max_iter: int = 75
-) -> Int[Array, n]:
+) -> Int[Array, " n"]:
     """Hard labels near `p` of clusters of nearly equal size, by optimal transport (Sinkhorn and Knopp 1967).
 
     ``P = p ** power`` is scaled by a factor for each cluster and one for each row until every cluster has mass

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from clustering_jax.files import is_local, write_atomic
 from clustering_jax.parallel import is_first
 
 

@@ -43,7 +43,7 @@ def test_views_are_taken_side_by_side_without_the_mask():
 
 
 def test_many_rows_are_sampled_by_the_seed(monkeypatch):
-    monkeypatch.setattr(choose, "SAMPLE", 50)
+    monkeypatch.setattr(number_of_clusters, "SAMPLE", 50)
     found = [number_of_clusters.num_clusters(FOUR, (3, 5), seed=seed) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
     assert found[0]["criterion"] == "mean silhouette of k-means on 50 rows" and found[0]["num_clusters"] == 4

@@ -1,6 +1,5 @@
 """Values and gradients of CC's, CMMC's and DMIM's own code, which `../shared` holds, at every batch size."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
