@@ -14,7 +14,7 @@ from clustering_jax.methods import from_config
 from clustering_jax.serving.artefact import FORMAT, Contents
 from clustering_jax.serving.inputs import preprocessing
 from clustering_jax.training.checkpoint import Store
-from clustering_jax.training.loop import init_state
+from clustering_jax.training.update import init_state
 from tests.paths import ROOT
 from tests.test_configs import load
 

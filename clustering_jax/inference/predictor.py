@@ -18,7 +18,7 @@ from clustering_jax.parallel import data_mesh, replicated
 from clustering_jax.training import seeds
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.evaluate import make_infer
-from clustering_jax.training.loop import init_state, member
+from clustering_jax.training.update import init_state
 
 
 @dataclass(frozen=True)
@@ -97,13 +97,13 @@ class Predictor:
         whole = replicated(data_mesh(_padded(batch_size or config["batch_size"])))
         chosen, kept = seeds.seeds_of(config), _kept(config, Path(workdir))
         abstract = jax.eval_shape(
-            lambda batch: init_state(method, seeds.initial(method, chosen, batch), len(chosen)), example
+            lambda batch: init_state(method, seeds.init_variables(method, chosen, batch), len(chosen)), example
         )
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), abstract)
         found = store.restore(abstract)
         if found is None:
             raise UserError(f"{workdir} holds no finished checkpoint yet")
-        variables = found[1].variables if len(chosen) == 1 else member(found[1].variables, chosen.index(kept))
+        variables = found[1].variables if len(chosen) == 1 else seeds.take_seed(found[1].variables, chosen.index(kept))
         names = [cluster["names"] for cluster in read_json(Path(workdir) / "clusters.json") or []]
         return cls.of(variables, {**meta, "config": {**config, "seed": kept, "num_seeds": 1}}, names, batch_size)
 
