@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from clustering_jax.data.base import Dataset
+from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Phase
 from clustering_jax.parallel import any_process, data_mesh, from_first, local, replicate
 from clustering_jax.training.batches import Feed
@@ -127,11 +128,13 @@ def fit(
     Raises:
       Interrupted: after a signal. The current step is saved.
       Diverged: a loss or a gradient was not finite.
-      UserError: the checkpoints are damaged or can't be written.
+      UserError: the checkpoints are damaged or can't be written; or a phase draws partners, and the data do not fit on
+        the device.
     """
     mesh, num_seeds = data_mesh(batch_size), len(seed_list)
     total_steps = sum(phase.num_steps for phase in method.phases)
     feed = Feed(streams, seed_list=seed_list, batch_size=batch_size, mesh=mesh, limit=schedule.resident_bytes)
+    _check_partners(method, feed.resident)
     chunk = _steps_per_call(method, mesh, feed.resident)
     update_of = _cached_updates(optimizers(method), mesh, feed.resident, num_seeds)
     key = replicate(keys_of(seed_list), mesh)
@@ -174,6 +177,13 @@ def fit(
             step = stop
             if _due(step, schedule.log_every):
                 _check_finite(log.flush(step, phase.name), step)
+
+
+def _check_partners(method: Method, resident: bool) -> None:
+    if any(phase.partners for phase in method.phases) and not resident:
+        raise UserError(
+            "a phase draws neighbours of its rows, which needs all data on the device: raise run.resident_gib"
+        )
 
 
 def _steps_per_call(method: Method, mesh: Mesh, resident: bool) -> int:

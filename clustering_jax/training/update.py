@@ -110,9 +110,11 @@ def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool, num_seeds: 
         rows = {k: jax.lax.with_sharding_constraint(v, batch_sharding(mesh, axis=v.ndim - 1)) for k, v in rows.items()}
 
         def step(state, targets, key, rows):
-            batch = {**data, **targets}
+            batch, key = {**data, **targets}, jax.random.fold_in(key, epoch)
             batch = take_rows(batch, rows) if resident else batch
-            return train_step(phase, txs, state, {**batch, "index": rows["index"]}, jax.random.fold_in(key, epoch))
+            if phase.partners:
+                batch |= draw_partners(data, batch.pop(phase.partners), rows["index"], key)
+            return train_step(phase, txs, state, {**batch, "index": rows["index"]}, key)
 
         if num_seeds > 1:
             rows_axis = 0 if rows["index"].ndim > 1 else None
@@ -143,3 +145,20 @@ def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool, num_seeds: 
     rows = whole if resident else batch_sharding(mesh)
     in_shardings = (whole, rows, rows, whole, whole, whole, whole)
     return jax.jit(update, donate_argnums=0, in_shardings=in_shardings, out_shardings=whole)
+
+
+def draw_partners(data: Mapping[str, Any], partners: jax.Array, index: jax.Array, key: jax.Array) -> dict[str, Any]:
+    """Draws a partner for each row of a batch and gathers its features. The draw depends on key and row number alone.
+
+    Args:
+      data: whole features [n, ...] by name.
+      partners: int [b, m], the candidate rows.
+      index: int [b], the rows of the batch.
+      key: random key of the epoch.
+
+    Returns:
+      ``{"FEATURE_partner": [b, ...]}``.
+    """
+    draw = jax.vmap(lambda row: jax.random.randint(jax.random.fold_in(key, row), (), 0, partners.shape[1]))
+    drawn = jnp.take_along_axis(partners, draw(index)[:, None], axis=1)[:, 0]
+    return {f"{name}_partner": rows[drawn] for name, rows in data.items()}

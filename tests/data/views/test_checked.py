@@ -116,7 +116,7 @@ WRONG_FILES = {
     "one view": ({"view0": A}, {}, r"\['view0'\] is the only view: name two or more"),
     "lengths": ({"view0": A, "view1": B[1:]}, {}, r"\['view0'\] has 6 rows, .*\['view1'\] has 5: a row must be"),
     "columns": ({"view0": A.T, "view1": A.T[:2]}, {}, "has 3 rows.*has 2: if objects are columns, set transpose"),
-    "nan": (TWO | {"view1": put(B, 4, 1, np.nan)}, {}, r"\['view1'\] row 4, column 1 is nan.*mend"),
+    "nan": (TWO | {"view1": put(B, 4, 1, np.nan)}, {}, r"\['view1'\] row 4, column 1 is nan.*correct it"),
     "nan in part": (TWO | {"view1": put(B, 4, 1, np.nan)}, {"missing": "nan"}, "row 4, column 1 is nan"),
     "nan row": (TWO | {"view1": put(B, 4, slice(None), np.nan)}, {}, "row 4, column 0 is nan.*set missing to nan"),
     "inf": (TWO | {"view0": put(A, 2, 0, -np.inf)}, {}, r"\['view0'\] row 2, column 0 is -inf"),
