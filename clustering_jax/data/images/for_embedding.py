@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from clustering_jax.data.images.decode import read_image
-from clustering_jax.data.images.folder import listed
+from clustering_jax.data.images.listing import list_images
 from clustering_jax.data.sources import load
 from clustering_jax.errors import UserError, check_keywords
 
@@ -109,7 +109,7 @@ def folder_rows(
     Raises:
       UserError: as `clustering_jax.data.images.folder.folder`.
     """
-    root, names, labels, notes = listed(path, classes, expected_count, labels_from_folders, on_error)
+    root, names, labels, notes = list_images(path, classes, expected_count, labels_from_folders, on_error)
 
     def read(row: int, fit: Fit) -> np.ndarray | str:
         return read_image(root / names[row], fit)
