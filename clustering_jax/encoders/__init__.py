@@ -1,0 +1,1 @@
+"""Pretrained image encoders from local files; nothing is downloaded."""
