@@ -31,6 +31,11 @@ class Encoder(NamedTuple):
     preprocessing: Preprocessing
 
 
+def directory_of(path: Path) -> Path:
+    """The directory `path`, or the one of the file `path`."""
+    return path if path.is_dir() else path.parent
+
+
 def vit_section(path: Path, tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """A vision transformer's part of `config.json` over Hugging Face's `defaults`, checked.
 

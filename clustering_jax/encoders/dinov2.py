@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clustering_jax.data.images.preprocessing import Preprocessing
-from clustering_jax.encoders.base import Encoder, read_preprocessing, vit_section
+from clustering_jax.encoders.base import Encoder, directory_of, read_preprocessing, vit_section
 from clustering_jax.errors import UserError
 from clustering_jax.nn.vit.clip_config import demand, read_json
 from clustering_jax.nn.vit.dinov2 import Dinov2Config, features
@@ -38,15 +38,16 @@ _DEFAULTS = {
 _PREPROCESSING = Preprocessing(resize=256)
 
 
-def load(directory: Path, dtype: Any) -> Encoder:
-    """The encoder in `directory`.
+def load(path: Path, dtype: Any) -> Encoder:
+    """The encoder in the directory `path`, or in the file `path` of such a directory.
 
     Raises:
       UserError: a file is missing, damaged or of another architecture.
     """
+    directory = directory_of(path)
     config = read_config(directory / "config.json")
     preprocessing = read_preprocessing(directory, _PREPROCESSING, config.patch_size)
-    tensors = open_tensors(directory)
+    tensors = open_tensors(path)
     params = read_tree(
         tensors,
         layout(config),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,6 +32,11 @@ def embed_patches(params: Params, pixels: Float[Array, "n h w 3"], size: int, dt
     if height % size or width % size:
         raise UserError(f"images of {height} x {width} pixels can't be cut into patches of {size}: resize them")
     return linear(params, to_patches(pixels, size).astype(dtype))
+
+
+def with_first(first: Sequence[Float[Array, "k d"]], x: Float[Array, "n t d"]) -> Float[Array, "n s d"]:
+    """The tokens `first`, equal for all images, before those of each image."""
+    return jnp.concatenate([*(jnp.broadcast_to(y.astype(x.dtype), (len(x), *y.shape)) for y in first), x], 1)
 
 
 def linear(params: Params, x: Array) -> Array:

@@ -19,6 +19,7 @@ from clustering_jax.nn.vit.blocks import (
     normalized,
     resize_positions,
     self_attention,
+    with_first,
 )
 from clustering_jax.typing import Array, Float, Int
 
@@ -80,8 +81,8 @@ def features(
     x = embed_patches(params["patches"], normalized(images, mean, std), size, dtype)
     shape = (images.shape[1] // size, images.shape[2] // size)
     x = x + resize_positions(params["positions"]["grid"], shape, config.interpolation).astype(dtype)
-    first = [params["class_token"] + params["positions"]["class"], *([params["registers"]] * bool(config.registers))]
-    x = jnp.concatenate([*(jnp.broadcast_to(y.astype(dtype), (len(x), *y.shape)) for y in first), x], 1)
+    first = [params["class_token"] + params["positions"]["class"], *([params["registers"]] if config.registers else [])]
+    x = with_first(first, x)
     for i in range(config.layers):
         x = _block(config, params[f"block_{i}"], x)
     return layer_norm(params["norm"], x[:, 0], config.epsilon).astype(jnp.float32)

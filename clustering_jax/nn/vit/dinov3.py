@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from clustering_jax.nn.vit.blocks import Params, embed_patches, layer_norm, mlp, normalized, self_attention
+from clustering_jax.nn.vit.blocks import Params, embed_patches, layer_norm, mlp, normalized, self_attention, with_first
 from clustering_jax.typing import Array, Float, Int
 
 
@@ -68,8 +68,7 @@ def features(
     size = config.patch_size
     x = embed_patches(params["patches"], normalized(images, mean, std), size, dtype)
     angles = _angles(config, images.shape[1] // size, images.shape[2] // size)
-    first = [params[name] for name in ("class_token", "registers") if name in params]
-    x = jnp.concatenate([*(jnp.broadcast_to(y.astype(dtype), (len(x), *y.shape)) for y in first), x], 1)
+    x = with_first([params["class_token"], *([params["registers"]] if config.registers else [])], x)
     for i in range(config.layers):
         x = _block(config, params[f"block_{i}"], x, angles)
     return layer_norm(params["norm"], x[:, 0], config.epsilon).astype(jnp.float32)
