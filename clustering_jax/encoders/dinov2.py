@@ -66,7 +66,8 @@ def read_config(path: Path) -> Dinov2Config:
       UserError: the file asks for what the network here does not do.
     """
     tree = read_json(path)
-    section, registers = vit_section(path, tree, _DEFAULTS), tree.get("model_type") == "dinov2_with_registers"
+    registers = tree.get("model_type") == "dinov2_with_registers"
+    section = vit_section(path, tree, {**_DEFAULTS, "patch_size": 16} if registers else _DEFAULTS)
     demand(path, tree, {"qkv_bias": (True,)})
     width, side = section["hidden_size"], section["image_size"] // section["patch_size"]
     hidden, gated = int(width * section["mlp_ratio"]), bool(tree.get("use_swiglu_ffn"))

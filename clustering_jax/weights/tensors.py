@@ -69,7 +69,7 @@ class Tensors(NamedTuple):
 
 
 def open_tensors(path: str | os.PathLike) -> Tensors:
-    """The tensors of a file, or of the file with a usual name in a directory.
+    """The tensors of a file, or of the file with a usual name in a directory, without the counters of batches.
 
     Raises:
       UserError: there is no such file, or it is damaged.
@@ -81,6 +81,7 @@ def open_tensors(path: str | os.PathLike) -> Tensors:
         shapes = {name: value.shape for name, value in state.items()}
         return Tensors(where, sha256(files), shapes, lambda name: _finite(where, name, state[name]))
     handles = {name: handle for file in files for name, handle in open_safetensors(file).items()}
+    handles = {name: handle for name, handle in handles.items() if not name.endswith("num_batches_tracked")}
     slices = {name: handle.get_slice(name) for name, handle in handles.items()}
 
     def read(name: str) -> np.ndarray:

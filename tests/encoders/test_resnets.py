@@ -21,6 +21,7 @@ HUGGING_FACE = {
     "resnet18": {"depths": [2, 2, 2, 2], "layer_type": "basic", "hidden_sizes": BASIC},
     "resnet50": {"depths": [3, 4, 6, 3], "layer_type": "bottleneck", "hidden_sizes": BOTTLENECK},
 }
+UNUSED = {"fc.weight": np.ones(3, np.float32), "bn1.num_batches_tracked": np.zeros((), np.int64)}
 TIMM = {"input_size": [3, 64, 64], "interpolation": "bilinear", "crop_pct": 0.95, "mean": [0.5] * 3, "std": [0.2] * 3}
 
 
@@ -41,7 +42,7 @@ def save(path, variables, name_of, prefix, config=None):
         prefix + name_of(p): np.ascontiguousarray(x.transpose(3, 2, 0, 1) if x.ndim == 4 else x)
         for p, x in flatten_dict(variables).items()
     }
-    numpy.save_file({**tensors, "fc.weight": np.ones(3, np.float32)}, path / "model.safetensors")
+    numpy.save_file({**tensors, **UNUSED}, path / "model.safetensors")
     if config:
         (path / "config.json").write_text(json.dumps(config))
 

@@ -13,12 +13,12 @@ from PIL import Image
 
 from clustering_jax.data.base import Dataset, blocks_of, row_ids
 from clustering_jax.data.images.arrays import iter_array
-from clustering_jax.data.images.decode import MODES, decoded, fit_image, lazy_files
+from clustering_jax.data.images.decode import HEIC, MODES, decoded, fit_image, lazy_files
 from clustering_jax.data.images.streaming import load_grain
 from clustering_jax.data.images.synsets import SYNSETS
 from clustering_jax.errors import UserError, nearest
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}) | HEIC
 CHUNK = 512
 
 
