@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,13 @@ from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 
 MODES = {1: "L", 3: "RGB"}
+# Suffixes that Pillow reads with the plugin that the extra "heic" installs; none without it.
+HEIC = frozenset()
+with contextlib.suppress(ImportError):
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    HEIC = frozenset({".heic", ".heif"})
 
 
 def decode_chunks(

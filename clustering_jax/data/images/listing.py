@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from clustering_jax.data.images.decode import HEIC
 from clustering_jax.data.images.synsets import SYNSETS
 from clustering_jax.errors import UserError, nearest
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}) | HEIC
 
 
 def list_images(
