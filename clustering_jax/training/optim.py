@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import optax
 
 from clustering_jax.errors import UserError, nearest
@@ -31,8 +34,9 @@ def make_optimizer(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
+    decoupled_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Adam as the four papers use it.
+    """Adam, or AdamW, as the papers use it.
 
     Args:
       total_steps: length of the cosine schedule, in steps.
@@ -40,6 +44,8 @@ def make_optimizer(
       schedule: "constant" or "cosine" (to zero), each after `warmup_steps` of linear warm-up.
       weight_decay: L2 added to the gradient, as torch's Adam has it (not AdamW's decoupled decay).
       clip_norm: largest global gradient norm; 0 clips nothing.
+      decoupled_decay: AdamW's weight decay, of matrices only: parameters whose name ends in "kernel". It is multiplied
+        by the learning rate.
 
     Raises:
       UserError: an unknown schedule.
@@ -48,5 +54,14 @@ def make_optimizer(
         raise UserError(f"unknown schedule '{schedule}'{nearest(schedule, SCHEDULES)}")
     parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     parts += [optax.add_decayed_weights(weight_decay)] if weight_decay else []
-    parts.append(optax.adam(SCHEDULES[schedule](learning_rate, warmup_steps, total_steps), b1=b1, b2=b2, eps=eps))
+    rate = SCHEDULES[schedule](learning_rate, warmup_steps, total_steps)
+    if decoupled_decay:
+        parts.append(optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=decoupled_decay, mask=_matrices))
+    else:
+        parts.append(optax.adam(rate, b1=b1, b2=b2, eps=eps))
     return optax.chain(*parts)
+
+
+def _matrices(params: Any) -> Any:
+    """True for each kernel. Its name tells, not its rank: heads that train side by side add a dimension to biases."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: str(path[-1].key).endswith("kernel"), params)
