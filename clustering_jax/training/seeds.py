@@ -77,7 +77,7 @@ def disagreement(clusters: Sequence[np.ndarray], own: Sequence[float]) -> list[f
     have collapsed alike, those would else agree best.
 
     Args:
-      clusters: int [n] of each run. own: minus what each run's views share, see `shared_information`.
+      clusters: int [n] of each run. own: minus what each run's views share, see `mean_pairwise_mi`.
     """
     told = -np.diag(np.asarray(own, float))
     for i, j in combinations(range(len(clusters)), 2):
