@@ -22,7 +22,7 @@ CONFIGS = {"cc": "cc_digits", "cmmc": "cmmc_arrays", "dmim": "dmim_arrays", "dxm
 CHANGES = {
     "cc": {"model": {"backbone": "resnet18", "width": 4, "image_size": 16, "average_decay": 0.9}},
     "cmmc": {"model": {"hidden": (16,), "latent_dim": 8, "feature_dim": 4}, "data": {"missing": "nan"}},
-    "dmim": {"model": {"prediction": "aligned_mean", "heads": "z"}},
+    "dmim": {"model": {"prediction": "aligned_mean"}},
     "dxmc": {"model": {"hidden": 16, "instance_dim": 8}},
 }
 CLUSTERS = 5
