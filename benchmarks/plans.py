@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jax.stages import Compiled, Lowered
 
 from clustering_jax.method import Method
-from clustering_jax.nn import conv
+from clustering_jax.nn.cpu import conv
 from clustering_jax.training.loop import init_state, make_update, optimizers
 
 # Without the first the CPU backend drops the barriers around recomputation and merges it with the first computation.

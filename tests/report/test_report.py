@@ -18,7 +18,7 @@ from clustering_jax.inference.results import write_assignments
 from clustering_jax.report import charts, content, layout, montage, svg
 from clustering_jax.report.markup import Html, element, joined
 from clustering_jax.report.page import page
-from tests import report_content as made
+from tests.report import report_content as made
 
 VOID = {"meta", "img"}
 

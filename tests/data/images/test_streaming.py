@@ -24,10 +24,10 @@ from clustering_jax.training.batches import Feed, is_resident
 from clustering_jax.training.checkpoint import checksums
 from clustering_jax.training.evaluate import QUEUED, concatenate, make_infer
 from clustering_jax.training.signals import Interrupted
-from tests import test_distributed as distributed
 from tests import toy
 from tests.data.images.test_tfds import pixels, write_set
 from tests.paths import ROOT
+from tests.training import test_distributed as distributed
 from tests.training.test_loop import interrupt_at
 from tests.training.test_loop import run as train_toy
 
