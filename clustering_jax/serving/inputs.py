@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,7 +121,8 @@ class Inputs(NamedTuple):
         return {"image": unit_rows(array, origin)}
 
     def _views(self, arrays: Mapping[str, np.ndarray], origin: str) -> dict[str, np.ndarray]:
-        source = Source(origin, Path(), True, {name: lambda array=array: array for name, array in arrays.items()})
+        readers: dict[str, Any] = {name: partial(np.asarray, array) for name, array in arrays.items()}
+        source = Source(origin, Path(), True, readers)
         numbers = sorted(int(name.removeprefix("view")) for name in arrays if name != "mask")
         options = {"views": [f"view{v}" for v in range(len(self.shapes))], "missing": self.missing}
         options |= {"mask_key": "mask"} if "mask" in arrays else {}

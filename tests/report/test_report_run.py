@@ -71,7 +71,7 @@ def test_data_that_is_gone_or_another_is_said(finished, tmp_path):
     lines = (workdir / "assignments.csv").read_text().replace("\n3,", "\nthree,", 1)
     (workdir / "assignments.csv").write_text(lines)
     text = report.write(workdir).read_text()
-    assert "the data has other ids now" in text and "Map of the embedding" not in text
+    assert "the data has ids that differ" in text and "Map of the embedding" not in text
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_an_unfinished_run_says_so(tmp_path, monkeypatch):
 
 def test_a_report_that_fails_loses_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "page", lambda *_: 1 / 0)
-    with pytest.warns(UserWarning, match="there is no report \\(division by zero\\)"):
+    with pytest.warns(UserWarning, match="the report was not written \\(division by zero\\)"):
         run.train(config(write(tmp_path / "emb.npz"), epochs=2), tmp_path / "run")
     assert (tmp_path / "run" / "result.json").is_file() and not list((tmp_path / "run").glob("*report*"))
 
