@@ -247,8 +247,8 @@ def test_what_can_be_put_right(views, tmp_path, monkeypatch):
     refuses(r"holds no finished run: add --train to train one", *views, "--range=2:5", f"--workdir={tmp_path}")
     workdir = embedding(monkeypatch, tmp_path, {"image": (8, 8, 1)})
     refuses(r"was trained on rows of .*, the config's data has .*\(2,\)", *views, "--range=2:5", workdir)
-    monkeypatch.setattr(choose_k, "PIXELS", 63)
-    refuses("images of 64 numbers: pixels tell nothing", "--config=configs/cc_digits.py", "--range=2:5")
+    monkeypatch.setattr(choose_k, "MAX_PIXELS", 63)
+    refuses("images of 64 values are too large", "--config=configs/cc_digits.py", "--range=2:5")
     assert not (tmp_path / "out").exists()
 
 
