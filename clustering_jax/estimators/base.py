@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import numbers
@@ -15,15 +14,15 @@ from typing import Any, Self
 
 import numpy as np
 from absl import logging
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from clustering_jax import metrics, run
-from clustering_jax.data.base import Dataset, known_labels
-from clustering_jax.errors import UserError, nearest
+from clustering_jax.data.base import Dataset
+from clustering_jax.errors import UserError
+from clustering_jax.estimators.inputs import configured, digest_of, is_json, is_path, labelled
 from clustering_jax.files import read_json, write_atomic, write_json
 from clustering_jax.inference.new_rows import examples
 from clustering_jax.inference.predictor import Predictor
@@ -102,8 +101,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             self.__dict__.pop(name, None)
         dataset = self._dataset(X, config)
         if dataset is not None:
-            streams = {"train": _labelled(dataset, None if is_path(X) else y)}
-            config["data"]["digest"] = _digest(dataset)
+            streams = {"train": labelled(dataset, None if is_path(X) else y)}
+            config["data"]["digest"] = digest_of(dataset)
             if self.batch_size is None:
                 config["batch_size"] = min(config["batch_size"], dataset.num_examples)
         signals = Signals() if self.workdir is None else None
@@ -241,7 +240,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         for name, text in self._files.items():
             write_atomic(workdir / name, [text])
         seen = {name: np.asarray(getattr(self, name)).tolist() for name in SEEN if hasattr(self, name)}
-        params = {name: value for name, value in self.get_params(deep=False).items() if _is_json(value)}
+        params = {name: value for name, value in self.get_params(deep=False).items() if is_json(value)}
         write_json(workdir / ESTIMATOR, {"params": params, "seen": seen})
 
     @classmethod
@@ -284,64 +283,3 @@ def _without_warnings() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
-
-
-def is_path(X: Any) -> bool:
-    """Whether X is a file or a folder rather than data."""
-    return isinstance(X, str | Path)
-
-
-def configured(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with changes, as a plain dictionary.
-
-    Args:
-      config: the config; it is changed.
-      changes: values by dotted name.
-
-    Raises:
-      UserError: an unknown name or a value of the wrong type.
-    """
-    known = {*config, *flatten_dict(config.to_dict(), sep=".")}
-    for name, value in changes.items():
-        if name not in known:
-            raise UserError(f"settings has an unknown '{name}'{nearest(name, known)}")
-        value = value.item() if isinstance(value, np.generic) else value
-        try:
-            if isinstance(value, Mapping):
-                config[name] = ConfigDict(value)
-            else:
-                config.update_from_flattened_dict({name: value})
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{name} is {value!r}: {type(value).__name__} is not the type of this setting") from error
-    return config.to_dict()
-
-
-def _labelled(dataset: Dataset, y: Any) -> Dataset:
-    """The data set with the labels y. Labels that are not integers are replaced by their ranks."""
-    if y is None:
-        return dataset
-    labels = np.asarray(y)
-    if labels.shape not in ((dataset.num_examples,), (dataset.num_examples, 1)):
-        raise UserError(f"y has shape {labels.shape}, X has {dataset.num_examples} rows: give one label a row, or none")
-    labels = labels.reshape(-1)
-    labels = labels if labels.dtype.kind in "iu" else np.unique(labels, return_inverse=True)[1]
-    return dataset._replace(labels=known_labels(labels.astype(np.int64)))
-
-
-def _digest(dataset: Dataset) -> str:
-    """A digest of a data set, so that a workdir is not used for another one."""
-    digest = hashlib.blake2b(digest_size=16)
-    words = dataset.vocabulary
-    arrays = {**dataset.features, "nouns": words.embeddings} if words else dataset.features
-    for name, array in arrays.items():
-        digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True
