@@ -30,6 +30,8 @@ PAPERS = {
     "cmmc": "https://arxiv.org/abs/2106.11193",
     "dmim": "https://ojs.aaai.org/index.php/AAAI/article/view/17076",
     "dxmc": "https://arxiv.org/abs/2409.04561",
+    "temi": "https://arxiv.org/abs/2303.17896",
+    "turtle": "https://arxiv.org/abs/2406.07236",
 }
 # Scores, clusters, epochs of contrast, views, scaling.
 PUBLISHED_VIEWS = {
@@ -54,7 +56,7 @@ PUBLISHED_SPACES = {
     "dxmc_imagenet1k": ("no figure", 1000, 4271, 256, "val"),
 }
 # The others differ from these in numbers alone.
-QUICK = ("cc_stl10", "cmmc_bdgp", "dmim_planted", "dxmc_embeddings")
+QUICK = ("cc_stl10", "cmmc_bdgp", "dmim_planted", "dxmc_embeddings", "temi_embeddings", "turtle_arrays")
 
 
 def configs_of(method):
@@ -192,6 +194,27 @@ def test_smoke_takes_two_steps_on_embeddings(path, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert len([line for line in lines if "loss" in line]) == 2 and result["scores"]["occupied"] >= 1
     assert len(result["names"]) == config["num_clusters"] == len(json.loads((tmp_path / "clusters.json").read_text()))
+
+
+@pytest.mark.parametrize("path", [*configs_of("temi"), *configs_of("turtle")])
+def test_smoke_takes_two_steps_on_features(path, tmp_path):
+    config = load(path, "smoke")[1].to_dict()
+    config["model"] |= {"heads": 2, "hidden": 16, "width": 8} if config["method"] == "temi" else {}
+    result = run.train(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len([line for line in lines if "loss" in line]) == 2 and result["scores"]["occupied"] >= 1
+
+
+def test_the_published_settings_of_heads():
+    turtle, temi = (load(CONFIGS[0].with_name(f"{name}_embeddings.py"))[1] for name in ("turtle", "temi"))
+    expected = {"num_steps": 6000, "gamma": 10, "inner_steps": 10, "inner_learning_rate": 1e-3, "warm_start": False}
+    assert expected.items() <= turtle.model.to_dict().items()
+    assert (turtle.batch_size, turtle.optimizer.learning_rate, turtle.optimizer.b2) == (10000, 1e-3, 0.999)
+    expected = {"heads": 16, "hidden": 512, "width": 256, "neighbours": 50, "beta": 0.6, "teacher_decay": 0.996}
+    expected |= {"student_temperature": 0.1, "teacher_temperature": 0.1, "warmup_epochs": 20}
+    assert expected.items() <= temi.model.to_dict().items()
+    assert (temi.batch_size, temi.epochs, temi.optimizer.learning_rate) == (1024, 100, 4e-4)
+    assert (temi.optimizer.weight_decay, temi.optimizer.decoupled_decay) == (0, 1e-4)
 
 
 def test_the_authors_weights_alone(tmp_path):

@@ -5,7 +5,14 @@ Each trains what ``python -m clustering_jax.main`` trains. See docs/estimators.m
 
 from clustering_jax.estimators.contrastive import ContrastiveClustering
 from clustering_jax.estimators.cross_modal import CrossModalClustering
+from clustering_jax.estimators.features import FeatureClustering
 from clustering_jax.estimators.multi_view import MultiViewClustering
 from clustering_jax.estimators.semantic import SemanticClustering
 
-__all__ = ["ContrastiveClustering", "CrossModalClustering", "MultiViewClustering", "SemanticClustering"]
+__all__ = [
+    "ContrastiveClustering",
+    "CrossModalClustering",
+    "FeatureClustering",
+    "MultiViewClustering",
+    "SemanticClustering",
+]

@@ -15,6 +15,8 @@ from clustering_jax.settings.cc import cc
 from clustering_jax.settings.cmmc import cmmc
 from clustering_jax.settings.dmim import dmim
 from clustering_jax.settings.dxmc import dxmc
+from clustering_jax.settings.temi import temi
+from clustering_jax.settings.turtle import turtle
 
 __all__ = [
     "ADAM",
@@ -30,4 +32,6 @@ __all__ = [
     "is_smoke",
     "new_config",
     "split_variant",
+    "temi",
+    "turtle",
 ]

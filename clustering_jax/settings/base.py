@@ -65,6 +65,8 @@ class Optimizer(NamedTuple):
     eps: NonNegativeFloat = 1e-8
     # L2 added to the gradient, as in PyTorch's Adam (not the decoupled decay of AdamW).
     weight_decay: NonNegativeFloat = 0.0
+    # Weight decay of AdamW, of parameters whose name ends in "kernel". It is multiplied by the learning rate.
+    decoupled_decay: NonNegativeFloat = 0.0
     # Largest global norm of the gradient; 0 does not clip.
     clip_norm: NonNegativeFloat = 0.0
 

@@ -14,8 +14,10 @@ from clustering_jax.settings.cc import CC, Digits, Natural
 from clustering_jax.settings.cmmc import CMMC
 from clustering_jax.settings.dmim import DMIM
 from clustering_jax.settings.dxmc import DXMC
+from clustering_jax.settings.temi import Temi
+from clustering_jax.settings.turtle import Turtle
 
-MODELS: dict[str, type] = {"cc": CC, "cmmc": CMMC, "dmim": DMIM, "dxmc": DXMC}
+MODELS: dict[str, type] = {"cc": CC, "cmmc": CMMC, "dmim": DMIM, "dxmc": DXMC, "temi": Temi, "turtle": Turtle}
 AUGMENTATIONS: dict[str, type] = {"natural": Natural, "digits": Digits}
 SOURCES: dict[str, type] = {
     "arrays": sources.Arrays,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import optax
 
 from clustering_jax.errors import UserError, nearest
@@ -25,7 +26,7 @@ SCHEDULES = {"constant": _constant, "cosine": _cosine}
 
 
 def make_optimizer(*, total_steps: int, **settings: Any) -> optax.GradientTransformation:
-    """Adam as the papers use it.
+    """Adam, or AdamW, as the papers use it.
 
     Args:
       total_steps: length of the cosine schedule, in steps.
@@ -43,4 +44,12 @@ def make_optimizer(*, total_steps: int, **settings: Any) -> optax.GradientTransf
     parts = [optax.clip_by_global_norm(s.clip_norm)] if s.clip_norm else []
     parts += [optax.add_decayed_weights(s.weight_decay)] if s.weight_decay else []
     rate = SCHEDULES[s.schedule](s.learning_rate, s.warmup_steps, total_steps)
-    return optax.chain(*parts, optax.adam(rate, b1=s.b1, b2=s.b2, eps=s.eps))
+    moments = {"b1": s.b1, "b2": s.b2, "eps": s.eps}
+    if s.decoupled_decay:
+        return optax.chain(*parts, optax.adamw(rate, **moments, weight_decay=s.decoupled_decay, mask=_kernels))
+    return optax.chain(*parts, optax.adam(rate, **moments))
+
+
+def _kernels(params: Any) -> Any:
+    """True for each kernel. The name decides, not the rank: heads that train side by side add a dimension to biases."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: str(path[-1].key).endswith("kernel"), params)

@@ -31,7 +31,7 @@ def test_example(code, tmp_path, monkeypatch, capsys):
 
 
 def test_each_has_an_example():
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
 
 
 def entries(doc, section):

@@ -27,7 +27,7 @@ from clustering_jax.kmeans import kmeans
 from clustering_jax.kmeans.neighbours import nearest_neighbours
 from clustering_jax.losses import cluster_contrast, consistency, imbalance, normalize, nt_xent
 from clustering_jax.method import Method, Objective, Phase, Report, Spec
-from clustering_jax.methods.dxmc.cache import ArrayCache
+from clustering_jax.methods.cache import ArrayCache
 from clustering_jax.methods.dxmc.semantic_space import characteristic_nouns, retrieve, select_nouns, semantic_centers
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.views import mean_pairwise_mi

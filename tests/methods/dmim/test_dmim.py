@@ -15,10 +15,11 @@ from clustering_jax.methods.dmim import method as dmim
 from clustering_jax.methods.dmim import objective
 from clustering_jax.methods.dmim.network import Codes
 from clustering_jax.methods.dmim.objective import draw_noise
-from clustering_jax.training import loop
+from clustering_jax.training import loop, update
 from clustering_jax.training.checkpoint import Store, checksums
 from clustering_jax.training.evaluate import make_infer
 from clustering_jax.training.log import MetricsLog
+from clustering_jax.training.seeds import take_seed
 from clustering_jax.training.signals import Interrupted
 from tests.training.test_loop import interrupt_at
 
@@ -91,9 +92,9 @@ def test_the_authors_trajectory(monkeypatch):
     with jax.enable_x64(True):
         batch = batch_of(dtype=np.float64)
         method = build(optimizer={"learning_rate": 0.01})
-        state, txs = loop.init_state(method, starting(method, batch, np.float64)), loop.optimizers(method)
+        state, txs = update.init_state(method, starting(method, batch, np.float64)), update.optimizers(method)
         infer, terms = infer_on(batch), []
-        step = jax.jit(partial(loop.train_step, method.phases[0], txs))
+        step = jax.jit(partial(update.train_step, method.phases[0], txs))
         for phase, drawn in zip(method.phases, DRAWN, strict=True):
             pseudo = phase.targets(KEY, state.variables, infer)["pseudo"]
             np.testing.assert_array_equal(pseudo[:, 0], digits(drawn))
@@ -264,8 +265,8 @@ def test_seeds_side_by_side():
         return jax.value_and_grad(value, has_aux=True)(variables["params"])
 
     together = jax.jit(jax.vmap(grad, in_axes=(0, None, 0)))(variables, batch, keys)
-    alone = jax.jit(grad)(loop.member(variables, 1), batch, keys[1])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), loop.member(together, 1), alone)
+    alone = jax.jit(grad)(take_seed(variables, 1), batch, keys[1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), take_seed(together, 1), alone)
 
 
 def test_noise_is_the_examples_own():
@@ -359,7 +360,7 @@ def fit(directory, method, seeds, batch_size):
             method,
             {"train": data},
             each[0] if len(seeds) == 1 else jax.tree.map(lambda *x: np.stack(x), *each),
-            seeds=seeds,
+            seed_list=seeds,
             batch_size=batch_size,
             schedule=loop.Schedule(log_every=2, checkpoint_every=4),
             store=store,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clustering_jax.errors import UserError
-from clustering_jax.methods.dxmc.cache import ArrayCache
+from clustering_jax.methods.cache import ArrayCache
 
 KEY, ROWS = jax.random.key(0), np.arange(6, dtype=np.float32).reshape(3, 2)
 RESULT = np.arange(10, dtype=np.int32).reshape(5, 2) * 7
