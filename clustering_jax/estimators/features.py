@@ -41,7 +41,8 @@ class FeatureClustering(ViewsClustering):
       verbose: 0 prints nothing, 1 prints what the command line prints.
       workdir: directory of the run, which continues there if it was interrupted. None uses a temporary directory.
       settings: any other key of the method's config by its name: ``{"model.gamma": 5.0}`` is
-        ``--config.model.gamma=5.0``. The keys are documented in `clustering_jax.settings` and on the page of the method.
+        ``--config.model.gamma=5.0``. The keys are documented in `clustering_jax.settings` and on the page of the
+        method.
 
     Attributes:
       labels_: cluster of each row, int [n].

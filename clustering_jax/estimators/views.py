@@ -93,7 +93,7 @@ class ViewsClustering(DeepClustering):
         present = [v for v, view in enumerate(views) if view is not None]
         # The other options say how to read files.
         options = {"missing": self._predictor.config["data"].get("missing", "error")}
-        return new_rows(_named(views), options, scalings, there).features
+        return new_rows(_named(views), options, scalings, present).features
 
     def _listed(self, X: Any) -> list[Any] | None:
         """The views of a list or dictionary; None where X is one array or a list of rows."""
