@@ -10,7 +10,7 @@ project = "clustering_jax"
 copyright = "the clustering_jax authors"
 release = version = installed("clustering_jax")
 
-extensions = ["docstrings", "mathml", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
+extensions = ["docstrings", "mathml", "settings_table", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
 exclude_patterns = ["_ext"]
 html_theme = "furo"
 html_title = f"clustering_jax {release}"

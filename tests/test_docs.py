@@ -15,16 +15,16 @@ import pytest
 from flax.traverse_util import empty_node, flatten_dict
 
 from clustering_jax import settings
+from clustering_jax.augment.policies import cc_policy, digits_policy
 from clustering_jax.data import SOURCES
 from clustering_jax.data.images.for_embedding import folder_rows
+from clustering_jax.settings import documentation
 from tests.paths import ROOT
-from tests.test_configs import load
+from tests.test_configs import FILES, load
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 METHODS = ("cc", "cmmc", "dmim", "dxmc", "temi", "turtle")
-ROW = re.compile(r"^\| `([\w.]+)` \| (?:`(.+?)`|required) \| (.+) \|$", re.MULTILINE)
 COMMAND = re.compile(r"python -m ((?:clustering_jax|benchmarks)[\w.]*)([^`\n]*)")
-REQUIRED = inspect.Parameter.empty
 
 
 def name(path):
@@ -40,35 +40,65 @@ def page(method):
     return text(ROOT / "docs" / "methods" / f"{method}.md")
 
 
-def table(rows):
-    """{key: default} of a table of keys; every one has a meaning."""
-    found = [(key, ast.literal_eval(value) if value else REQUIRED) for key, value, _ in ROW.findall(rows)]
-    assert len(dict(found)) == len(found), "a key is there twice"
-    return dict(found)
-
-
 def flat(config):
     values = flatten_dict(config.to_dict(), sep=".", keep_empty_nodes=True)
     return {key: {} if value is empty_node else value for key, value in values.items()}
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_key_is_on_the_page_of_its_method_with_its_default(method):
-    expected = flat(getattr(settings, method)())
-    found = table(page(method).partition("## Keys")[2].partition("\n### ")[0])
-    assert found == expected and all(type(found[key]) is type(expected[key]) for key in found)
+def test_the_page_of_a_method_lists_its_keys(method):
+    assert f"```{{settings}} {method}\n```" in page(method).partition("## Keys")[2].partition("\n### ")[0]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_settings_of_data_sources(method):
-    """Tables below a heading that names a source, or a split's source, have its arguments with their defaults."""
-    sections = re.findall(r"^### ([^\n]*source `(\w+)`)\n(.*?)(?=^##|\Z)", page(method), re.MULTILINE | re.DOTALL)
+def test_the_tables_of_keys_are_the_settings(method, monkeypatch):
+    """Every key of the config, with its default as it can be read back, and a comment of a sentence or more."""
+    pytest.importorskip("sphinx", reason="the extra 'docs' is not installed")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    rows = importlib.import_module("settings_table").keys(method)
+    assert {key: ast.literal_eval(value) for key, value, _ in rows} == flat(getattr(settings, method)())
+    assert all(re.search(r"\w{3}.*[.)]$", comment) for _, _, comment in rows)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_key_of_a_config_is_documented(path):
+    for variant in ("", "smoke"):
+        config = load(path, variant)[1].to_dict()
+        keys = list(documentation.documented(config))
+        assert {key.name: key.value for key in keys} == flat(load(path, variant)[1])
+        assert [key.name for key in keys if not key.comment] == []
+
+
+@pytest.mark.parametrize("source", documentation.SOURCES)
+def test_the_settings_of_a_data_source_are_the_arguments_of_its_function(source):
+    fields = set(documentation.SOURCES[source]._fields) - {"source"}
+    parameters = inspect.signature(SOURCES[source]).parameters
+    assert fields == set(parameters)
+    if source != "embeddings":  # its tuple holds the defaults of DXMC's config
+        defaults = {k: p.default for k, p in parameters.items() if p.default is not inspect.Parameter.empty}
+        assert documentation.SOURCES[source]._field_defaults == defaults
+
+
+@pytest.mark.parametrize("function", [cc_policy, digits_policy])
+def test_the_settings_of_an_augmentation_are_the_arguments_of_its_function(function):
+    kind = documentation.AUGMENTATIONS["digits" if function is digits_policy else "natural"]
+    expected = {k: p.default for k, p in inspect.signature(function).parameters.items() if k != "size"}
+    assert {k: v for k, v in kind._field_defaults.items() if k != "kind"} == expected
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_data_source_of_a_page_has_a_table(method):
+    """Those below a heading that names a source, or the source of a split."""
+    sections = re.findall(r"^### [^\n]*source `(\w+)`\n(.*?)(?=^##|\Z)", page(method), re.MULTILINE | re.DOTALL)
     assert sections
-    for heading, source, rows in sections:
-        split = heading.startswith("`embed.splits")
-        function = folder_rows if split and source == "folder" else SOURCES[source]
-        expected = {k: p.default for k, p in inspect.signature(function).parameters.items()}
-        assert {key.removeprefix("data."): value for key, value in table(rows).items()} == expected, heading
+    for source, text_of in sections:
+        assert f"{{settings}} {documentation.SOURCES[source].__name__}\n" in text_of
+
+
+def test_a_split_to_embed_has_the_settings_of_a_folder():
+    (omitted,) = re.findall(r"{settings} Folder\n:omit: (.*)\n", page("dxmc"))
+    left = set(documentation.SOURCES["folder"]._fields) - set(omitted.split())
+    assert left == set(inspect.signature(folder_rows).parameters)
 
 
 def documented_terms(method):
@@ -104,7 +134,7 @@ def check_flags(module, words):
             key = flag.removeprefix("--config.")
             assert config is None or any(k == key or k.startswith(f"{key}.") for k in config), f"{flag} is no key"
         elif flag.startswith("--"):
-            assert flag.removeprefix("--") in known | {"config"}, f"{module} has no {flag}"
+            assert flag.removeprefix("--") in known | {"config", "help"}, f"{module} has no {flag}"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
