@@ -3,8 +3,7 @@ Kollmann, BMVC 2023; arXiv 2303.17896).
 
 The features of one encoder are frozen. Several cluster heads learn side by side to give a row and one of its nearest
 neighbours the same cluster, by the pointwise mutual information of a student's and a teacher's assignments. The teacher
-is a moving average of the student. Pairs that the teachers put into different clusters count less: such a neighbour is
-probably a wrong one.
+is a moving average of the student. Pairs that the teachers put into different clusters count less.
 
 A batch holds "image" [n, d] and for each row a random one of its nearest neighbours, "image_partner" [n, d].
 """
@@ -16,6 +15,7 @@ from pathlib import Path
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from clustering_jax.data.base import Dataset
@@ -29,8 +29,7 @@ from clustering_jax.methods.monitor import occupancy
 from clustering_jax.training.optim import make_optimizer
 from clustering_jax.typing import Array, Float
 
-# Of the running mean of the teachers' assignments.
-MEAN_DECAY = 0.9
+MEAN_DECAY = 0.9  # of the running mean of the teachers' assignments
 
 
 class Head(nn.Module):
@@ -137,8 +136,7 @@ def build(
             raise UserError(f"model.{name} is {value}: choose {choice}")
     k, steps = spec.num_clusters, spec.steps_per_epoch["train"]
     head = Head(k, hidden, width)
-    side_by_side = nn.vmap(Head, {"params": 0}, {"params": True}, in_axes=None, axis_size=heads)
-    network = side_by_side(k, hidden, width)
+    network = nn.vmap(Head, {"params": 0}, {"params": True}, in_axes=None, axis_size=heads)(k, hidden, width)
 
     def scaled(norms, batch):
         (space,) = feature_spaces(norms, batch).values()
@@ -159,21 +157,20 @@ def build(
         params, progress = dict(variables["params"]), variables["progress"]
         norms = {"norms": updated_norms(variables["norms"], batch)} if scale else {}
         pair = [scaled(norms.get("norms"), {"image": batch[name]}) for name in ("image", "image_partner")]
-        teacher = _moved(variables["teacher"], lax.stop_gradient(params), 1 - teacher_decay)
+        teacher = optax.incremental_update(lax.stop_gradient(params), variables["teacher"], 1 - teacher_decay)
         teachers = tuple(lax.stop_gradient(log_assignments(teacher, rows, teacher_temperature)) for rows in pair)
         both = sum(jnp.exp(log_t).mean(1) for log_t in teachers) / 2
-        mean = _moved(progress["mean"], both, 1 - MEAN_DECAY)
+        mean = MEAN_DECAY * progress["mean"] + (1 - MEAN_DECAY) * both
         first_epoch = progress["steps"] < steps
-        last = {name: params[name] for name in ("last_kernel", "last_scale")}
-        params |= {name: jnp.where(first_epoch, lax.stop_gradient(x), x) for name, x in last.items()}
+        params |= {n: jnp.where(first_epoch, lax.stop_gradient(x), x) for n, x in params.items() if "last" in n}
         students = tuple(log_assignments(params, rows, student_temperature) for rows in pair)
         losses, weight = head_losses(students, teachers, mean, beta)
         # The mean over the steps of this epoch so far.
-        epoch_loss = _moved(progress["loss"], lax.stop_gradient(losses), 1 / (progress["steps"] % steps + 1))
+        epoch_loss = optax.incremental_update(losses, progress["loss"], 1 / (progress["steps"] % steps + 1))
         changed = {"steps": progress["steps"] + 1, "loss": epoch_loss, "mean": mean}
         terms = {"information": losses.mean(), "pair_weight": weight.mean(), "best_head": losses.min()}
-        monitored = occupancy(jnp.exp(teachers[0][jnp.argmin(epoch_loss)]))
-        return losses.mean(), ({"teacher": teacher, "progress": changed, **norms}, {**terms, **monitored})
+        terms |= occupancy(jnp.exp(teachers[0][jnp.argmin(epoch_loss)]))
+        return losses.mean(), ({"teacher": teacher, "progress": changed, **norms}, terms)
 
     def best_head(variables, batch):
         """Features and logits of the teacher whose head has the lowest training loss."""
@@ -192,19 +189,12 @@ def build(
 
     def prepare(key: Array, dataset: Dataset, cache: Path) -> Dataset:
         image, near = dataset.features["image"], min(neighbours, dataset.num_examples - 1)
-        stages = Stages(cache, key, image)
-        found = stages("image_neighbours", (near,), lambda: nearest_neighbours(image, near))
-        return dataset._replace(features={"image": image}, partners={"image": found})
+        found = Stages(cache, key, image)("image_neighbours", (near,), lambda: nearest_neighbours(image, near))
+        return dataset._replace(partners={"image": found})
 
     settings = dict(optimizer or {})
     check_keywords(make_optimizer, settings, "optimizer")
     settings["warmup_steps"] = settings.get("warmup_steps") or warmup_epochs * steps
-    total = spec.epochs * steps
-    tx = make_optimizer(total_steps=total, **settings)
-    phases = (Phase("information", total, (Objective(loss, tx),)),)
+    tx = make_optimizer(total_steps=spec.epochs * steps, **settings)
+    phases = (Phase("information", spec.epochs * steps, (Objective(loss, tx),)),)
     return Method(init, phases, embed, predict, criterion=criterion, prepare=prepare)
-
-
-def _moved(average, values, rate):
-    """The moving average after a step of size `rate` towards `values`."""
-    return jax.tree.map(lambda a, v: a + rate * (v - a), average, values)
