@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from clustering_jax.errors import UserError
-from clustering_jax.methods.views import presence, view_names
+from clustering_jax.methods.views import view_masks, view_names
 from clustering_jax.typing import Array, Float
 
 
@@ -65,7 +65,7 @@ def updated_norms(norms: Mapping[str, Array], batch: Mapping[str, Array]) -> dic
 def row_weights(batch: Mapping[str, Array]) -> dict[str, Array]:
     """Weights [n] of the rows in each space: equal for all present rows, with sum 1."""
     names = space_names(batch)
-    present = [None] if names == ["image"] else presence(batch)
+    present = [None] if names == ["image"] else view_masks(batch)
     n = len(batch[names[0]])
     weights = [jnp.full(n, 1 / n) if mask is None else mask / jnp.maximum(mask.sum(), 1) for mask in present]
     return dict(zip(names, weights, strict=True))

@@ -3,7 +3,8 @@ Kollmann, BMVC 2023; arXiv 2303.17896).
 
 The features of one encoder are frozen. Several cluster heads learn side by side to give a row and one of its nearest
 neighbours the same cluster, by the pointwise mutual information of a student's and a teacher's assignments. The teacher
-is a moving average of the student. Pairs that the teachers put into different clusters count less.
+is a moving average of the student. Pairs that the teachers put into different clusters count less: such a neighbour is
+probably a wrong one.
 
 A batch holds "image" [n, d] and for each row a random one of its nearest neighbours, "image_partner" [n, d].
 """
@@ -11,6 +12,7 @@ A batch holds "image" [n, d] and for each row a random one of its nearest neighb
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,13 +21,15 @@ import optax
 from jax import lax
 
 from clustering_jax.data.base import Dataset
-from clustering_jax.errors import UserError, check_keywords
+from clustering_jax.errors import UserError
 from clustering_jax.kmeans.neighbours import nearest_neighbours
 from clustering_jax.losses import normalize
 from clustering_jax.method import Method, Objective, Phase, Spec
-from clustering_jax.methods.dxmc.cache import Stages
+from clustering_jax.methods.cache import ArrayCache
 from clustering_jax.methods.feature_spaces import feature_spaces, initial_norms, space_names, updated_norms
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.settings.temi import Temi
+from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
 from clustering_jax.typing import Array, Float
 
@@ -88,55 +92,25 @@ def head_losses(
     return -jnp.mean(weight * information, axis=1), weight
 
 
-def build(
-    spec: Spec,
-    *,
-    heads: int = 16,
-    hidden: int = 512,
-    width: int = 256,
-    neighbours: int = 50,
-    beta: float = 0.6,
-    student_temperature: float = 0.1,
-    teacher_temperature: float = 0.1,
-    teacher_decay: float = 0.996,
-    warmup_epochs: int = 20,
-    scale: bool = True,
-    optimizer: dict | None = None,
-) -> Method:
-    """TEMI for `spec`.
+def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
+    """TEMI for a run.
 
     Args:
       spec: the run.
-      heads: cluster heads that train side by side; the one with the lowest training loss of the last epoch predicts.
-      hidden: width of the first layer.
-      width: width of the second layer.
-      neighbours: nearest rows by cosine, among which each row's partner is drawn.
-      beta: exponent of the pointwise mutual information, in (0, 1].
-      student_temperature: temperature of the students' softmax.
-      teacher_temperature: temperature of the teachers' softmax.
-      teacher_decay: decay of the moving average of the weights that is the teacher, in [0, 1).
-      warmup_epochs: epochs in which the learning rate rises linearly from 0.
-      scale: multiply the features by one number, so that the mean norm of the rows is sqrt(d); False keeps the
-        features as they are.
-      optimizer: settings of `make_optimizer`.
+      optimizer: fields of `Optimizer`.
+      model: fields of `Temi`, which documents them and holds their defaults.
+
+    Returns:
+      The method.
 
     Raises:
       UserError: an unknown setting or a value out of range.
     """
-    ranges = {
-        "beta": (beta, 0 < beta <= 1, "a number above 0, 1 at most"),
-        "teacher_decay": (teacher_decay, 0 <= teacher_decay < 1, "a number from 0, below 1"),
-        "warmup_epochs": (warmup_epochs, warmup_epochs >= 0, "0 or more"),
-    }
-    positive = {"heads": heads, "hidden": hidden, "width": width, "neighbours": neighbours}
-    positive |= {"student_temperature": student_temperature, "teacher_temperature": teacher_temperature}
-    ranges |= {name: (value, value > 0, "a number above 0") for name, value in positive.items()}
-    for name, (value, good, choice) in ranges.items():
-        if not good:
-            raise UserError(f"model.{name} is {value}: choose {choice}")
+    s = settings_of(Temi, model, "method 'temi'", group="model")
     k, steps = spec.num_clusters, spec.steps_per_epoch["train"]
-    head = Head(k, hidden, width)
-    network = nn.vmap(Head, {"params": 0}, {"params": True}, in_axes=None, axis_size=heads)(k, hidden, width)
+    head = Head(k, s.hidden, s.width)
+    side_by_side = nn.vmap(Head, {"params": 0}, {"params": True}, in_axes=None, axis_size=s.heads)
+    network = side_by_side(k, s.hidden, s.width)
 
     def scaled(norms, batch):
         (space,) = feature_spaces(norms, batch).values()
@@ -146,8 +120,8 @@ def build(
         if space_names(batch) != ["image"]:
             raise UserError("temi takes one feature space: choose data.source embeddings, or method turtle")
         params = network.init(key, batch["image"].astype(jnp.float32))["params"]
-        progress = {"steps": jnp.zeros(()), "loss": jnp.zeros(heads), "mean": jnp.full((heads, k), 1 / k)}
-        norms = {"norms": initial_norms(batch)} if scale else {}
+        progress = {"steps": jnp.zeros(()), "loss": jnp.zeros(s.heads), "mean": jnp.full((s.heads, k), 1 / k)}
+        norms = {"norms": initial_norms(batch)} if s.scale else {}
         return {"params": params, "teacher": jax.tree.map(jnp.copy, params), "progress": progress, **norms}
 
     def log_assignments(params, rows, temperature):
@@ -155,16 +129,17 @@ def build(
 
     def loss(variables, batch, key):
         params, progress = dict(variables["params"]), variables["progress"]
-        norms = {"norms": updated_norms(variables["norms"], batch)} if scale else {}
+        norms = {"norms": updated_norms(variables["norms"], batch)} if s.scale else {}
         pair = [scaled(norms.get("norms"), {"image": batch[name]}) for name in ("image", "image_partner")]
-        teacher = optax.incremental_update(lax.stop_gradient(params), variables["teacher"], 1 - teacher_decay)
-        teachers = tuple(lax.stop_gradient(log_assignments(teacher, rows, teacher_temperature)) for rows in pair)
+        teacher = optax.incremental_update(lax.stop_gradient(params), variables["teacher"], 1 - s.teacher_decay)
+        teachers = tuple(lax.stop_gradient(log_assignments(teacher, rows, s.teacher_temperature)) for rows in pair)
         both = sum(jnp.exp(log_t).mean(1) for log_t in teachers) / 2
         mean = MEAN_DECAY * progress["mean"] + (1 - MEAN_DECAY) * both
         first_epoch = progress["steps"] < steps
-        params |= {n: jnp.where(first_epoch, lax.stop_gradient(x), x) for n, x in params.items() if "last" in n}
-        students = tuple(log_assignments(params, rows, student_temperature) for rows in pair)
-        losses, weight = head_losses(students, teachers, mean, beta)
+        last = {name: params[name] for name in ("last_kernel", "last_scale")}
+        params |= {name: jnp.where(first_epoch, lax.stop_gradient(x), x) for name, x in last.items()}
+        students = tuple(log_assignments(params, rows, s.student_temperature) for rows in pair)
+        losses, weight = head_losses(students, teachers, mean, s.beta)
         # The mean over the steps of this epoch so far.
         epoch_loss = optax.incremental_update(losses, progress["loss"], 1 / (progress["steps"] % steps + 1))
         changed = {"steps": progress["steps"] + 1, "loss": epoch_loss, "mean": mean}
@@ -182,19 +157,20 @@ def build(
         return best_head(variables, batch)[0]
 
     def predict(variables, batch):
-        return jax.nn.softmax(best_head(variables, batch)[1] / teacher_temperature)
+        return jax.nn.softmax(best_head(variables, batch)[1] / s.teacher_temperature)
 
     def criterion(key, variables, infer):
         return float(variables["progress"]["loss"].min())
 
     def prepare(key: Array, dataset: Dataset, cache: Path) -> Dataset:
-        image, near = dataset.features["image"], min(neighbours, dataset.num_examples - 1)
-        found = Stages(cache, key, image)("image_neighbours", (near,), lambda: nearest_neighbours(image, near))
+        image, near = dataset.features["image"], min(s.neighbours, dataset.num_examples - 1)
+        stages = ArrayCache(cache, key, image)
+        found = stages("image_neighbours", (near,), lambda: nearest_neighbours(image, near))
         return dataset._replace(partners={"image": found})
 
     settings = dict(optimizer or {})
-    check_keywords(make_optimizer, settings, "optimizer")
-    settings["warmup_steps"] = settings.get("warmup_steps") or warmup_epochs * steps
-    tx = make_optimizer(total_steps=spec.epochs * steps, **settings)
-    phases = (Phase("information", spec.epochs * steps, (Objective(loss, tx),)),)
+    settings["warmup_steps"] = settings.get("warmup_steps") or s.warmup_epochs * steps
+    total = spec.epochs * steps
+    tx = make_optimizer(total_steps=total, **settings)
+    phases = (Phase("information", total, (Objective(loss, tx),)),)
     return Method(init, phases, embed, predict, criterion=criterion, prepare=prepare)

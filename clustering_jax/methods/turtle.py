@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, random
 
-from clustering_jax.errors import UserError, check_keywords
+from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Objective, Phase, Spec
 from clustering_jax.methods.feature_spaces import (
     FeatureSpace,
@@ -31,6 +31,8 @@ from clustering_jax.methods.generalization import generalization_score
 from clustering_jax.methods.linear_probe import Probe, cross_entropy, fit_probe, initial_probe, logits_of
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.views import mixture
+from clustering_jax.settings.turtle import Turtle
+from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
 from clustering_jax.typing import Array
 
@@ -69,60 +71,43 @@ def outer_terms(params: Any, layers: Any, spaces: Mapping[str, FeatureSpace], lo
     return cross_entropy(lax.stop_gradient(layers), spaces, tau), divergence, tau
 
 
-def build(
-    spec: Spec,
-    *,
-    num_steps: int = 6000,
-    gamma: float = 10.0,
-    inner_steps: int = 10,
-    inner_learning_rate: float = 1e-3,
-    warm_start: bool = False,
-    prior: str | Sequence[float] = "uniform",
-    scale: bool = True,
-    optimizer: dict | None = None,
-) -> Method:
-    """TURTLE for `spec`.
+def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
+    """TURTLE for a run.
 
     Args:
       spec: the run. Where an epoch has one step only, each step takes all rows: several seeds then read them once.
-      num_steps: outer steps; 0 is `spec.epochs` passes over the rows.
-      gamma: weight of the divergence from the prior.
-      inner_steps: Adam steps of the inner classifiers in each outer step.
-      inner_learning_rate: their learning rate.
-      warm_start: keep the inner classifiers and their Adam state from one outer step to the next, instead of drawing
-        new ones.
-      prior: expected shares of the clusters. "uniform" is the published entropy term; "none" leaves the term out;
-        others are one positive number for each cluster, as a sequence or as text, "5,3,2".
-      scale: multiply each space by one number, so that the mean norm of its rows is sqrt(d); False keeps the
-        features as they are.
-      optimizer: settings of `make_optimizer` for the task encoder.
+      optimizer: fields of `Optimizer`, for the task encoder.
+      model: fields of `Turtle`, which documents them and holds their defaults.
+
+    Returns:
+      The method.
 
     Raises:
       UserError: an unknown setting or a value out of range.
     """
-    _check_values(num_steps, gamma, inner_steps, inner_learning_rate)
-    k, log_prior = spec.num_clusters, _log_prior(prior, spec.num_clusters)
+    s = settings_of(Turtle, model, "method 'turtle'", group="model")
+    k, log_prior = spec.num_clusters, _log_prior(s.prior, spec.num_clusters)
 
     def init(key, batch):
         widths = {name: batch[name].shape[1] for name in space_names(batch)}
         params = initial_probe(key, widths, k).layers
         for layer in params.values():
             layer["scale"] = jnp.linalg.norm(layer["kernel"], axis=0)
-        warm = {"inner": initial_probe(random.fold_in(key, len(widths)), widths, k)._asdict()} if warm_start else {}
-        return {"params": params, **({"norms": initial_norms(batch)} if scale else {}), **warm}
+        warm = {"inner": initial_probe(random.fold_in(key, len(widths)), widths, k)._asdict()} if s.warm_start else {}
+        return {"params": params, **({"norms": initial_norms(batch)} if s.scale else {}), **warm}
 
     def loss(variables, batch, key):
-        norms = {"norms": updated_norms(variables["norms"], batch)} if scale else {}
+        norms = {"norms": updated_norms(variables["norms"], batch)} if s.scale else {}
         spaces = feature_spaces(norms.get("norms"), batch)
         tau = lax.stop_gradient(assignments(variables["params"], spaces)[1])
         # The loop's key changes with the epoch only; no two batches of an epoch begin with the same row.
         key = random.fold_in(key, batch["index"][0])
         widths = {name: space.rows.shape[1] for name, space in spaces.items()}
-        inner = Probe(**variables["inner"]) if warm_start else initial_probe(key, widths, k)
-        inner = lax.stop_gradient(fit_probe(inner, spaces, tau, inner_steps, inner_learning_rate))
+        inner = Probe(**variables["inner"]) if s.warm_start else initial_probe(key, widths, k)
+        inner = lax.stop_gradient(fit_probe(inner, spaces, tau, s.inner_steps, s.inner_learning_rate))
         outer, divergence, tau = outer_terms(variables["params"], inner.layers, spaces, log_prior)
-        terms = {"outer": outer, "prior": gamma * divergence}
-        changed = {**norms, **({"inner": inner._asdict()} if warm_start else {})}
+        terms = {"outer": outer, "prior": s.gamma * divergence}
+        changed = {**norms, **({"inner": inner._asdict()} if s.warm_start else {})}
         return sum(terms.values()), (changed, {**terms, **occupancy(tau)})
 
     def spaces_of(variables, batch):
@@ -149,11 +134,9 @@ def build(
         spaces = np.split(rows, ends[:-1], axis=1)
         return -generalization_score(spaces, infer(predict, variables).argmax(1), mask=mask)
 
-    settings = dict(optimizer or {})
-    check_keywords(make_optimizer, settings, "optimizer")
     steps = spec.steps_per_epoch["train"]
-    total = num_steps or spec.epochs * steps
-    tx = make_optimizer(total_steps=total, **settings)
+    total = s.num_steps or spec.epochs * steps
+    tx = make_optimizer(total_steps=total, **(optimizer or {}))
     phases = (Phase("transfer", total, (Objective(loss, tx),), whole=steps == 1),)
     return Method(init, phases, embed, predict, criterion=criterion)
 
@@ -176,13 +159,3 @@ def _log_prior(prior: str | Sequence[float], k: int) -> np.ndarray | None:
     if shares.shape != (k,) or not (np.isfinite(shares) & (shares > 0)).all():
         raise UserError(f"model.prior is {prior!r}: choose uniform, none, or {k} numbers above 0, one for each cluster")
     return np.log(shares / shares.sum()).astype(np.float32)
-
-
-def _check_values(num_steps: int, gamma: float, inner_steps: int, rate: float) -> None:
-    """Raises UserError for the first value out of range."""
-    if num_steps < 0 or gamma < 0:
-        name, value = ("num_steps", num_steps) if num_steps < 0 else ("gamma", gamma)
-        raise UserError(f"model.{name} is {value}: choose 0 or more")
-    for name, value in {"inner_steps": inner_steps, "inner_learning_rate": rate}.items():
-        if not value > 0:
-            raise UserError(f"model.{name} is {value}: choose a number above 0")
