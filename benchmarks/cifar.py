@@ -63,7 +63,7 @@ def train(dataset, seed: int, epochs: int, directory: Path) -> dict[str, list[di
         method,
         {"train": dataset},
         jax.jit(method.init)(jax.random.key(seed), {k: v[:2] for k, v in dataset.features.items()}),
-        seeds=(seed,),
+        seed_list=(seed,),
         batch_size=BATCH,
         schedule=Schedule(log_every=steps, evaluate_every=steps),
         store=store,

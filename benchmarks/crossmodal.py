@@ -38,7 +38,7 @@ SETS: dict[str, tuple[int, dict[str, Any]]] = {
 VARIATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "ablations": {
         "no over-clustering": {"over_weight": 0.0},
-        "no L2": {"superfluous": "none"},
+        "no L2": {"superfluous_weight": 0.0},
         "no L3": {"balance_weight": 0.0},
     },
     "parts": {

@@ -24,7 +24,7 @@ from clustering_jax.data import load
 from clustering_jax.data.base import Dataset
 from clustering_jax.files import read_json, write_json
 from clustering_jax.inference.results import kmeans_baseline
-from clustering_jax.methods.cmmc.method import joint_pseudo_labels
+from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels
 from clustering_jax.methods.views import view_names
 from clustering_jax.settings import cmmc
 from clustering_jax.training.seeds import disagreement
@@ -32,7 +32,6 @@ from clustering_jax.training.seeds import disagreement
 # File, clusters, contrastive epochs, scaling, source of the pseudo-labels, the code's double softmax, least mean ACC.
 SETS = {
     "bdgp": ("bdgp", 5, 10, "none", "features", True, 0.985),
-    "bdgp_assignments": ("bdgp", 5, 10, "none", "assignments", True, 0.985),
     "mnist_usps": ("mnist_usps", 10, 50, "none", "features", True, 0.990),
     "fashion": ("fashion_mv3", 10, 100, "pixels", "features", True, 0.98),
     "fashion_held_out": ("fashion_mv3", 10, 100, "pixels", "held_out", False, 0.98),

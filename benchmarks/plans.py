@@ -19,7 +19,7 @@ from jax.stages import Compiled, Lowered
 
 from clustering_jax.method import Method
 from clustering_jax.nn import conv
-from clustering_jax.training.loop import init_state, make_update, optimizers
+from clustering_jax.training.update import init_state, make_update, optimizers
 
 # Without the first the CPU backend drops the barriers around recomputation and merges it with the first computation.
 OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander", "xla_backend_optimization_level": 0}

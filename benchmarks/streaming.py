@@ -39,7 +39,7 @@ LARGE, NAMES = 400, 25
 
 def batches(dataset: Dataset):
     """Returns ``run(count) -> images/s`` of batches put on the devices, one after the other."""
-    feed = Feed({"train": dataset}, seeds=(0,), batch_size=BATCH, mesh=data_mesh(BATCH), limit=0)
+    feed = Feed({"train": dataset}, seed_list=(0,), batch_size=BATCH, mesh=data_mesh(BATCH), limit=0)
     done = 0
 
     def run(count: int) -> float:

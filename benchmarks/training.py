@@ -21,7 +21,7 @@ from clustering_jax.method import Spec
 from clustering_jax.methods.cc import method as cc
 from clustering_jax.parallel import data_mesh, replicated
 from clustering_jax.training.batches import Feed
-from clustering_jax.training.loop import init_state, make_update, optimizers
+from clustering_jax.training.update import init_state, make_update, optimizers
 
 ROUNDS = 3
 # Pixels, batch, steps in a round, the least ratio the project promises.
@@ -35,7 +35,7 @@ def ours(dataset, size: int, batch: int):
     mesh, key = data_mesh(batch), jax.random.key(0)
     variables = jax.jit(method.init)(key, {k: v[:2] for k, v in dataset.features.items()})
     state = jax.device_put(init_state(method, variables), replicated(mesh))
-    feed = Feed({"train": dataset}, seeds=(0,), batch_size=batch, mesh=mesh, limit=4 << 30)
+    feed = Feed({"train": dataset}, seed_list=(0,), batch_size=batch, mesh=mesh, limit=4 << 30)
     update = make_update(method.phases[0], optimizers(method), mesh, feed.resident)
     done = 0
 

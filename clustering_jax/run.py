@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict
 
 from clustering_jax import data, report
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.images.streaming import Lazy
+from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
 from clustering_jax.inference import results
@@ -29,7 +29,7 @@ from clustering_jax.training.batches import is_resident
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.evaluate import make_infer
 from clustering_jax.training.log import MetricsLog
-from clustering_jax.training.loop import Schedule, fit, keys_of, member
+from clustering_jax.training.loop import Schedule, fit
 from clustering_jax.training.signals import Signals
 
 CHOSEN = "num_clusters.json"
@@ -65,7 +65,7 @@ def train(
     _warn(streams)
     scored = data.load(**config["scored"]) if config["scored"] else None
     _check_scored(streams["train"], scored)
-    if config["kmeans_baseline"] and isinstance((scored or streams["train"]).features.get("image"), Lazy):
+    if config["kmeans_baseline"] and isinstance((scored or streams["train"]).features.get("image"), LazyArray):
         raise UserError("kmeans_baseline compares all pixels in memory: leave it out, or don't set streaming")
     chosen = _num_clusters(config, streams["train"], workdir, quiet)
     settings = {**config, "num_clusters": chosen["num_clusters"]}
@@ -76,7 +76,7 @@ def train(
     seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
     variables = _initial(method, settings, streams["train"])
     if method.prepare:
-        streams["train"] = method.prepare(keys_of((config["seed"],)), streams["train"], workdir / "prepared")
+        streams["train"] = method.prepare(seeds.keys_of((config["seed"],)), streams["train"], workdir / "prepared")
         seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
     _open(workdir, given)
     if "curve" in chosen:
@@ -197,13 +197,13 @@ def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> in
 def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any:
     first = {k: v[:2] for k, v in dataset.features.items()}
     if not config["init_from"]:
-        return seeds.initial(method, seeds.seeds_of(config), first)
+        return seeds.init_variables(method, seeds.seeds_of(config), first)
     if method.load is None:
         raise UserError(
             f"init_from is '{config['init_from']}', but of {config['method']} there are no released weights"
         )
-    variables = seeds.initial(method, (config["seed"],), first)
-    return seeds.stacked(method.load(config["init_from"], variables), config["num_seeds"])
+    variables = seeds.init_variables(method, (config["seed"],), first)
+    return seeds.repeat_for_seeds(method.load(config["init_from"], variables), config["num_seeds"])
 
 
 def _train(
@@ -243,7 +243,7 @@ def _train(
             method,
             streams,
             variables,
-            seeds=chosen,
+            seed_list=chosen,
             batch_size=size,
             schedule=schedule,
             store=store,
@@ -274,7 +274,7 @@ def _train(
     result |= {"seed": chosen[best], "criterion": values[best]}
     names: list[list[str]] = []
     if method.report:
-        told = method.report(keys_of((config["seed"],)), dataset, clusters()[best], scored)
+        told = method.report(seeds.keys_of((config["seed"],)), dataset, clusters()[best], scored)
         result["baselines"] += results.baselines_of(told.baselines, scored)
         result["names"] = told.names
         names = told.names
@@ -282,7 +282,7 @@ def _train(
     results.write_assignments(workdir / "assignments.csv", scored.ids, found[best], names)
     if len(chosen) > 1:
         result["seeds"] = seeds.summary(chosen, [results.score(p, scored) for p in found], values)
-    kept = state.variables if len(chosen) == 1 else member(local(state.variables), best)
+    kept = state.variables if len(chosen) == 1 else seeds.take_seed(local(state.variables), best)
     return result, partial(compiled(method.embed), kept)
 
 

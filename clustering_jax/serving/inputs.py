@@ -12,9 +12,8 @@ import numpy as np
 from clustering_jax.data.embeddings import unit_rows
 from clustering_jax.data.images.arrays import as_images
 from clustering_jax.data.images.folder import fit_rows
-from clustering_jax.data.views.dataset import new_rows
 from clustering_jax.data.views.files import Source
-from clustering_jax.data.views.pca import projected
+from clustering_jax.data.views.new_rows import new_rows
 from clustering_jax.errors import UserError, nearest
 
 
@@ -38,7 +37,7 @@ def preprocessing(
 class Inputs(NamedTuple):
     """The inputs of one model.
 
-    shapes: of one example of each feature. scalings: of views, as `multiview.scaled` takes them. missing: of views, as
+    shapes: of one example of each feature. scalings: of views, as `apply_scalings` takes them. missing: of views, as
     for `multiview`.
     """
 
@@ -104,7 +103,7 @@ class Inputs(NamedTuple):
         numbers = sorted(int(name.removeprefix("view")) for name in arrays if name != "mask")
         options = {"views": [f"view{v}" for v in range(len(self.shapes))], "missing": self.missing}
         options |= {"mask_key": "mask"} if "mask" in arrays else {}
-        found = projected(new_rows(source, options, self.scalings, numbers)).features
+        found = new_rows(source, options, self.scalings, numbers).features
         n = len(found[f"view{numbers[0]}"])
         features = {name: np.zeros(like.shape, like.dtype) for name, like in self.signature(n).items()}
         features["mask"][:, numbers] = found["mask"][:, numbers] if "mask" in found else True

@@ -20,7 +20,7 @@ ORIGIN = "the request"
 JSON = "application/json"
 NUMPY = ("application/octet-stream", "application/x-npy", "application/x-npz")
 FORM = "multipart/form-data"
-# Those of `images.EXTENSIONS`: Pillow knows more, and for some it starts other programs.
+# Those of `listing.EXTENSIONS`: Pillow knows more, and for some it starts other programs.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 

@@ -268,7 +268,7 @@ def test_an_artefact_that_jax_can_not_read_is_made_anew(root, tmp_path):
         ("cmmc", {"view0": np.ones((2, 7)), "view1": np.ones((3, 9))}, "has 2 rows"),
         ("cmmc", {"view2": np.ones((2, 7))}, "'view2'"),
         ("cmmc", {"view0": np.array([["a"] * 7])}, "not numbers"),
-        ("dmim", {"view0": np.full((1, 7), np.inf)}, "no float32 number"),
+        ("dmim", {"view0": np.full((1, 7), np.inf)}, "not finite in float32"),
     ],
     ids=lambda value: str(value)[:30].replace("\n", " ") if isinstance(value, str) else "",
 )

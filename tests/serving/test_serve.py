@@ -189,7 +189,7 @@ BAD = {
     "wrong width": ("cmmc", npz(view0=np.ones((2, 6))), NPY, 400, "6 columns"),
     "NaN": ("cc", npy(np.full((1, 8, 8), np.nan)), NPY, 400, "NaN"),
     "NaN in JSON": ("cmmc", b'{"view0": [[NaN, 1, 1, 1, 1, 1, 1]]}', JSON, 400, "NaN is no number"),
-    "infinite in JSON": ("cmmc", b'{"view0": [[1e999, 1, 1, 1, 1, 1, 1]]}', JSON, 400, "no float32 number"),
+    "infinite in JSON": ("cmmc", b'{"view0": [[1e999, 1, 1, 1, 1, 1, 1]]}', JSON, 400, "not finite in float32"),
     "level 256": ("cc", b'{"image": [[[256]]]}', JSON, 400, "from 256 to 256"),
     "empty body": ("cc", b"", NPY, 400, "empty"),
     "empty array": ("cc", npy(np.zeros((0, 8, 8), np.uint8)), NPY, 400, "no images"),
