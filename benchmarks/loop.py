@@ -1,4 +1,4 @@
-"""Steps of our loop, timed apart from data, checkpoints and logs."""
+"""Times the steps of the training loop without data loading, checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clustering_jax.training.update import init_state, make_update, optimizers
 
 
 class Loop:
-    """One seed, or several side by side; what is called first compiles. Phases go by their names."""
+    """A training loop for one seed or for several seeds side by side. The first call compiles. Phases are named."""
 
     def __init__(self, method: Method, dataset: Dataset, batch: int, seeds: int = 1):
         self.dataset, self.batch, self.seeds, chosen = dataset, batch, seeds, tuple(range(seeds))
@@ -34,7 +34,7 @@ class Loop:
         self.found: dict[str, np.ndarray] = {}
 
     def steps(self, name: str, count: int) -> float:
-        """Seconds of `count` steps of a phase, in calls as the loop makes them."""
+        """Seconds of `count` steps of a phase, grouped into calls as in the training loop."""
         began, phase = time.perf_counter(), self.phases[name]
         targets = self.found if phase.targets else {}
         for first in range(0, count, LOOP_STEPS):
@@ -44,7 +44,7 @@ class Loop:
         return time.perf_counter() - began
 
     def targets(self, name: str) -> float:
-        """Seconds of every seed's targets of a phase, one after the other, as the loop makes them."""
+        """Seconds to compute the targets of a phase for every seed, one after the other as in the training loop."""
         began = time.perf_counter()
         everyone = each_seed(self.key, self.state.variables, self.seeds)
         each = [self.phases[name].targets(key, variables, self._infer) for key, variables in everyone]

@@ -249,7 +249,7 @@ def test_an_error_of_one_process_ends_all(tmp_path):
 @pytest.mark.slow
 def test_a_workdir_that_is_not_shared_is_refused(tmp_path):
     codes, _, errs = ended(start(tmp_path / "mine", METHODS["dmim"], last=[f"--workdir={tmp_path / 'other'}"]))
-    assert codes == [2, 2] and all("is not one directory for all processes" in err for err in errs)
+    assert codes == [2, 2] and all("is not shared: all processes need the same directory" in err for err in errs)
 
 
 def test_a_batch_that_cannot_be_shared(monkeypatch):
