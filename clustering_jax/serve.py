@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from contextlib import suppress
 
 from clustering_jax import cli
@@ -27,8 +28,8 @@ def _listening(host: str, port: int) -> socket.socket:
         raise UserError(f"--host={host} --port={port} can't be listened on ({error}): choose others") from error
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m clustering_jax.serve", description=__doc__.partition("\n")[2])
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(argv[0], description=__doc__.partition("\n")[2])
     parser.add_argument("model", help="directory that clustering_jax.serving.export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 is any that is free (default: %(default)s)")
@@ -36,7 +37,7 @@ def _arguments() -> argparse.Namespace:
     told += ("milliseconds that a batch waits for more", "seconds for a request to come, and to be answered")
     for (name, default), text in zip(Limits()._asdict().items(), told, strict=True):
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
-    return parser.parse_args()
+    return parser.parse_args(argv[1:])
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -47,9 +48,9 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     return limits
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     """Reads the arguments and answers until a signal comes; what is under way then is answered still."""
-    arguments = _arguments()
+    arguments = _arguments(argv)
     limits = _limits(arguments)
     try:
         import uvicorn
@@ -73,6 +74,11 @@ def main() -> None:
             uvicorn.Server(config).run(sockets=[server])
 
 
-if __name__ == "__main__":
+def command(argv: list[str]) -> None:
+    """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
     cli.use_huge_pages()
-    cli.run(main)
+    cli.run(lambda: main(argv))
+
+
+if __name__ == "__main__":
+    command(["python -m clustering_jax.serve", *sys.argv[1:]])
