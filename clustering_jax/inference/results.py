@@ -88,7 +88,7 @@ def result_of(
     """The content of result.json: what was trained, what was scored, how, and with what."""
     baselines = kmeans_baseline(scored, config["num_clusters"]) if config["kmeans_baseline"] else {}
     return {
-        "method": config["method"],
+        "method": Path(config["method"]).name,  # without the directory of a FILE.py:FUNCTION
         "scores": score(probabilities, scored),
         "baselines": [baselines] if baselines else [],
         "protocol": {
