@@ -50,6 +50,8 @@ class Phase(NamedTuple):
     join the batches. ``infer(function, variables)`` is ``function(variables, batch)`` over all rows of the train
     stream, joined.
     whole: each batch is the whole stream, rows in order.
+    partners: name of a target of row numbers, int [n, m]. Each row draws one of its m partners anew in every epoch, and
+      the partner's features join the batch as "FEATURE_partner". The data must be resident on the devices.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Phase(NamedTuple):
     targets: Callable | None = None
     stream: str = "train"
     whole: bool = False
+    partners: str = ""
 
 
 class Report(NamedTuple):

@@ -39,11 +39,11 @@ class Policy(NamedTuple):
     blur_sigma: Range = (0.1, 2.0)
 
 
-def cc_policy(size: int, strength: float = 0.5, blur: bool = False) -> Policy:
+def cc_policy(size: int, strength: float = 0.5, blur: bool = False, crop_scale: Range = (0.08, 1.0)) -> Policy:
     """Contrastive Clustering's augmentation (Li et al., AAAI 2021), SimCLR's at `strength`."""
     return Policy(
         size=size,
-        crop_scale=(0.08, 1.0),
+        crop_scale=(crop_scale[0], crop_scale[1]),
         crop_ratio=(3 / 4, 4 / 3),
         flip=0.5,
         jitter=(0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength),

@@ -80,7 +80,8 @@ def known_labels(labels: np.ndarray) -> np.ndarray | None:
     return labels if (labels >= 0).any() else None
 
 
-@lru_cache(maxsize=4)
+# Ten seeds side by side, each at the border of two epochs.
+@lru_cache(maxsize=32)
 def epoch_permutation(seed: int, epoch: int, n: int, blocks: Blocks | None = None) -> np.ndarray:
     """The order of the rows in an epoch, int32 [n], read-only; a pure function of its arguments.
 

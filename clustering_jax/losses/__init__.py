@@ -13,6 +13,7 @@ from clustering_jax.losses.information import (
 )
 from clustering_jax.losses.matching import balanced_labels, contingency, maximum_matching
 from clustering_jax.losses.pseudo_label import pseudo_label_loss
+from clustering_jax.losses.self_label import self_label_loss
 
 __all__ = [
     "balanced_labels",
@@ -31,4 +32,5 @@ __all__ = [
     "posterior_skl",
     "prior_kl",
     "pseudo_label_loss",
+    "self_label_loss",
 ]

@@ -120,6 +120,14 @@ def cc(variant: str = "", **changes: Any) -> ConfigDict:
         "remat": False,
         "average_decay": 0.0,
         "ten_crop": False,
+        "refine": "none",
+        "scan_epochs": 50,
+        "scan_neighbours": 20,
+        "scan_entropy_weight": 5.0,
+        "selflabel_epochs": 200,
+        "selflabel_threshold": 0.99,
+        "refine_learning_rate": 1e-4,
+        "refine_weight_decay": 1e-4,
     }
     augment = {"kind": "natural", "strength": 0.5, "blur": False}
     config = _changed(_defaults("cc", model=model, augment=augment), changes)
@@ -252,6 +260,7 @@ def _known(variant: str) -> bool:
 def _smoke(config: ConfigDict) -> ConfigDict:
     config.batch_size, config.epochs = max(8, config.num_clusters), 1
     config.model.image_size = min(32, config.model.image_size)
+    config.model.update({"scan_epochs": 1, "selflabel_epochs": 1})
     config.run.log_every = 1
     generated = {"source": "synthetic", "size": 32, "num_clusters": config.num_clusters}
     config.data = ConfigDict({**generated, "n": 2 * config.batch_size})

@@ -22,6 +22,7 @@ import optax
 from jax.sharding import Mesh
 
 from clustering_jax.data.base import Dataset
+from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Phase
 from clustering_jax.parallel import any_process, batch_sharding, data_mesh, from_first, local, replicate, replicated
 from clustering_jax.training.batches import Feed, taken
@@ -103,9 +104,11 @@ def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool, seeds: int 
         rows = {k: jax.lax.with_sharding_constraint(v, batch_sharding(mesh, axis=v.ndim - 1)) for k, v in rows.items()}
 
         def step(state, targets, key, rows):
-            batch = {**data, **targets}
+            batch, key = {**data, **targets}, jax.random.fold_in(key, epoch)
             batch = taken(batch, rows) if resident else batch
-            return train_step(phase, txs, state, {**batch, "index": rows["index"]}, jax.random.fold_in(key, epoch))
+            if phase.partners:
+                batch |= drawn_partners(data, batch.pop(phase.partners), rows["index"], key)
+            return train_step(phase, txs, state, {**batch, "index": rows["index"]}, key)
 
         if seeds > 1:
             per_seed = 0 if rows["index"].ndim > 1 else None
@@ -136,6 +139,23 @@ def make_update(phase: Phase, txs: list, mesh: Mesh, resident: bool, seeds: int 
     rows = whole if resident else batch_sharding(mesh)
     in_shardings = (whole, rows, rows, whole, whole, whole, whole)
     return jax.jit(update, donate_argnums=0, in_shardings=in_shardings, out_shardings=whole)
+
+
+def drawn_partners(data: Mapping[str, Any], partners: jax.Array, index: jax.Array, key: jax.Array) -> dict[str, Any]:
+    """Features of one partner of each row, drawn by the key and the row's number alone.
+
+    Args:
+      data: whole features [n, ...] by name.
+      partners: int [b, m], the rows to choose from.
+      index: int [b], the rows of the batch.
+      key: random key of the epoch.
+
+    Returns:
+      ``{"FEATURE_partner": [b, ...]}``.
+    """
+    draw = jax.vmap(lambda row: jax.random.randint(jax.random.fold_in(key, row), (), 0, partners.shape[1]))
+    chosen = jnp.take_along_axis(partners, draw(index)[:, None], axis=1)[:, 0]
+    return {f"{name}_partner": rows[chosen] for name, rows in data.items()}
 
 
 class Place(NamedTuple):
@@ -207,6 +227,10 @@ def fit(
     step = start
     feed = Feed(streams, seeds=seeds, batch_size=batch_size, mesh=mesh, limit=schedule.resident_bytes)
     slow_loop = method.convolves and mesh.devices.flat[0].platform == "cpu"
+    if any(phase.partners for phase in method.phases) and not feed.resident:
+        raise UserError(
+            "a phase draws neighbours of its rows, which needs all data on the device: raise run.resident_gib"
+        )
     chunk = LOOP_STEPS if feed.resident and not slow_loop else 1
     key, began = replicate(keys_of(seeds), mesh), time.monotonic() - spent
     updates: dict[tuple[int, bool], Callable] = {}

@@ -18,6 +18,7 @@ from clustering_jax.augment.policies import Policy, cc_policy, digits_policy
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.method import Method, Objective, Phase, Spec, Variables
+from clustering_jax.methods.cc.refine import Refine, check_refine, refine_phases
 from clustering_jax.methods.cc.weights import load_cc
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.nn.mlp import MLP
@@ -74,6 +75,14 @@ def build(
     ten_crop: bool = False,
     augment: dict | None = None,
     optimizer: dict | None = None,
+    refine: str = "none",
+    scan_epochs: int = 50,
+    scan_neighbours: int = 20,
+    scan_entropy_weight: float = 5.0,
+    selflabel_epochs: int = 200,
+    selflabel_threshold: float = 0.99,
+    refine_learning_rate: float = 1e-4,
+    refine_weight_decay: float = 1e-4,
 ) -> Method:
     """CC for `spec`.
 
@@ -92,11 +101,24 @@ def build(
       augment: ``{"kind": "natural", "strength": 0.5, "blur": False}``, or kind "digits" and settings of
         `digits_policy`.
       optimizer: settings of `make_optimizer`.
+      refine, scan_epochs, ...: phases after CC, see `Refine`.
 
     Raises:
       UserError: an unknown setting or a value out of range.
     """
     views = _policy(image_size, **(augment or {}))
+    after = check_refine(
+        Refine(
+            refine,
+            scan_epochs,
+            scan_neighbours,
+            scan_entropy_weight,
+            selflabel_epochs,
+            selflabel_threshold,
+            refine_learning_rate,
+            refine_weight_decay,
+        )
+    )
     if dtype not in ("float32", "bfloat16"):
         raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
     network = Network(backbone, stem, width, spec.num_clusters, instance_dim, jnp.dtype(dtype), remat)
@@ -122,6 +144,10 @@ def build(
         cluster, terms = cluster_loss(*c, cluster_temperature)
         return instance + cluster, (changed, {"instance": instance, **terms})
 
+    def clusters(variables, images):
+        (_, c), changed = network.apply(_trained(variables), images, True, mutable=["batch_stats"])
+        return c, _moved_average({**variables, **changed}, average_decay)
+
     def infer(variables, images, **options):
         weights = _trained(variables["average"] if average_decay else variables)
         return network.apply(weights, images, False, **options)
@@ -141,6 +167,7 @@ def build(
     check_keywords(make_optimizer, settings, "optimizer")
     tx = make_optimizer(total_steps=spec.epochs * sum(spec.steps_per_epoch.values()), **settings)
     phases = _phases(spec, (Objective(both, tx),), (Objective(instance_only, tx),))
+    phases += refine_phases(after, clusters, embed, image_size, spec.steps_per_epoch["train"])
     return Method(init, phases, embed, predict, load=load, convolves=True)
 
 
