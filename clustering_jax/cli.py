@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from ml_collections import config_flags
 
 from clustering_jax.errors import UserError
 from clustering_jax.settings.config_files import resolve
-from clustering_jax.settings.keys import documented_keys
+from clustering_jax.settings.documentation import Key, documented
 from clustering_jax.settings.method_reference import absolute
 from clustering_jax.training.signals import Diverged, Interrupted, Stopped
 
@@ -29,7 +30,10 @@ AUTO = "--config.num_clusters=auto", "--config.num_clusters=0"
 
 
 def read_flags(
-    argv: list[str], directory: str, doc: str, more: flags.FlagValues | None = None
+    argv: list[str],
+    directory: str,
+    doc: str,
+    more: flags.FlagValues | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Reads the flags of a command that takes a config. Ends the program after ``--help`` and ``--print``.
 
@@ -56,7 +60,7 @@ def read_flags(
     for name in ("config", *([directory] if directory and not values["print"].value else [])):
         if not values[name].value:
             raise UserError(f"--{name} is missing: {argv[0]} {needed}")
-    config["method"] = absolute(values.method or config["method"])
+    config["method"] = absolute(values.method or config.get("method", ""))
     if values["print"].value:
         print(json.dumps(config, indent=2))
         sys.exit(0)
@@ -110,7 +114,13 @@ def _help(program: str, doc: str, values: flags.FlagValues, config: dict[str, An
     own = [values[name] for name in sorted(values) if not name.startswith("config.") and name != "h"]
     yield "\n".join(["Flags:", *(f"  --{f.name:<15}{f.help}{_default(f.default)}" for f in own)])
     if config:
-        yield "\n".join(["Keys of the config, set by --config.KEY=VALUE:", *documented_keys(config)])
+        yield "\n".join(["Keys of the config, set by --config.KEY=VALUE:", *map(_key, documented(config))])
+
+
+def _key(key: Key) -> str:
+    """A key and its value, and below them what the key means."""
+    comment = textwrap.fill(key.comment, 110, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"  {key.name} = {key.value!r}" + f"\n{comment}" * bool(comment)
 
 
 def _default(value: Any) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import clustering_jax
-from clustering_jax import __main__, data, main
+from clustering_jax import __main__, cli, data, main
 from clustering_jax.errors import UserError
 from clustering_jax.settings import config_files
 from tests.paths import ROOT
@@ -22,6 +22,7 @@ from tests.test_run import environment
 
 # What the build reads. A build writes into its directory, so it gets a copy.
 SOURCES = ("clustering_jax", "configs", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "Makefile")
+KEYS = cli.documented
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
 
@@ -191,11 +192,16 @@ def test_print_shows_the_resolved_config_without_jax(tmp_path):
     assert (config["seed"], config["method"], config["data"]["source"]) == (5, "cc", "synthetic")
 
 
-def test_help_lists_the_keys_of_the_config(capsys):
+def test_help_lists_the_keys_of_the_config_with_their_comments(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "documented", lambda config: [k._replace(comment=f"About {k.name}") for k in KEYS(config)])
     with pytest.raises(SystemExit) as ended:
         flags("--config=cc_digits", "--help", "--config.model.width=4")
     out = capsys.readouterr().out
-    assert not ended.value.code and "model.width = 4" in out and "optimizer.learning_rate = 0.001" in out
+    assert (
+        not ended.value.code
+        and "model.width = 4" in out
+        and "optimizer.learning_rate = 0.001\n        About optimizer.learning_rate\n" in out
+    )
 
 
 # --- Extras

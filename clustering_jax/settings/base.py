@@ -98,6 +98,11 @@ def _changed(defaults: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
     return config
 
 
+def new_config(method: str, changes: dict[str, Any], **defaults: Any) -> ConfigDict:
+    """The config of a method: `changes` on what every config has and on the method's own `defaults`."""
+    return _changed(_defaults(method, **defaults), changes)
+
+
 def cc(variant: str = "", **changes: Any) -> ConfigDict:
     """CC as published, for `configs/cc_*.py`.
 

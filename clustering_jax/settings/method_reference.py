@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from clustering_jax.errors import UserError, nearest
-from clustering_jax.settings import base
+from clustering_jax.settings.base import new_config
 
 GROUP = "clustering_jax.methods"
 
@@ -29,7 +29,7 @@ def own_method(method: str, **changes: Any) -> ConfigDict:
     Returns:
       The config.
     """
-    return base._changed(base._defaults(method), changes)
+    return new_config(method, changes)
 
 
 def absolute(method: str) -> str:
