@@ -7,7 +7,7 @@ INSTALL = $(BIN)/python -m pip install -q $$($(BIN)/python -c \
   'import sys; print("-c constraints.txt" * (sys.version_info[:2] == (3, 11)))')
 RUN := $(BIN)/python -m clustering_jax.main
 
-.PHONY: demo test test-slow test-newest quick bench docs notebooks lint clean
+.PHONY: demo test test-slow test-newest quick bench bench-accelerator docs notebooks lint clean
 
 demo: $(VENV)/installed
 	$(RUN) --config=configs/cc_digits.py --workdir=runs/digits
@@ -48,6 +48,10 @@ bench: $(VENV)/benched
 	$(BIN)/python -m benchmarks.contrastive
 	$(BIN)/python -m benchmarks.semantic_speed
 	$(BIN)/python -m benchmarks.serving
+
+# On a machine with an accelerator: CIFAR=cifar10.npz (image, label) for real images.
+bench-accelerator: $(VENV)/benched
+	$(BIN)/python -m benchmarks.accelerator --output=build/accelerator --cifar="$(CIFAR)"
 
 docs: $(VENV)/tested
 	$(BIN)/python -m sphinx -W -b html docs build/docs

@@ -7,10 +7,17 @@ from typing import Any
 
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.method import Method, Spec
-from clustering_jax.methods import cc, cmmc, dmim, dxmc
+from clustering_jax.methods import cc, cmmc, dmim, dxmc, temi, turtle
 from clustering_jax.settings import method_reference
 
-METHODS = {"cc": cc.build, "cmmc": cmmc.build, "dmim": dmim.build, "dxmc": dxmc.build}
+METHODS = {
+    "cc": cc.build,
+    "cmmc": cmmc.build,
+    "dmim": dmim.build,
+    "dxmc": dxmc.build,
+    "temi": temi.build,
+    "turtle": turtle.build,
+}
 
 
 def from_config(config: Mapping[str, Any], steps_per_epoch: Mapping[str, int]) -> Method:
