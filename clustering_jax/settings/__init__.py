@@ -15,6 +15,7 @@ from clustering_jax.settings.cc import cc
 from clustering_jax.settings.cmmc import cmmc
 from clustering_jax.settings.dmim import dmim
 from clustering_jax.settings.dxmc import dxmc
+from clustering_jax.settings.method_reference import own_method
 from clustering_jax.settings.temi import temi
 from clustering_jax.settings.turtle import turtle
 
@@ -31,6 +32,7 @@ __all__ = [
     "dxmc",
     "is_smoke",
     "new_config",
+    "own_method",
     "split_variant",
     "temi",
     "turtle",
