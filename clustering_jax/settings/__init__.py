@@ -16,7 +16,7 @@ from clustering_jax.settings.cmmc import cmmc
 from clustering_jax.settings.dmim import dmim
 from clustering_jax.settings.dxmc import dxmc
 from clustering_jax.settings.temi import temi
-from clustering_jax.settings.turtle import turtle
+from clustering_jax.settings.turtle import photos, turtle
 
 __all__ = [
     "ADAM",
@@ -31,6 +31,7 @@ __all__ = [
     "dxmc",
     "is_smoke",
     "new_config",
+    "photos",
     "split_variant",
     "temi",
     "turtle",
