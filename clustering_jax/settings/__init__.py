@@ -17,7 +17,7 @@ from clustering_jax.settings.dmim import dmim
 from clustering_jax.settings.dxmc import dxmc
 from clustering_jax.settings.method_reference import own_method
 from clustering_jax.settings.temi import temi
-from clustering_jax.settings.turtle import turtle
+from clustering_jax.settings.turtle import photos, turtle
 
 __all__ = [
     "ADAM",
@@ -33,6 +33,7 @@ __all__ = [
     "is_smoke",
     "new_config",
     "own_method",
+    "photos",
     "split_variant",
     "temi",
     "turtle",
