@@ -37,6 +37,8 @@ myst_heading_anchors = 3
 
 # A name in single backticks links to what it names, where that is on the site.
 default_role = "py:obj"
+# The server is an extra, which building the site does not need.
+autodoc_mock_imports = ["starlette"]
 add_module_names = False
 maximum_signature_line_length = 88
 autodoc_member_order = "bysource"
