@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/python -m clustering_jax.main
 
-.PHONY: demo test test-slow bench docs notebooks lint clean
+.PHONY: demo test test-slow bench bench-accelerator docs notebooks lint clean
 
 demo: .venv/installed
 	$(RUN) --config=configs/cc_digits.py --workdir=runs/digits
@@ -33,6 +33,10 @@ bench: .venv/benched
 	$(BIN)/python -m benchmarks.contrastive
 	$(BIN)/python -m benchmarks.semantic_speed
 	$(BIN)/python -m benchmarks.serving
+
+# On a machine with an accelerator: CIFAR=cifar10.npz (image, label) for real images.
+bench-accelerator: .venv/benched
+	$(BIN)/python -m benchmarks.accelerator --output=build/accelerator --cifar="$(CIFAR)"
 
 docs: .venv/tested
 	$(BIN)/python -m sphinx -W -b html docs build/docs
