@@ -1,4 +1,4 @@
-"""Configures the site: ``python -m sphinx -W -b html docs build/docs``. Neither the build nor a page fetches anything."""
+"""Configures the site: ``python -m sphinx -W -b html docs build/docs``. Neither build nor pages fetch anything."""
 
 import sys
 from importlib.metadata import version as installed
