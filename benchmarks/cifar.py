@@ -1,4 +1,4 @@
-"""CC on the 10,000 test images of CIFAR-10 at 32 px, three seeds: the run that the README shows.
+"""CC on the 10,000 test images of CIFAR-10 at 32 px, three seeds: the run in docs/results.md.
 
     python -m benchmarks.cifar --tfds_dir=DIR [--seeds=3 --epochs=20 --output=docs/cifar10]
 

@@ -1,4 +1,4 @@
-"""DMIM, its cure, CMMC and k-means on paired modalities, ten seeds each: the tables that the README shows.
+"""DMIM, its cure, CMMC and k-means on paired modalities, ten seeds each: the tables of docs/results.md.
 
     python -m benchmarks.crossmodal --data=DIR [--sets=hard,easy --methods=dmim,robust --output=docs/crossmodal]
 
