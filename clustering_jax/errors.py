@@ -19,8 +19,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_keywords(function: Callable, keywords: Mapping, where: str) -> None:
-    """Raises UserError for the first of `keywords` that `function` does not take, naming the nearest it does."""
+    """Raises UserError for the first of `keywords` that `function` does not take, naming the nearest it does.
+
+    A function that takes any keyword, ``**settings``, checks them itself.
+    """
     parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
     known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     for name in keywords:
         if name not in known:

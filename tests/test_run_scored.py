@@ -266,7 +266,7 @@ REFUSED = {
         "model.centers is 161",
     ),
     "no seeds": (changed(num_seeds=0), "num_seeds is 0"),
-    "released weights": (changed(init_from="weights.tar"), "of dxmc there are no released weights"),
+    "released weights": (changed(init_from="weights.tar"), "dxmc can't load released weights"),
     "auto for images": (
         changed(num_clusters=0, data={"source": "synthetic", "n": 40, "size": 4}, scored={}),
         "of images, say the number",
