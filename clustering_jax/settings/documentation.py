@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from clustering_jax.settings import sources
-from clustering_jax.settings.base import Config, Embed, Embeddings, Optimizer, Run
+from clustering_jax.settings.base import Config, Embed, Embeddings, Optimizer, Photos, Run
 from clustering_jax.settings.cc import CC, Digits, Natural
 from clustering_jax.settings.cmmc import CMMC
 from clustering_jax.settings.dmim import DMIM
@@ -25,6 +25,7 @@ SOURCES: dict[str, type] = {
     "folder": sources.Folder,
     "multiview": sources.Multiview,
     "multiview_pca": sources.MultiviewPca,
+    "photos": Photos,
     "planted": sources.Planted,
     "planted_embeddings": sources.PlantedEmbeddings,
     "synthetic": sources.Synthetic,
