@@ -175,7 +175,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
           X: rows, see the class.
 
         Returns:
-          float32 [n, n_clusters_].
+          float32 [n, k], with k clusters.
         """
         return np.concatenate([self._predictor.predict_proba(part) for part in self._parts(X)])
 
