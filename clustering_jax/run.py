@@ -23,7 +23,7 @@ from clustering_jax.inference.embedding import embed
 from clustering_jax.kmeans import number_of_clusters
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
-from clustering_jax.parallel import agreed, data_mesh, is_first, local
+from clustering_jax.parallel import any_process_blocking, data_mesh, is_first, local
 from clustering_jax.training import seeds
 from clustering_jax.training.batches import is_resident
 from clustering_jax.training.checkpoint import Store
@@ -96,7 +96,7 @@ def _open(workdir: Path, config: Mapping[str, Any]) -> None:
         write_json(workdir / "config.json", config)
     except OSError as error:
         raise UserError(f"--workdir={workdir} can't be written ({error.strerror})") from error
-    if jax.process_count() > 1 and agreed(not _seen(workdir / "config.json")):
+    if jax.process_count() > 1 and any_process_blocking(not _seen(workdir / "config.json")):
         raise UserError(f"--workdir={workdir} is not one directory for all processes: they must share it")
 
 
@@ -173,7 +173,7 @@ def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, qu
     found = read_json(workdir / CHOSEN) or number_of_clusters.num_clusters(
         dataset, config["cluster_range"], seed=config["seed"]
     )
-    _say(number_of_clusters.told(found), quiet)
+    _say(number_of_clusters.summary_line(found), quiet)
     return found
 
 

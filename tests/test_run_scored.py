@@ -269,7 +269,7 @@ REFUSED = {
     "released weights": (changed(init_from="weights.tar"), "of dxmc there are no released weights"),
     "auto for images": (
         changed(num_clusters=0, data={"source": "synthetic", "n": 40, "size": 4}, scored={}),
-        "of images, say the number",
+        "set a number for images",
     ),
     "method": (changed(model={**SMALL, "hiden": 3}), "no setting 'hiden' .*did you mean 'hidden'"),
 }

@@ -19,7 +19,7 @@ from etils import epath
 
 from clustering_jax.errors import UserError
 from clustering_jax.files import is_local
-from clustering_jax.parallel import agreed, is_first
+from clustering_jax.parallel import any_process_blocking, is_first
 
 
 def checksums(tree: Any) -> dict[str, str]:
@@ -95,7 +95,7 @@ class Store:
                 found = self._read(step, abstract_state)
             except Exception as error:  # Orbax reports damage by unrelated types: Exception, ValueError, KeyError, ...
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            if not agreed(found is None):
+            if not any_process_blocking(found is None):
                 self._set_aside(damaged)
                 return step, *found
             if is_first():
@@ -143,7 +143,7 @@ class Store:
             # In a bucket a directory is there once something is in it.
             (target.parent / "README").write_text("Checkpoints that differ from their checksums; nothing reads them.\n")
             (self.directory / str(step)).rename(target)
-        agreed(True)  # none reads the directory before it is done
+        any_process_blocking(True)  # none reads the directory before it is done
         self._manager.reload()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from clustering_jax.data.images.streaming import Lazy, read_ahead
-from clustering_jax.parallel import batch_rows, batch_sharding, data_mesh, own_places, replicate, replicated
+from clustering_jax.parallel import batch_rows, batch_sharding, data_mesh, local_batch_indices, replicate, replicated
 
 # Enough that the device never waits; the rows of more would fill the memory.
 QUEUED = 8
@@ -22,7 +22,7 @@ def make_infer(function: Callable, batch_size: int) -> Callable:
     serves all. With several processes each reads its part of a batch, and gets all of the result.
     """
     mesh = data_mesh(batch_size)
-    places = own_places(batch_size, mesh)
+    places = local_batch_indices(batch_size, mesh)
     rows, whole = batch_sharding(mesh), replicated(mesh)
     apply = jax.jit(function, in_shardings=(whole, rows), out_shardings=rows if jax.process_count() == 1 else whole)
 

@@ -24,7 +24,15 @@ from jax.sharding import Mesh
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Phase
-from clustering_jax.parallel import any_process, batch_sharding, data_mesh, from_first, local, replicate, replicated
+from clustering_jax.parallel import (
+    any_process,
+    batch_sharding,
+    broadcast_from_first,
+    data_mesh,
+    local,
+    replicate,
+    replicated,
+)
 from clustering_jax.training.batches import Feed, taken
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.log import MetricsLog
@@ -226,7 +234,7 @@ def fit(
     start, state, targets, spent = _resume(store, state)
     step = start
     feed = Feed(streams, seeds=seeds, batch_size=batch_size, mesh=mesh, limit=schedule.resident_bytes)
-    slow_loop = method.convolves and mesh.devices.flat[0].platform == "cpu"
+    slow_loop = method.avoid_scan_on_cpu and mesh.devices.flat[0].platform == "cpu"
     if any(phase.partners for phase in method.phases) and not feed.resident:
         raise UserError(
             "a phase draws neighbours of its rows, which needs all data on the device: raise run.resident_gib"
@@ -290,7 +298,7 @@ def _targets(phase: Phase, first: int, key: jax.Array, variables: Any, infer: Ca
     each = [phase.targets(jax.random.fold_in(k, first), v, infer) for k, v in members(key, variables, seeds)]
     found = each[0] if seeds == 1 else {name: np.stack([targets[name] for targets in each]) for name in each[0]}
     # Processes on unlike machines may round differently, and k-means end elsewhere.
-    return from_first(found)
+    return broadcast_from_first(found)
 
 
 def _resume(store: Store, state: TrainState) -> tuple[int, TrainState, dict[str, np.ndarray], float]:

@@ -32,7 +32,7 @@ def check_numbers(config: Mapping[str, Any]) -> None:
 def check(config: Mapping[str, Any], method: Method, resident: bool) -> None:
     """Raises UserError where several seeds can't train side by side."""
     count = config["num_seeds"]
-    if count > 1 and method.convolves:
+    if count > 1 and method.avoid_scan_on_cpu:
         raise UserError(f"num_seeds is {count}, but convolutions don't train side by side: run one seed at a time")
     if count > 1 and method.criterion is None:
         raise UserError(f"num_seeds is {count}, but {config['method']} can't choose among seeds: run one at a time")
