@@ -1,11 +1,12 @@
-"""CC on the 10,000 test images of CIFAR-10 at 32 px, three seeds: the run that the README shows.
+"""Trains CC on the 10,000 test images of CIFAR-10 at 32 px with three seeds: the results in the README.
 
     python -m benchmarks.cifar --tfds_dir=DIR [--seeds=3 --epochs=20 --output=docs/cifar10]
 
-Trained and scored on the same images, labels for scoring alone. Settings of the authors' code: ResNet18 with the 7x7
-stem, batch 128, strength .5. Each epoch scores two predictions of the same training: of the last step, as published,
-and of the moving average of the weights (`average_decay`); epochs 10, 15 and 20 also the average's mean
-over ten crops of each image (`ten_crop`). Writes OUTPUT.json and, with matplotlib, OUTPUT.png.
+The runs are trained and scored on the same images; labels are used only for scores. The settings follow the authors'
+code: ResNet18 with the 7x7 stem, batch 128, strength .5. After each epoch two predictions of the same training are
+scored: one with the weights of the last step, as published, and one with the moving average of the weights
+(`average_decay`). Epochs 10, 15 and 20 also score the average's mean over ten crops of each image (`ten_crop`). The
+script writes OUTPUT.json and, if matplotlib is installed, OUTPUT.png.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ AUTHORS = {5: (0.301, 0.174), 10: (0.302, 0.179), 15: (0.281, 0.174), 20: (0.306
 
 
 def train(dataset, seed: int, epochs: int, directory: Path) -> dict[str, list[dict[str, float]]]:
-    """Scores after every epoch, of the last step and of the average, and the epochs' mean loss terms."""
+    """Scores both predictions after every epoch, and returns the mean loss terms of the epochs."""
     steps = dataset.num_examples // BATCH
     spec = Spec(10, BATCH, epochs, {"train": steps})
     build = {"backbone": "resnet18", "image_size": 32}
@@ -63,7 +64,7 @@ def train(dataset, seed: int, epochs: int, directory: Path) -> dict[str, list[di
         method,
         {"train": dataset},
         jax.jit(method.init)(jax.random.key(seed), {k: v[:2] for k, v in dataset.features.items()}),
-        seeds=(seed,),
+        seed_list=(seed,),
         batch_size=BATCH,
         schedule=Schedule(log_every=steps, evaluate_every=steps),
         store=store,
@@ -79,7 +80,7 @@ def train(dataset, seed: int, epochs: int, directory: Path) -> dict[str, list[di
 
 
 def report(runs: list[dict]) -> None:
-    """Mean and standard deviation over the seeds, beside the authors' one seed."""
+    """Formats the mean and the standard deviation over the seeds, next to the one seed of the authors."""
     print(f"{'epoch':>5}" + "".join(f"{name + ' ACC / NMI':>32}" for name in CURVES) + "   authors' code, seed 0")
     for epoch, theirs in AUTHORS.items():
         if epoch <= len(runs[0]["average"]):
@@ -94,7 +95,7 @@ def report(runs: list[dict]) -> None:
 
 
 def _place(name: str, epoch: int) -> int | None:
-    """Where a curve has the epoch, if it has."""
+    """The position of an epoch in a curve, or None."""
     if name != TEN:
         return epoch - 1
     return TEN_EPOCHS.index(epoch) if epoch in TEN_EPOCHS else None
@@ -106,7 +107,7 @@ def _cell(scores: list[dict[str, float]]) -> str:
 
 
 def draw(runs: list[dict], path: Path) -> None:
-    """ACC and NMI over the epochs: mean and range over the seeds."""
+    """Draws ACC and NMI over the epochs: the mean and the range over the seeds."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")

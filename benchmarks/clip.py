@@ -1,11 +1,11 @@
-"""CLIP's image features, ours against transformers' PyTorch model, both sides in one run, in turn.
+"""Speed of CLIP's image features: this package against the PyTorch model of transformers, taking turns in one run.
 
     pip install -e '.[bench]' transformers
     python -m benchmarks.clip
 
-ViT-B/32 with random weights, float32, all cores. PyTorch is given normalised floats, ours uint8 images that it
-normalises itself. Ours runs twice: as one program on one device, and by `evaluate.make_infer` with one device a core,
-as `clustering_jax.predict` runs. The median of `ROUNDS` rounds of each side counts.
+Both use ViT-B/32 with random weights, float32 and all cores. PyTorch gets normalised floats. This package gets uint8
+images, which it normalises itself. It is measured twice: as one program on one device, and by `evaluate.make_infer`
+with one device per core, as `clustering_jax.predict` does. The result is the median of `ROUNDS` rounds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONFIG = CONFIGS["ViT-B/32"]
 
 
 def ours(images: np.ndarray) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Features of `images` by one device, and by one device a core."""
+    """Returns the functions that compute features on one device, and on one device per core."""
     model = CLIP(CONFIG)
     ids = np.zeros((1, CONFIG.context_length), np.int32)
     variables = jax.jit(model.init)(jax.random.key(0), images[:1], ids)
@@ -53,7 +53,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Prints images/s of all sides, and the ratio of the better of ours to PyTorch."""
+    """Prints images/s of all sides, and the ratio of our faster form to PyTorch."""
     device_per_core()
     print(f"{'images/s, ViT-B/32':24}{'one device':>12}{'each core':>12}{'PyTorch':>12}{'ratio':>8}")
     for size in BATCHES:

@@ -1,12 +1,12 @@
-"""NT-Xent dense, blockwise and in a ring: time and temporary memory of value and gradient, d = 128.
+"""Time and temporary memory of NT-Xent (value and gradient, d = 128) in its dense, blockwise and ring forms.
 
     python -m benchmarks.contrastive                      (half a minute)
-    python -m benchmarks.contrastive --devices=4          (memory on each of so many devices)
-    python -m benchmarks.contrastive --rows=262144        (one blockwise pass over so many rows, two minutes)
+    python -m benchmarks.contrastive --devices=4          (memory on each of 4 devices)
+    python -m benchmarks.contrastive --rows=262144        (one blockwise pass over this number of rows, two minutes)
 
-Rows are those of both views. The first prints the times of both forms on one device, run in turn, the fastest of
-`ROUNDS`, and their ratio; then, as the second for its devices, what the compiled programs need beside arguments and
-results, without running them.
+Numbers of rows count both views. The first command prints the times of the dense and the blockwise form on one device,
+which take turns (the fastest of `ROUNDS` rounds counts), and their ratio. Like the second command, it then prints the
+memory that the compiled programs need beside arguments and results, without running them.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ MEASURED = (4096, 16384, 32768)
 
 
 def gradient(impl: str) -> Callable:
-    """Compiled value and gradient of two views."""
+    """Compiles the value and the gradient for two views."""
     return jax.jit(jax.value_and_grad(partial(nt_xent, impl=impl), (0, 1)))
 
 
 def ring(mesh: Mesh) -> Callable:
-    """The same over the devices of `mesh`."""
+    """The same as `gradient`, over the devices of `mesh`."""
     loss = partial(nt_xent, impl="ring", axis_name=AXIS)
     mapped = jax.shard_map(loss, mesh=mesh, in_specs=PartitionSpec(AXIS), out_specs=PartitionSpec())
     return jax.jit(jax.value_and_grad(mapped, (0, 1)))
 
 
 def unit_views(rows: int) -> np.ndarray:
-    """[2, rows / 2, D] float32 rows of norm 1, the second view near the first."""
+    """Two views [2, rows / 2, D], float32 rows of norm 1. The second view is close to the first."""
     rng = np.random.default_rng(0)
     a = rng.normal(size=(rows // 2, D)).astype(np.float32)
     both = np.stack([a, a + rng.normal(size=a.shape).astype(np.float32)])
@@ -50,20 +50,20 @@ def unit_views(rows: int) -> np.ndarray:
 
 
 def seconds(function: Callable, views: np.ndarray) -> float:
-    """Of one call."""
+    """Measures one call."""
     began = time.perf_counter()
     jax.block_until_ready(function(*views))
     return time.perf_counter() - began
 
 
 def temporary(function: Callable, rows: int, sharding: NamedSharding | None = None) -> float:
-    """MiB on each device."""
+    """Temporary memory on each device in MiB."""
     shape = jax.ShapeDtypeStruct((rows // 2, D), jnp.float32, sharding=sharding)
     return function.lower(shape, shape).compile().memory_analysis().temp_size_in_bytes / 2**20
 
 
 def times() -> None:
-    """Prints milliseconds of both forms."""
+    """Prints the milliseconds of both forms."""
     print(f"{'rows':>8}{'dense ms':>12}{'blockwise ms':>14}{'times as fast':>15}")
     for rows in TIMED:
         views, forms = unit_views(rows), [gradient("dense"), gradient("blockwise")]
@@ -73,7 +73,7 @@ def times() -> None:
 
 
 def memory(devices: int) -> None:
-    """Prints MiB of all forms, on each device."""
+    """Prints the MiB of all forms on each device."""
     mesh = data_mesh(devices)
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     forms = {"dense": gradient("dense"), "blockwise": gradient("blockwise"), "ring": ring(mesh)}
@@ -84,7 +84,7 @@ def memory(devices: int) -> None:
 
 
 def once(rows: int) -> None:
-    """Prints memory and seconds of one blockwise pass, its loss and the norm of its gradient."""
+    """Prints the memory, the seconds, the loss and the norm of the gradient of one blockwise pass."""
     compiled, views = gradient("blockwise"), unit_views(rows)
     print(f"{rows:,} rows, {temporary(compiled, rows):,.0f} MiB", flush=True)
     began = time.perf_counter()
@@ -94,7 +94,7 @@ def once(rows: int) -> None:
 
 
 def main() -> None:
-    """Prints the tables, or one pass over `--rows`."""
+    """Prints the tables, or the figures of one pass over `--rows` rows."""
     parser = argparse.ArgumentParser("python -m benchmarks.contrastive")
     parser.add_argument("--rows", type=int, help="run blockwise once on so many rows instead")
     parser.add_argument("--devices", type=int, default=1)

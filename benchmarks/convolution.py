@@ -1,11 +1,12 @@
-"""Milliseconds of each convolution of a ResNet-18 on this CPU, for every lowering, and of PyTorch's if it is installed.
+"""Milliseconds of each convolution of a ResNet-18 on this CPU, for every lowering, and for PyTorch if it is installed.
 
     python -m benchmarks.convolution --pixels=32 --batch=128
     python -m benchmarks.convolution --pixels=96 --batch=64
 
-One line per layer and pass (value, gradient of the input, gradient of the kernel), best of repeated runs; `*` marks
-the form that `clustering_jax.nn.cpu.conv.plan` chooses. Its thresholds rest on this table: run it again on a new
-machine, with nothing else running. Add `--network` for whole training steps (two views) and evaluation.
+Prints one line per layer and pass (value, gradient of the input, gradient of the kernel), with the best of repeated
+runs. `*` marks the form that `clustering_jax.nn.cpu.conv.plan` chooses. The thresholds of that function come from this
+table: measure again on a new machine, with nothing else running. `--network` adds whole training steps (two views) and
+evaluation.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def table(pixels: int, batch: int, with_torch: bool) -> None:
 
 
 def network(pixels: int, batch: int) -> tuple[float, float]:
-    """Milliseconds of value and gradient for two views of a batch, and of one evaluation of a batch."""
+    """Milliseconds of the value and gradient for two views of a batch, and of one evaluation of a batch."""
     net = ResNet()
     x = jnp.asarray(np.random.default_rng(0).random((batch, 2, pixels, pixels, 3)), jnp.float32)
     variables = jax.jit(functools.partial(net.init, train=False))(jax.random.key(0), x)

@@ -1,11 +1,12 @@
-"""DMIM, its cure, CMMC and k-means on paired modalities, ten seeds each: the tables that the README shows.
+"""DMIM, its robust recipe, CMMC and k-means on paired modalities with ten seeds each: the tables in the README.
 
     python -m benchmarks.crossmodal --data=DIR [--sets=hard,easy --methods=dmim,robust --output=docs/crossmodal]
 
-DIR holds wiki_img_text.npz, cub_img_text.npz, bdgp.npz: keys view0, view1 and y; HARD and EASY are planted
-(`data/planted`). Trained and scored on all objects, last epoch, labels for scoring alone: mean and standard deviation
-of ACC over seeds 0 to 9. "best loss of 5" is, ten times, the run of least loss among five; CMMC multiplies in bfloat16
-(`model.dtype`). What OUTPUT.json has already is not run again.
+DIR holds wiki_img_text.npz, cub_img_text.npz and bdgp.npz with the keys view0, view1 and y. HARD and EASY are planted
+(`data/planted`). All objects are used for training and for scores, at the last epoch; labels are used only for scores.
+The tables show the mean and the standard deviation of ACC over seeds 0 to 9. "best loss of 5" is measured ten times:
+the run with the smallest loss among five. CMMC multiplies in bfloat16 (`model.dtype`). Results that are already in
+OUTPUT.json are not computed again.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SETS: dict[str, tuple[int, dict[str, Any]]] = {
 VARIATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "ablations": {
         "no over-clustering": {"over_weight": 0.0},
-        "no L2": {"superfluous": "none"},
+        "no L2": {"superfluous_weight": 0.0},
         "no L3": {"balance_weight": 0.0},
     },
     "parts": {
@@ -53,7 +54,7 @@ VARIATIONS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def data_of(name: str, directory: str, common: bool) -> dict[str, Any]:
-    """The data group of a config. common: brought to one width, as DMIM needs."""
+    """The data group of a config. `common` scales all modalities to one width, as DMIM needs."""
     _, options = SETS[name]
     if "path" not in options:
         return {"source": "planted", **options}
@@ -65,7 +66,7 @@ def data_of(name: str, directory: str, common: bool) -> dict[str, Any]:
 
 
 def trained(make: Callable, name: str, directory: str, seeds: int, **changes: Any) -> list[dict[str, float]]:
-    """ACC, NMI, occupied clusters and criterion of each seed, trained side by side."""
+    """ACC, NMI, occupied clusters and criterion of each seed. The seeds are trained side by side."""
     common = make is not settings.cmmc
     options = {"num_clusters": SETS[name][0], "data": data_of(name, directory, common), "num_seeds": seeds, **changes}
     config = make(**options).to_dict()
@@ -89,12 +90,12 @@ def robust(name: str, directory: str) -> list[dict[str, float]]:
 
 
 def _updated(config: Any, changes: dict[str, Any]) -> Any:
-    """`config` with whole groups replaced, of other types too."""
+    """Replaces whole groups of `config`, also with values of another type."""
     return type(config)({**config.to_dict(), **changes})
 
 
 def kmeans(name: str, directory: str) -> dict[str, list[dict[str, float]]]:
-    """scikit-learn's, 10 restarts, on each modality and on both."""
+    """scikit-learn's k-means with 10 restarts, on each modality and on both."""
     dataset = load(**data_of(name, directory, common=True))
     first, second = dataset.features["view0"], dataset.features["view1"]
     found = {}
@@ -105,7 +106,7 @@ def kmeans(name: str, directory: str) -> dict[str, list[dict[str, float]]]:
 
 
 def measure(method: str, name: str, directory: str) -> dict[str, list[dict[str, float]]]:
-    """Rows by their title."""
+    """Computes the rows of a table by their titles."""
     if method == "kmeans":
         return kmeans(name, directory)
     if method == "cmmc":
@@ -120,7 +121,7 @@ def measure(method: str, name: str, directory: str) -> dict[str, list[dict[str, 
 
 
 def main() -> None:
-    """Reads the arguments, runs what is missing, writes and prints."""
+    """Reads the arguments, runs the missing parts, writes and prints."""
     parser = argparse.ArgumentParser("python -m benchmarks.crossmodal")
     parser.add_argument("--data", required=True)
     parser.add_argument("--sets", default=",".join(SETS))

@@ -1,10 +1,11 @@
-"""DMIM at NUS-WIDE's size, ours against plain PyTorch, both sides in one run, in turn; and ten seeds against one.
+"""Speed of DMIM at the size of NUS-WIDE: this package against PyTorch, and ten seeds against one.
 
     python -m benchmarks.crossmodal_speed [--rows=20000 --width=100 --clusters=8 --epochs=500]
 
-Planted pairs. An epoch is a step on all rows; labels are drawn anew every five. A run's time is that of `--timed`
-epochs with their draws, the fastest of three rounds after a warm-up, times the published number. Ours also pays for
-compiling, reported apart. Then the memory that a step takes, from the compiled program.
+The data are planted pairs. Both sides take turns in one run. An epoch is a step on all rows, and the labels are
+refreshed every five epochs. The time of a run is the time of `--timed` epochs with their refreshes (the fastest of
+three rounds after a warm-up), scaled to the published number of epochs. The compilation time of this package is
+reported separately. The script also prints the memory of a step, from the compiled program.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def ours(dataset: Dataset, clusters: int, seeds: int = 1) -> Loop:
 
 
 def seconds(side: Loop | Trainer, epochs: int) -> float:
-    """Of `epochs` epochs with the draws that fall in them."""
+    """Seconds of `epochs` epochs with the refreshes of the labels in them."""
     began = time.perf_counter()
     if isinstance(side, Trainer):
         side.steps(epochs)
@@ -45,7 +46,7 @@ def seconds(side: Loop | Trainer, epochs: int) -> float:
 
 
 def compare(sides: dict[str, Loop | Trainer], timed: int, epochs: int, promised: float) -> None:
-    """Prints seconds of a whole run of each side and the first one's over the second's."""
+    """Prints the seconds of a whole run of each side, and the ratio of the first to the second."""
     rounds = [{name: seconds(side, timed) for name, side in sides.items()} for _ in range(4)]
     best = {name: min(turn[name] for turn in rounds[1:]) for name in sides}
     a, b = (best[name] * epochs / timed for name in sides)
@@ -57,7 +58,7 @@ def compare(sides: dict[str, Loop | Trainer], timed: int, epochs: int, promised:
 
 
 def memory(loop: Loop) -> float:
-    """GB that the compiled step takes beside its arguments and results."""
+    """GB of the compiled step: arguments, results and temporary memory."""
     inputs = loop.feed(loop.phases["clusters"], 0, REFRESH, loop.found, REFRESH)
     lowered = loop.updates["clusters"].lower(loop.state, *inputs, loop.key)
     found = lowered.compile().memory_analysis()

@@ -1,10 +1,11 @@
-"""k-means of 100 restarts on 10,000 x 128 rows, k = 10, ours against scikit-learn's, both sides in one run, in turn.
+"""k-means with 100 restarts on 10,000 x 128 rows and k = 10: this package against scikit-learn.
 
     python -m benchmarks.kmeans     (half a minute)
 
-The clusters overlap, so that a restart takes some twenty iterations. Each side runs `ROUNDS` times and its fastest
-round counts; ours compiles first, which is reported apart. Both sides use float32 and the same tolerance.
-scikit-learn runs on all threads and on one, and the faster counts: on a busy machine its threads wait for each other.
+The clusters overlap, so that a restart needs about twenty iterations. The sides take turns. Each side runs `ROUNDS`
+times, and its fastest round counts. The compilation time of this package is reported separately. Both sides use float32
+and the same tolerance. scikit-learn runs with all threads and with one thread, and the faster result counts, because on
+a busy machine its threads wait for each other.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SPREAD = 0.3
 
 
 def overlapping(seed: int = 0) -> np.ndarray:
-    """Float32 rows of clusters that overlap."""
+    """Float32 rows of overlapping clusters."""
     rng = np.random.default_rng(seed)
     centers = SPREAD * rng.normal(size=(CLUSTERS, COLUMNS))
     noise = rng.normal(size=(ROWS, COLUMNS))
@@ -33,13 +34,13 @@ def overlapping(seed: int = 0) -> np.ndarray:
 
 
 def ours(x: np.ndarray) -> tuple[float, int]:
-    """Inertia, iterations of the best restart."""
+    """Inertia and iterations of our best restart."""
     result = kmeans(jax.random.key(0), x, CLUSTERS, restarts=RESTARTS)
     return float(result.inertia), int(result.iterations)
 
 
 def theirs(x: np.ndarray, threads: int | None) -> tuple[float, int]:
-    """The same of scikit-learn."""
+    """Inertia and iterations of scikit-learn's best restart."""
     with threadpool_limits(threads):
         result = KMeans(CLUSTERS, n_init=RESTARTS, random_state=0).fit(x)
     return float(result.inertia_), int(result.n_iter_)
@@ -49,7 +50,7 @@ SIDES = {"ours": ours, "scikit-learn": partial(theirs, threads=None), "on one th
 
 
 def main() -> None:
-    """Prints seconds, inertia and iterations of the best restart of all sides, and the ratio."""
+    """Prints the seconds, inertia and iterations of the best restart for all sides, and the ratio."""
     x = overlapping()
     compiled, _ = timed(ours, x)
     rounds = [{name: timed(side, x) for name, side in SIDES.items()} for _ in range(ROUNDS)]

@@ -1,4 +1,4 @@
-"""Steps of our loop, timed apart from data, checkpoints and logs."""
+"""Times the steps of the training loop without data loading, checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import numpy as np
 from clustering_jax.data.base import Dataset
 from clustering_jax.method import Method
 from clustering_jax.parallel import data_mesh, replicated
-from clustering_jax.training import seeds as side_by_side
 from clustering_jax.training.batches import Feed
 from clustering_jax.training.evaluate import make_infer
-from clustering_jax.training.loop import LOOP_STEPS, init_state, keys_of, make_update, members, optimizers
+from clustering_jax.training.loop import LOOP_STEPS
+from clustering_jax.training.seeds import each_seed, init_variables, keys_of
+from clustering_jax.training.update import init_state, make_update, optimizers
 
 
 class Loop:
-    """One seed, or several side by side; what is called first compiles. Phases go by their names."""
+    """A training loop for one seed or for several seeds side by side. The first call compiles. Phases are named."""
 
     def __init__(self, method: Method, dataset: Dataset, batch: int, seeds: int = 1):
         self.dataset, self.batch, self.seeds, chosen = dataset, batch, seeds, tuple(range(seeds))
         self.phases = {phase.name: phase for phase in reversed(method.phases)}
         mesh = data_mesh(batch)
-        variables = side_by_side.initial(method, chosen, {v: x[:2] for v, x in dataset.features.items()})
+        variables = init_variables(method, chosen, {v: x[:2] for v, x in dataset.features.items()})
         self.state = jax.device_put(init_state(method, variables, seeds), replicated(mesh))
         self.key = jax.device_put(keys_of(chosen), replicated(mesh))
-        self.feed = Feed({"train": dataset}, seeds=chosen, batch_size=batch, mesh=mesh, limit=4 << 30)
+        self.feed = Feed({"train": dataset}, seed_list=chosen, batch_size=batch, mesh=mesh, limit=4 << 30)
         txs = optimizers(method)
         self.updates = {name: make_update(p, txs, mesh, self.feed.resident, seeds) for name, p in self.phases.items()}
         self.infers: dict = {}
         self.found: dict[str, np.ndarray] = {}
 
     def steps(self, name: str, count: int) -> float:
-        """Seconds of `count` steps of a phase, in calls as the loop makes them."""
+        """Seconds of `count` steps of a phase, grouped into calls as in the training loop."""
         began, phase = time.perf_counter(), self.phases[name]
         targets = self.found if phase.targets else {}
         for first in range(0, count, LOOP_STEPS):
@@ -43,9 +44,9 @@ class Loop:
         return time.perf_counter() - began
 
     def targets(self, name: str) -> float:
-        """Seconds of every seed's targets of a phase, one after the other, as the loop makes them."""
+        """Seconds to compute the targets of a phase for every seed, one after the other as in the training loop."""
         began = time.perf_counter()
-        everyone = members(self.key, self.state.variables, self.seeds)
+        everyone = each_seed(self.key, self.state.variables, self.seeds)
         each = [self.phases[name].targets(key, variables, self._infer) for key, variables in everyone]
         self.found = each[0] if self.seeds == 1 else {name: np.stack([e[name] for e in each]) for name in each[0]}
         return time.perf_counter() - began

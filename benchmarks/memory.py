@@ -1,9 +1,10 @@
-"""The largest batch that fits: bytes of training steps by the compiled programs' plans, which are never run.
+"""The largest batch that fits: bytes of training steps from compiled programs, which are never run.
 
-    python -m benchmarks.memory [--output=docs/scale.json --only=WORD]      (half an hour on two cores; kept in parts)
+    python -m benchmarks.memory [--output=docs/scale.json --only=WORD]      (half an hour on two cores)
 
-Each step is compiled for two or three batch sizes; through them goes a line (a parabola for the dense contrast),
-whose constant is parameters, optimiser and what else does not grow. What OUTPUT has already is not compiled again.
+Each step is compiled for two or three batch sizes. A line through them (a parabola for the dense contrast) gives the
+bytes per row and a constant: parameters, optimiser and everything else that does not grow. Results that are already in
+OUTPUT are not computed again.
 """
 
 from __future__ import annotations
@@ -56,39 +57,39 @@ PARABOLAS = ("NT-Xent, dense",)
 def measured(name: str) -> dict[str, Any]:
     """Rows, bytes and FLOPs on a device by size, and the bytes of parameters and optimiser, which a step replaces."""
     lower, sizes, devices = CASES[name]
-    found: dict[str, Any] = {"rows": list(sizes), "bytes": [], "flops": []}
+    measurement: dict[str, Any] = {"rows": list(sizes), "bytes": [], "flops": []}
     for n in sizes:
         mesh = data_mesh(n * devices, jax.devices()[:devices])
         lowered = lower(n * devices, mesh)
-        found["state"] = sum(
+        measurement["state"] = sum(
             leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(lowered.args_info) if leaf.donated
         )
-        found["bytes"].append(plans.memory(lowered.compile(plans.OPTIONS)))
-        found["flops"].append(lowered.cost_analysis()["flops"] / devices)
-    return found
+        measurement["bytes"].append(plans.memory(lowered.compile(plans.OPTIONS)))
+        measurement["flops"].append(lowered.cost_analysis()["flops"] / devices)
+    return measurement
 
 
-def fitted(name: str, found: dict[str, Any]) -> np.ndarray:
-    """Bytes as a polynomial of the rows, constant first, through the first points."""
+def fitted(name: str, measurement: dict[str, Any]) -> np.ndarray:
+    """Fits the bytes as a polynomial of the rows through the first points; the constant comes first."""
     degree = 2 if name in PARABOLAS else 1
-    rows, sizes = (np.array(found[key][: degree + 1], float) for key in ("rows", "bytes"))
+    rows, sizes = (np.array(measurement[key][: degree + 1], float) for key in ("rows", "bytes"))
     return np.polynomial.polynomial.polyfit(rows / rows[0], sizes, degree) / rows[0] ** np.arange(degree + 1)
 
 
 def largest(line: np.ndarray, gigabytes: float) -> int:
-    """Rows that fit, 0 where none does."""
+    """The number of rows that fit; 0 if none does."""
     room = np.polynomial.polynomial.polyroots([line[0] - 1e9 * gigabytes, *line[1:]])
     return max(0, int(max(root.real for root in room)))
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
-    """Markdown."""
+    """Formats the results as Markdown."""
     lines = ["| step | state, MB | constant, MB | a row, kB | 16 GB | 80 GB |", "|---|---|---|---|---|---|"]
-    for name, found in results.items():
-        line = fitted(name, found)
+    for name, measurement in results.items():
+        line = fitted(name, measurement)
         grows = f"{line[1] / 1e3:,.1f}" if len(line) == 2 else f"{line[2]:.1f} bytes x rows"
         sizes = " | ".join(f"{largest(line, gb):,}" for gb in GB)
-        lines.append(f"| {name} | {found['state'] / 1e6:,.0f} | {line[0] / 1e6:,.0f} | {grows} | {sizes} |")
+        lines.append(f"| {name} | {measurement['state'] / 1e6:,.0f} | {line[0] / 1e6:,.0f} | {grows} | {sizes} |")
     return "\n".join(lines)
 
 
@@ -99,7 +100,7 @@ def error(results: dict[str, dict[str, Any]]) -> float:
 
 
 def main() -> None:
-    """Compiles what is missing and prints the table."""
+    """Compiles the missing programs and prints the table."""
     parser = argparse.ArgumentParser("python -m benchmarks.memory")
     parser.add_argument("--output", type=Path, default=Path("docs/scale.json"))
     parser.add_argument("--only", default="", help="cases whose name has these words")
@@ -109,9 +110,9 @@ def main() -> None:
     for name in (name for name in CASES if args.only in name):
         results = read_json(args.output) or {}
         if name not in results.get("memory", {}):
-            found = measured(name)
-            print(name, found, flush=True)
-            merged = {**results.get("memory", {}), name: found}
+            measurement = measured(name)
+            print(name, measurement, flush=True)
+            merged = {**results.get("memory", {}), name: measurement}
             ordered = {name: merged[name] for name in CASES if name in merged}
             write_json(args.output, {**results, "memory": ordered})
     results = (read_json(args.output) or {})["memory"]

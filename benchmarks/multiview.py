@@ -1,11 +1,11 @@
-"""CMMC on multi-view data sets, mean and standard deviation over seeds: the table that the README shows.
+"""CMMC on multi-view data sets, mean and standard deviation over seeds: the table in the README.
 
     python -m benchmarks.multiview --data=DIR [--sets=bdgp,handwritten --dtype=bfloat16 --seeds=10 --output=FILE]
 
-DIR holds bdgp.npz, mnist_usps.npz, fashion_mv3.npz, handwritten.npz: keys view0, view1, ... and y. Trained and scored
-on all objects, last step, labels for scoring alone. `--dtype` is `model.dtype`; each has rows of its own. Seeds that
-FILE.json (docs/multiview.json) has already are not run again, so that the hours can be spent in parts; a changed
-setting needs another FILE.
+DIR holds bdgp.npz, mnist_usps.npz, fashion_mv3.npz and handwritten.npz with the keys view0, view1, ... and y. All
+objects are used for training and for scores, at the last step; labels are used only for scores. `--dtype` is
+`model.dtype`; each dtype has its own rows. Seeds that are already in FILE.json (docs/multiview.json) are not run again,
+so that the hours can be divided. For a changed setting use another FILE.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clustering_jax.data import load
 from clustering_jax.data.base import Dataset
 from clustering_jax.files import read_json, write_json
 from clustering_jax.inference.results import kmeans_baseline
-from clustering_jax.methods.cmmc.method import joint_pseudo_labels
+from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels
 from clustering_jax.methods.views import view_names
 from clustering_jax.settings import cmmc
 from clustering_jax.training.seeds import disagreement
@@ -32,7 +32,6 @@ from clustering_jax.training.seeds import disagreement
 # File, clusters, contrastive epochs, scaling, source of the pseudo-labels, the code's double softmax, least mean ACC.
 SETS = {
     "bdgp": ("bdgp", 5, 10, "none", "features", True, 0.985),
-    "bdgp_assignments": ("bdgp", 5, 10, "none", "assignments", True, 0.985),
     "mnist_usps": ("mnist_usps", 10, 50, "none", "features", True, 0.990),
     "fashion": ("fashion_mv3", 10, 100, "pixels", "features", True, 0.98),
     "fashion_held_out": ("fashion_mv3", 10, 100, "pixels", "held_out", False, 0.98),
@@ -52,18 +51,18 @@ def config_of(name: str, directory: str, seed: int, dtype: str) -> dict[str, Any
 
 
 def one(config: dict[str, Any]) -> dict[str, Any]:
-    """Scores, criterion, seconds and clusters (a character an object) of one seed."""
+    """Scores, criterion, seconds and clusters of one seed. The clusters are stored as one character per object."""
     with tempfile.TemporaryDirectory() as workdir:
         result = run.train(config, Path(workdir))
         with open(Path(workdir) / "assignments.csv", newline="") as file:
             clusters = [np.base_repr(int(row["cluster"]), 36) for row in csv.DictReader(file)]
     scores = {key: result["scores"][key] for key in ("acc", "nmi", "ari", "occupied")}
-    told = {"criterion": result["criterion"], "seconds": result["wall_time_seconds"], "clusters": "".join(clusters)}
-    return {"seed": config["seed"], **scores, **told}
+    facts = {"criterion": result["criterion"], "seconds": result["wall_time_seconds"], "clusters": "".join(clusters)}
+    return {"seed": config["seed"], **scores, **facts}
 
 
 def balanced_baseline(dataset: Dataset, k: int) -> dict[str, float]:
-    """k-means on the views side by side and each of variance 1: the pseudo-labels of "views", without a network."""
+    """k-means on the concatenated views, each scaled to variance 1: the pseudo-labels "views" without a network."""
     views = [dataset.features[name] for name in view_names(dataset.features)]
     mask = np.ones((dataset.num_examples, len(views)), bool)
     labels = joint_pseudo_labels(jax.random.key(0), views, mask, k, 10)["pseudo"][:, 0]
@@ -71,9 +70,9 @@ def balanced_baseline(dataset: Dataset, k: int) -> dict[str, float]:
 
 
 def kept(runs: list[dict[str, Any]]) -> str:
-    """ACC of the run that as many seeds in one program would keep, without labels.
+    """ACC of the run that one program with the same seeds would select without labels.
 
-    Of runs measured before FILE.json held clusters it can't be told.
+    It is unknown for runs that were measured before FILE.json held the clusters.
     """
     if not all("clusters" in r for r in runs):
         return ""
@@ -82,7 +81,7 @@ def kept(runs: list[dict[str, Any]]) -> str:
 
 
 def row(title: str, aim: float, runs: list[dict[str, Any]], *baselines: dict[str, float]) -> str:
-    """A line of the table."""
+    """Formats a row of the table."""
     acc, nmi = (np.array([r[key] for r in runs]) for key in ("acc", "nmi"))
     return (
         f"{title:19} {len(runs):2} seeds  ACC {acc.mean():.4f} +- {acc.std():.4f} (best {acc.max():.4f}, {kept(runs)}"
@@ -92,7 +91,7 @@ def row(title: str, aim: float, runs: list[dict[str, Any]], *baselines: dict[str
 
 
 def main() -> None:
-    """Reads the arguments, trains what is missing, writes and prints."""
+    """Reads the arguments, trains the missing runs, writes and prints."""
     parser = argparse.ArgumentParser("python -m benchmarks.multiview")
     parser.add_argument("--data", required=True)
     parser.add_argument("--sets", default=",".join(SETS))
@@ -101,20 +100,20 @@ def main() -> None:
     parser.add_argument("--output", default="docs/multiview")
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")
-    found = read_json(path) or {}
+    stored = read_json(path) or {}
     for name in arguments.sets.split(","):
         title = name if arguments.dtype == "float32" else f"{name} {arguments.dtype}"
-        entry = found.setdefault(title, {"runs": []})
+        entry = stored.setdefault(title, {"runs": []})
         for seed in range(arguments.seeds):
             config = config_of(name, arguments.data, seed, arguments.dtype)
             if seed not in [r["seed"] for r in entry["runs"]]:
                 entry["runs"].append(one(config))
-                write_json(path, found)
+                write_json(path, stored)
         if "kmeans_balanced" not in entry:
             dataset = load(**config["data"])
             entry["kmeans"] = kmeans_baseline(dataset, SETS[name][1])
             entry["kmeans_balanced"] = balanced_baseline(dataset, SETS[name][1])
-            write_json(path, found)
+            write_json(path, stored)
         print(row(title, SETS[name][-1], entry["runs"], entry["kmeans"], entry["kmeans_balanced"]), flush=True)
 
 

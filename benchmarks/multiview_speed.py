@@ -1,12 +1,13 @@
-"""A whole CMMC run, ours against a plain PyTorch loop, both sides in one run, in turn; and ten seeds against one.
+"""Speed of a whole CMMC run: this package against a PyTorch loop, and ten seeds against one.
 
     python -m benchmarks.multiview_speed --help
 
-Generated data of BDGP's size: 2,500 rows, views of 1,750 and 79 columns, 5 clusters, batch 256. A run is not trained to
-its end: its time is the measured time of a step of each stage times the published number of steps (200 and 10 epochs of
-9 steps, then 50 on the whole set), plus the pseudo-labels, k-means with 100 restarts of each view. Sides take turns for
-`--rounds` rounds after a warm-up, and the fastest of each part counts: other load only ever slows one. Ours also pays
-for compiling, which is reported apart and counted in the last column of the wall ratio.
+The generated data has the size of BDGP: 2,500 rows, views of 1,750 and 79 columns, 5 clusters, batch 256. Runs are not
+trained to the end. The time of a run is the measured time of a step of each stage times the published number of steps
+(200 and 10 epochs of 9 steps, then 50 on the whole set), plus the time for the pseudo-labels (k-means with 100 restarts
+on each view). The sides take turns for `--rounds` rounds after a warm-up, and the fastest time of each part counts,
+because other load can only slow a round. The compilation time of this package is reported separately, and is included
+in the last column of the wall ratio.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ def generated(n: int, widths: list[int], k: int) -> Dataset:
 def ours(
     dataset: Dataset, batch: int, k: int, epochs: tuple[int, int], matching: int, dtype: str = "float32", seeds: int = 1
 ) -> Loop:
-    """For one seed or for several side by side."""
+    """The loop of this package, for one seed or for several seeds side by side."""
     spec = Spec(k, batch, epochs[1], {"train": dataset.num_examples // batch})
     method = cmmc.build(spec, reconstruction_epochs=epochs[0], matching_steps=matching, dtype=dtype)
     return Loop(method, dataset, batch, seeds)
 
 
 def measured(sides: Mapping[str, Loop | Trainer], counts: Mapping[str, int], rounds: int) -> tuple[dict, dict]:
-    """``({side: {part: seconds of one step, or of the targets}}, {side: what the first calls took longer})``."""
+    """``({side: {part: seconds of one step, or of the targets}}, {side: extra seconds of the first calls})``."""
     times: dict = {name: {} for name in sides}
     first = dict.fromkeys(sides, 0.0)
     for part in ("reconstruct", "contrast", "targets", "match"):
@@ -59,19 +60,19 @@ def measured(sides: Mapping[str, Loop | Trainer], counts: Mapping[str, int], rou
 
 
 def call(side: Loop | Trainer, part: str, count: int) -> float:
-    """Seconds."""
+    """Measures the seconds of a call."""
     if part != "targets":
         return side.steps(part, count)
     return side.targets("match") if isinstance(side, Loop) else side.targets()
 
 
 def whole(times: Mapping[str, float], lengths: Mapping[str, int]) -> float:
-    """Seconds of a whole run without its compilation."""
+    """Seconds of a whole run without compilation."""
     return sum(times[part] * lengths.get(part, 1) for part in times)
 
 
 def report(sides: tuple[str, str], times: Mapping, first: Mapping, lengths: Mapping[str, int], promised: float) -> None:
-    """A row a part, then whole runs and the first side's over the second's."""
+    """Prints one row per part, then whole runs and the ratio of the first side to the second."""
     one, other = sides
     print(f"{'':24}{one:>12}{other:>12}{'ratio':>8}")
     for part in times[one]:
@@ -87,7 +88,7 @@ def report(sides: tuple[str, str], times: Mapping, first: Mapping, lengths: Mapp
 
 
 def arguments() -> argparse.Namespace:
-    """What can be set."""
+    """Defines and reads the command line."""
     parser = argparse.ArgumentParser(
         description="A whole CMMC run, ours against PyTorch, and several seeds against one."
     )

@@ -1,8 +1,8 @@
-"""Programs compiled and never run: what memory they take and what they send between devices.
+"""Memory and messages of compiled programs that are never run.
 
-XLA's CPU backend stands in for accelerators, so two things are as accelerators have them: convolutions stay
-convolutions (`native_convolutions`), and what `jax.checkpoint` computes again is computed again (`OPTIONS`). The plans
-hold on an accelerator as far as its compiler fuses, orders and pads as this one does.
+XLA's CPU backend replaces accelerators here. Two things are set as on accelerators: convolutions are not lowered to
+matrix products (`native_convolutions`), and the recomputation of `jax.checkpoint` is kept (`OPTIONS`). The figures are
+valid for an accelerator only as far as its compiler fuses, orders and pads in the same way.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 from jax.stages import Compiled, Lowered
 
 from clustering_jax.method import Method
-from clustering_jax.nn import conv
-from clustering_jax.training.loop import init_state, make_update, optimizers
+from clustering_jax.nn.cpu import conv
+from clustering_jax.training.update import init_state, make_update, optimizers
 
 # Without the first the CPU backend drops the barriers around recomputation and merges it with the first computation.
 OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander", "xla_backend_optimization_level": 0}
@@ -28,7 +28,7 @@ KINDS = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce
 
 
 class Collective(NamedTuple):
-    """A collective operation: its results on one device, by type and shape, how often it runs, and JAX's name of it."""
+    """A collective operation: its results on one device by dtype and shape, how often it runs, and its name in JAX."""
 
     kind: str
     results: list[tuple[str, tuple[int, ...]]]
@@ -41,12 +41,23 @@ class Collective(NamedTuple):
 
 
 def native_convolutions() -> None:
-    """From now on the CPU's programs convolve as those of other platforms do."""
+    """From now on, CPU programs use the convolutions of the other platforms."""
     conv.plan = lambda *_: conv.Plan(*["native"] * 3)
 
 
 def step(method: Method, phase: str, batch: Mapping[str, tuple], mesh: Mesh, names: tuple[str, ...] = ()) -> Lowered:
-    """A training step on a batch that comes from the host, ``{name: (shape, dtype)}``; of `names` are its targets."""
+    """Lowers a training step on a batch that comes from the host.
+
+    Args:
+      method: the method.
+      phase: name of the phase.
+      batch: ``{name: (shape, dtype)}`` of the features and the targets.
+      mesh: the devices.
+      names: names of the entries of `batch` that are targets.
+
+    Returns:
+      The lowered program.
+    """
     chosen = next(p for p in method.phases if p.name == phase)
     shapes = {name: jax.ShapeDtypeStruct(*given) for name, given in batch.items()}
     features, targets = {k: v for k, v in shapes.items() if k not in names}, {k: shapes[k] for k in names}
@@ -59,17 +70,17 @@ def step(method: Method, phase: str, batch: Mapping[str, tuple], mesh: Mesh, nam
 
 
 def memory(program: Compiled) -> int:
-    """Bytes on a device while the program runs: arguments, results that don't take their place, and temporary ones."""
+    """Bytes on a device while the program runs: arguments, results that reuse no argument, and temporary memory."""
     plan = program.memory_analysis()
     held = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return held + plan.temp_size_in_bytes
 
 
 def collectives(text: str) -> Iterator[Collective]:
-    """Of a compiled program's text, those of all its computations.
+    """Reads the collectives of all computations from the text of a compiled program.
 
     Raises:
-      ValueError: a loop that has some runs an unknown number of times.
+      ValueError: a loop with a collective has an unknown number of iterations.
     """
     bodies = dict(re.findall(r"^(?:ENTRY )?%([\w.-]+) [^\n]*\{\n(.*?)^\}", text, re.M | re.S))
     entry = re.search(r"^ENTRY %([\w.-]+)", text, re.M)
@@ -95,6 +106,6 @@ def _within(bodies: Mapping[str, str], name: str, times: int | None) -> Iterator
 
 
 def shapes_of(result: str) -> list[tuple[str, tuple[int, ...]]]:
-    """The arrays in an operation's result, by type and shape."""
+    """The arrays in the result of an operation, by dtype and shape."""
     found = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", result)
     return [(kind, tuple(int(x) for x in shape.split(",") if x)) for kind, shape in found]

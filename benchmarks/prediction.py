@@ -1,10 +1,11 @@
-"""Assigning images, ours against a plain PyTorch loop, both sides in one run, in turn.
+"""Speed of assigning images: this package against a PyTorch loop, taking turns in one run.
 
     make bench                      (installs the extra [bench])
     python -m benchmarks.prediction
 
-ResNet18 with the 7x7 stem, 32 px, batch 256, generated images; PyTorch's are prepared by DataLoader workers. Ours runs
-as `clustering_jax.predict` does, with one device a core. The fastest of `ROUNDS` rounds of each side counts.
+The model is ResNet18 with the 7x7 stem at 32 px, batch 256, on generated images. DataLoader workers prepare the images
+for PyTorch. This package runs with one device per core, as in `clustering_jax.predict`. The fastest of `ROUNDS` rounds
+counts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ROUNDS, IMAGES, BATCH, SIZE = 5, 4096, 256, 32
 
 
 def ours(dataset):
-    """Returns ``run() -> seconds`` of assigning all images."""
+    """Returns ``run() -> seconds``, which assigns all images."""
     method = cc.build(Spec(10, BATCH, 1, {"train": 1}), backbone="resnet18", image_size=SIZE)
     variables = jax.jit(method.init)(jax.random.key(0), {k: v[:2] for k, v in dataset.features.items()})
     infer = make_infer(method.predict, BATCH)

@@ -1,10 +1,10 @@
-"""Weak scaling without the devices: what steps send and hold on simulated ones, and what that bounds on real ones.
+"""Weak scaling from compiled programs: what steps send and hold on simulated devices, and bounds for real machines.
 
-    python -m benchmarks.scale [--output=docs/scale.json --only=WORDS]      (after `benchmarks.memory`; kept in parts)
+    python -m benchmarks.scale [--output=docs/scale.json --only=WORDS]      (after `benchmarks.memory`)
 
-Steps are compiled for up to 256 devices with as many rows on each, and for 8 with up to a million rows in all; nothing
-is run. The last table takes these bytes and FLOPs and the published peaks of two machines, and says what can't be
-exceeded: it measures nothing.
+Steps are compiled for up to 256 devices with the same number of rows on each, and for 8 devices with up to a million
+rows in all. Nothing is run. The last table combines these bytes and FLOPs with the published peaks of two machines. It
+shows bounds, not measurements.
 """
 
 from __future__ import annotations
@@ -64,61 +64,60 @@ BOUNDED = {
 
 
 def parts(lowered: Lowered, text: str) -> dict[str, int]:
-    """Bytes of the collectives' results on one device: of what is shaped as a parameter, what norms sum up, other sums,
-    and rows."""
+    """Bytes of the results of the collectives on one device: gradients, statistics of norms, other sums, and rows."""
     state = lowered.args_info[0][0]
     params = state.variables["params"] if hasattr(state, "variables") else state
     shapes = {tuple(sorted(leaf.shape)) for leaf in jax.tree.leaves(params)}
-    found: Counter[str] = Counter(dict.fromkeys(PARTS, 0))
+    measurement: Counter[str] = Counter(dict.fromkeys(PARTS, 0))
     for each in plans.collectives(text):
         for kind, shape in each.results:
             summed = "gradient" if tuple(sorted(shape)) in shapes else "statistics" if "bn" in each.name else "sums"
             part = summed if each.kind == "all-reduce" else "rows"
-            found[part] += each.times * plans.SIZES[kind] * math.prod(shape)
-    return dict(found)
+            measurement[part] += each.times * plans.SIZES[kind] * math.prod(shape)
+    return dict(measurement)
 
 
 def sent(name: str) -> dict[str, Any]:
-    """`parts` by number of devices."""
+    """Computes `parts` for each number of devices."""
     lower, rows, devices = SENT[name]
-    found: dict[str, Any] = {"rows on a device": rows}
+    measurement: dict[str, Any] = {"rows on a device": rows}
     for count in devices:
         lowered = lower(rows * count, data_mesh(rows * count, jax.devices()[:count]))
-        found[str(count)] = parts(lowered, lowered.compile(plans.OPTIONS).as_text())
-    return found
+        measurement[str(count)] = parts(lowered, lowered.compile(plans.OPTIONS).as_text())
+    return measurement
 
 
 def held(name: str) -> dict[str, int]:
-    """Bytes on each of eight devices by rows over all of them."""
+    """Bytes on each of eight devices by the number of rows on all of them."""
     mesh = data_mesh(8, jax.devices()[:8])
     return {str(n): plans.memory(HELD[name](n, mesh).compile(plans.OPTIONS)) for n in ROWS}
 
 
 def sent_table(results: dict[str, Any]) -> str:
-    """Markdown: kB on one device, part by part, of some numbers of devices."""
+    """Formats kB on one device by part for some numbers of devices, as Markdown."""
     lines = ["| step | rows on a device | devices | " + " | ".join(PARTS) + " |", "|---|---|---|" + "---|" * len(PARTS)]
-    for name, found in results.items():
-        for count in (n for n in SHOWN if n in found):
-            sizes = " | ".join(f"{found[count][part] / 1e3:,.1f}" for part in PARTS)
-            lines.append(f"| {name} | {found['rows on a device']:,} | {count} | {sizes} |")
+    for name, measurement in results.items():
+        for count in (n for n in SHOWN if n in measurement):
+            sizes = " | ".join(f"{measurement[count][part] / 1e3:,.1f}" for part in PARTS)
+            lines.append(f"| {name} | {measurement['rows on a device']:,} | {count} | {sizes} |")
     return "\n".join(lines)
 
 
 def held_table(results: dict[str, Any]) -> str:
-    """Markdown: MB on each device by rows over all."""
+    """Formats MB on each device by the number of rows on all, as Markdown."""
     lines = ["| step on 8 devices | " + " | ".join(f"{n:,} rows" for n in ROWS) + " |", "|---|" + "---|" * len(ROWS)]
-    for name, found in results.items():
-        lines.append(f"| {name} | " + " | ".join(f"{found[str(n)] / 1e6:,.0f}" for n in ROWS) + " |")
+    for name, measurement in results.items():
+        lines.append(f"| {name} | " + " | ".join(f"{measurement[str(n)] / 1e6:,.0f}" for n in ROWS) + " |")
     return "\n".join(lines)
 
 
 def bounds(name: str, machine: str, results: dict[str, Any]) -> tuple[int, int, float, float, float]:
-    """Rows on a chip, over all, and the least seconds of a step by arithmetic, by memory and by messages."""
+    """Rows on a chip, rows on all chips, and the smallest seconds of a step for arithmetic, memory and messages."""
     chips, flops, room, memory_speed, link = MACHINES[machine]
     gradient, width, chunk = BOUNDED[name]
-    found = results["memory"][name]
-    rows = largest(fitted(name, found), room / 1e9)
-    (n, m), (a, b) = (found[key][:2] for key in ("rows", "flops"))
+    measurement = results["memory"][name]
+    rows = largest(fitted(name, measurement), room / 1e9)
+    (n, m), (a, b) = (measurement[key][:2] for key in ("rows", "flops"))
     # A loop's FLOPs are counted once, whatever its length.
     each = a / chunk if chunk else (b - a) / (m - n)
     both_views = 2 * rows * chips
@@ -131,7 +130,7 @@ def bounds(name: str, machine: str, results: dict[str, Any]) -> tuple[int, int, 
 
 
 def bounds_table(results: dict[str, Any]) -> str:
-    """Markdown."""
+    """Formats the bounds as Markdown."""
     lines = [
         "| step | machine | rows on a chip | rows in all | arithmetic, s | memory, s | messages, s | rows/s at most |",
         "|---|---|---|---|---|---|---|---|",
@@ -139,13 +138,13 @@ def bounds_table(results: dict[str, Any]) -> str:
     for name in BOUNDED:
         for machine in MACHINES:
             own, rows, *seconds = bounds(name, machine, results)
-            told = " | ".join(f"{x:.2g}" for x in seconds)
-            lines.append(f"| {name} | {machine} | {own:,} | {rows:,} | {told} | {rows / max(seconds):,.0f} |")
+            cells = " | ".join(f"{x:.2g}" for x in seconds)
+            lines.append(f"| {name} | {machine} | {own:,} | {rows:,} | {cells} | {rows / max(seconds):,.0f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Compiles what is missing and prints the tables."""
+    """Compiles the missing programs and prints the tables."""
     parser = argparse.ArgumentParser("python -m benchmarks.scale")
     parser.add_argument("--output", type=Path, default=Path("docs/scale.json"))
     parser.add_argument("--only", default="", help="cases whose name has these words")
@@ -155,10 +154,10 @@ def main() -> None:
     for kind, cases, measure in (("sent", SENT, sent), ("held", HELD, held)):
         for name in (name for name in cases if args.only in name):
             if name not in (read_json(args.output) or {}).get(kind, {}):
-                found = measure(name)
-                print(kind, name, found, flush=True)
+                measurement = measure(name)
+                print(kind, name, measurement, flush=True)
                 results = read_json(args.output) or {}
-                merged = {**results.get(kind, {}), name: found}
+                merged = {**results.get(kind, {}), name: measurement}
                 write_json(args.output, {**results, kind: {name: merged[name] for name in cases if name in merged}})
     results = read_json(args.output) or {}
     print(sent_table(results["sent"]), held_table(results["held"]), sep="\n\n")

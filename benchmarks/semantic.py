@@ -1,9 +1,9 @@
-"""DXMC and TAC on embeddings of images and nouns, mean and standard deviation over seeds: the table of the README.
+"""DXMC and TAC on embeddings of images and nouns, mean and standard deviation over seeds: the table in the README.
 
     python -m benchmarks.semantic --data=FILE.npz [--seeds=10 --centers=30 --num_clusters=10 --output=docs/semantic]
 
-FILE holds `image`, `labels`, `train` (the rows trained on; the others are scored), `nouns` and `noun_words`. Last step,
-labels for scoring alone. Seeds that OUTPUT.json has already are not run again.
+FILE holds `image`, `labels`, `train` (the rows for training; the others are scored), `nouns` and `noun_words`. Scores
+are taken at the last step; labels are used only for scores. Seeds that are already in OUTPUT.json are not run again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SPACES = {"": 0, ", spaces drawn anew": -1}
 
 
 def one(path: str, seed: int, num_clusters: int, model: dict[str, Any]) -> dict[str, Any]:
-    """Scores of one run and of what it is compared with, by name."""
+    """Scores of one run and of its baselines, by name."""
     data = {"source": "embeddings", "path": path, "label_key": "labels", "train_key": "train"}
     config = dxmc(
         seed=seed,
@@ -49,7 +49,7 @@ def one(path: str, seed: int, num_clusters: int, model: dict[str, Any]) -> dict[
 
 
 def line(name: str, runs: list[dict[str, Any]]) -> str:
-    """A row of the table: mean and standard deviation, and in how many runs a cluster stayed empty."""
+    """Formats a row: mean and standard deviation, and the number of runs with an empty cluster."""
     scores = [
         f"{np.mean([r[k] for r in runs]):.3f} +- {np.std([r[k] for r in runs]):.3f}" for k in ("acc", "nmi", "ari")
     ]
@@ -57,7 +57,7 @@ def line(name: str, runs: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Reads the arguments, trains what is missing, writes and prints."""
+    """Reads the arguments, trains the missing runs, writes and prints."""
     parser = argparse.ArgumentParser("python -m benchmarks.semantic")
     parser.add_argument("--data", required=True)
     parser.add_argument("--seeds", type=int, default=10)
@@ -66,19 +66,19 @@ def main() -> None:
     parser.add_argument("--output", default="docs/semantic")
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")
-    found = read_json(path) or {}
+    stored = read_json(path) or {}
     for (name, model), (suffix, space) in product(ROWS.items(), SPACES.items()):
         name, model = name + suffix, {"space_seed": space, **model}
-        runs = found.setdefault(name, [])
+        runs = stored.setdefault(name, [])
         for seed in range(arguments.seeds):
             if seed not in [r["seed"] for r in runs]:
                 runs.append(one(arguments.data, seed, arguments.num_clusters, {"centers": arguments.centers, **model}))
-                write_json(path, found)
+                write_json(path, stored)
         collapsed = sum(r["occupied"] < arguments.num_clusters for r in runs)
         print(f"{line(name, runs)}  collapsed {collapsed} of {len(runs)}")
-    for name in found["DXMC"][0]["baselines"]:
-        print(line(name, [r["baselines"][name] for r in found["DXMC"]]))
-    print(*(f"cluster {i}: {', '.join(words)}" for i, words in enumerate(found["DXMC"][0]["names"])), sep="\n")
+    for name in stored["DXMC"][0]["baselines"]:
+        print(line(name, [r["baselines"][name] for r in stored["DXMC"]]))
+    print(*(f"cluster {i}: {', '.join(words)}" for i, words in enumerate(stored["DXMC"][0]["names"])), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""DXMC after embedding, ours against plain PyTorch with faiss, both sides in one run.
+"""Speed of DXMC after embedding: this package against PyTorch with faiss, taking turns in one run.
 
     python -m benchmarks.semantic_speed [--rows=50000 --nouns=60000 --width=512 --centers=167]
 
-Random embeddings. Each stage is taken in turn by both sides on the same inputs; k-means is the published 300 iterations
-and 10 restarts, of which faiss makes one that counts ten times. Training is the time of some steps, the fastest of
-three rounds, times the published number: 20 epochs of batches of 512. First calls, with what they compile, come apart.
+The embeddings are random. Both sides run each stage in turn on the same inputs. k-means has the published 300
+iterations and 10 restarts; faiss runs one restart, which is counted ten times. The training time is the time of some
+steps (the fastest of three rounds) times the published number: 20 epochs of batches of 512. First calls, with
+compilation, are reported separately.
 """
 
 from __future__ import annotations
@@ -31,32 +32,32 @@ BATCH, EPOCHS, CLUSTERS, RESTARTS, PROMISED = 512, 20, 10, 10, 0.5
 
 
 def our_loop(image: np.ndarray, text: np.ndarray, partners: dict[str, np.ndarray]) -> Loop:
-    """On rows that were prepared."""
+    """The training loop of this package on prepared rows."""
     dataset = Dataset({"image": image, "text": text}, row_ids(len(image)), None, "random", "all", partners=partners)
     spec = Spec(CLUSTERS, BATCH, EPOCHS, {"train": len(image) // BATCH})
     return Loop(dxmc.build(spec, optimizer={"learning_rate": 1e-3, "b2": 0.99}), dataset, BATCH)
 
 
 def timed(function: Callable, *arguments: object) -> tuple[np.ndarray, float]:
-    """What it returns, and seconds."""
+    """The result of a call, and its seconds."""
     began = time.perf_counter()
     found = np.asarray(function(*arguments))
     return found, time.perf_counter() - began
 
 
 def our_nouns(image: np.ndarray, nouns: np.ndarray, centers: int) -> np.ndarray:
-    """As `torch_dxmc.kept_nouns`."""
+    """Our counterpart of `torch_dxmc.kept_nouns`."""
     found = semantic_centers(jax.random.key(0), jnp.asarray(image), centers, restarts=RESTARTS)
     return select_nouns(found, nouns, torch_dxmc.PER_CENTER)
 
 
 def show(name: str, ours: float, theirs: float) -> None:
-    """A row of the table."""
+    """Prints a row of the table."""
     print(f"{name:24}{ours:10.1f}{theirs:10.1f}{ours / theirs:8.2f}", flush=True)
 
 
 def main() -> None:
-    """Prints a row a stage."""
+    """Prints one row per stage."""
     parser = argparse.ArgumentParser("python -m benchmarks.semantic_speed")
     for name, default in (("rows", 50_000), ("nouns", 60_000), ("width", 512), ("centers", 167), ("timed", 64)):
         parser.add_argument(f"--{name}", type=int, default=default)

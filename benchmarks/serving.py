@@ -1,10 +1,11 @@
-"""Latency and throughput of `clustering_jax.serve`, clients and server on one machine.
+"""Latency and throughput of `clustering_jax.serve`, with clients and server on one machine.
 
     make bench                      (installs the extra [bench])
     python -m benchmarks.serving [--model=DIR]
 
-By default the digits' CC model with its first weights, which are as fast as trained ones. Every client is a thread with
-a connection of its own that asks again as soon as it has its answer; every answer is compared with the model's own.
+The default model is the digits' CC model with initial weights, which is as fast as a trained one. Every client is a
+thread with its own connection, which sends a new request as soon as it has the answer. Every answer is compared with
+the result of the model itself.
 """
 
 from __future__ import annotations
@@ -36,24 +37,24 @@ LOADS = ((1, 1, 300), (50, 1, 100), (50, 16, 40))
 
 
 def untrained() -> Contents:
-    """The digits' model before its first step."""
+    """The digits' model with its initial weights."""
     config = runpy.run_path("configs/cc_digits.py")["get_config"]().to_dict()
     images = digits().features["image"]
     variables = jax.jit(from_config(config, {"train": 14}).init)(jax.random.key(0), {"image": images[:2]})
-    told = {"method": "cc", "num_clusters": config["num_clusters"], "names": [], "config": config}
+    summary = {"method": "cc", "num_clusters": config["num_clusters"], "names": [], "config": config}
     inputs = preprocessing({"image": images.shape[1:]}, None, config["data"])
-    return Contents({"format": FORMAT, **told}, inputs, jax.device_get(variables))
+    return Contents({"format": FORMAT, **summary}, inputs, jax.device_get(variables))
 
 
 def body(images: np.ndarray) -> bytes:
-    """A `.npy`."""
+    """The request as a `.npy` file."""
     file = io.BytesIO()
     np.save(file, images)
     return file.getvalue()
 
 
 def load(port: int, images: np.ndarray, wanted: np.ndarray, clients: int, size: int, each: int) -> None:
-    """Prints a line of the table."""
+    """Runs one load and prints a line of the table."""
     rows = np.random.default_rng(0).integers(0, len(images), (clients, each, size))
     together = threading.Barrier(clients + 1)
 
@@ -65,9 +66,9 @@ def load(port: int, images: np.ndarray, wanted: np.ndarray, clients: int, size: 
             began = time.perf_counter()
             connection.request("POST", "/predict", data, {"Content-Type": "application/x-npy"})
             response = connection.getresponse()
-            found = json.loads(response.read())
+            answer = json.loads(response.read())
             seconds.append(time.perf_counter() - began)
-            np.testing.assert_allclose(found["probabilities"], wanted[index], atol=1e-5)
+            np.testing.assert_allclose(answer["probabilities"], wanted[index], atol=1e-5)
         return seconds
 
     with ThreadPoolExecutor(clients) as pool:

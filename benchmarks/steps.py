@@ -1,4 +1,4 @@
-"""The programs that `benchmarks.memory` and `benchmarks.scale` read: ``(rows, mesh) -> Lowered``."""
+"""The programs for `benchmarks.memory` and `benchmarks.scale`: functions ``(rows, mesh) -> Lowered``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ D = 128
 
 
 def cc(backbone: str, size: int, **settings: Any) -> Lower:
-    """CC's step on images of `size` pixels, ten clusters."""
+    """A step of CC on images of `size` pixels, with ten clusters."""
 
     def lower(n, mesh):
         method = METHODS["cc"](Spec(10, n, 1, {"train": 1}), backbone=backbone, image_size=size, **settings)
@@ -35,7 +35,7 @@ def cc(backbone: str, size: int, **settings: Any) -> Lower:
 
 
 def cmmc(phase: str, **settings: Any) -> Lower:
-    """CMMC's step at BDGP's widths, five clusters."""
+    """A step of CMMC at the widths of BDGP, with five clusters."""
     views = {"view0": 1750, "view1": 79}
 
     def lower(n, mesh):
@@ -46,7 +46,7 @@ def cmmc(phase: str, **settings: Any) -> Lower:
 
 
 def dxmc(**settings: Any) -> Lower:
-    """DXMC's step on CLIP's 512 columns, ten clusters."""
+    """A step of DXMC on 512 columns of CLIP, with ten clusters."""
     names = ("image", "text", "image_partner", "text_partner")
 
     def lower(n, mesh):
@@ -57,14 +57,14 @@ def dxmc(**settings: Any) -> Lower:
 
 
 def dmim(n: int, mesh: Mesh) -> Lowered:
-    """DMIM's step at NUS-WIDE's widths and clusters."""
+    """A step of DMIM at the widths and clusters of NUS-WIDE."""
     method = METHODS["dmim"](Spec(8, n, 1, {"train": 1}))
     batch = {"view0": ((n, 100), jnp.float32), "view1": ((n, 100), jnp.float32), "pseudo": ((n, 1), jnp.int32)}
     return plans.step(method, "clusters", batch, mesh, ("pseudo",))
 
 
 def contrast(impl: str) -> Lower:
-    """Value and gradient of `nt_xent` alone, of `n` rows: half of them each view's."""
+    """The value and the gradient of `nt_xent` alone for `n` rows, half of them in each view."""
 
     def lower(n, mesh):
         loss = partial(nt_xent, impl=impl)
@@ -79,7 +79,7 @@ def contrast(impl: str) -> Lower:
 
 
 def clip_images(name: str) -> Lower:
-    """Features of images, no gradient."""
+    """The features of images, without a gradient."""
     config = CONFIGS[name]
 
     def lower(n, mesh):
@@ -92,7 +92,7 @@ def clip_images(name: str) -> Lower:
 
 
 def clip_tuning(name: str, *, remat: bool = False, chunk: int = 0) -> Lower:
-    """A step of contrastive training of both towers, Adam; not a method of the package, whose CLIP stays as it is."""
+    """A step of contrastive training of both towers with Adam. No method of the package does this."""
     config, tx = CONFIGS[name], optax.adam(1e-5)
     model = CLIP(config, remat=remat)
 

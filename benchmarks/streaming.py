@@ -1,11 +1,11 @@
-"""Batches of streamed sets beside those from memory, and CC's training from both, in one run.
+"""Speed of batches from streamed sets and from memory, and of CC's training from both, in one run.
 
     pip install -e '.[bench]'
-    python -m benchmarks.streaming --tfds_dir=DIR      (DIR has CIFAR-10, as `data.prepare` makes it; some minutes)
+    python -m benchmarks.streaming --tfds_dir=DIR      (DIR has CIFAR-10, written by `data.prepare`; some minutes)
 
-CIFAR-10's test images as array_record, the same as image files, and generated JPEGs of 256 pixels, which are brought
-to 224; all on the local disk, and so in the system's cache. Sources take turns, `ROUNDS` times, and the best round of
-each counts: other load only ever slows a round.
+The sources are CIFAR-10's test images as array_record, the same images as files, and generated JPEGs of 256 pixels that
+are resized to 224. All are on the local disk, and so in the system's cache. The sources take turns for `ROUNDS` rounds,
+and the best round counts, because other load can only slow a round.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ LARGE, NAMES = 400, 25
 
 
 def batches(dataset: Dataset):
-    """Returns ``run(count) -> images/s`` of batches put on the devices, one after the other."""
-    feed = Feed({"train": dataset}, seeds=(0,), batch_size=BATCH, mesh=data_mesh(BATCH), limit=0)
+    """Returns ``run(count) -> images/s``, which puts batches on the devices one after the other."""
+    feed = Feed({"train": dataset}, seed_list=(0,), batch_size=BATCH, mesh=data_mesh(BATCH), limit=0)
     done = 0
 
     def run(count: int) -> float:
@@ -55,7 +55,7 @@ def batches(dataset: Dataset):
 
 
 def table(what: str, runs: dict, count: int) -> None:
-    """A row for each source: images/s, and their part of the first row's."""
+    """Prints one row per source: images/s, and the ratio to the first row."""
     rounds = [{name: run(count) for name, run in runs.items()} for _ in range(ROUNDS)]
     best = {name: max(found[name] for found in rounds) for name in runs}
     print(f"{what:44}{'images/s':>10}{'of memory':>11}")
@@ -64,20 +64,20 @@ def table(what: str, runs: dict, count: int) -> None:
 
 
 def rate_of(step):
-    """``run(steps) -> seconds`` of training as ``run(count) -> images/s``; compiles."""
+    """Turns ``run(steps) -> seconds`` of training into ``run(count) -> images/s``. Compiles."""
     step(1)
     return lambda count: BATCH * count / step(count)
 
 
 def files_of(dataset: Dataset, directory: Path) -> None:
-    """Its images as PNGs, so that the same pixels come back."""
+    """Writes the images as PNGs, which keep the pixels unchanged."""
     directory.mkdir()
     for name, image in zip(dataset.ids, dataset.features["image"], strict=True):
         Image.fromarray(image).save(directory / f"{name}.png", compress_level=1)
 
 
 def large_files(directory: Path) -> None:
-    """JPEGs of 256 pixels."""
+    """Writes JPEGs of 256 pixels."""
     directory.mkdir()
     for i in range(LARGE):
         image = synthetic(n=1, size=256, seed=i).features["image"][0]
@@ -87,12 +87,12 @@ def large_files(directory: Path) -> None:
 
 
 def peak() -> float:
-    """The most memory this process has had, in MiB."""
+    """The peak memory of this process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def large(directory: Path) -> None:
-    """Images/s of 224-pixel images, and what memory an epoch of them takes."""
+    """Images/s of 224-pixel images, and the memory that an epoch of them needs."""
     streamed = data.load("folder", path=directory, size=224, streaming=True)
     run = batches(streamed)
     run(20)

@@ -1,6 +1,6 @@
-"""CC in plain PyTorch as its users run it: PIL augmentation in DataLoader workers, torchvision's ResNet18, Adam.
+"""CC in plain PyTorch, the baseline of `benchmarks/training.py`, written from the paper.
 
-The peer of `benchmarks/training.py`, written from the paper.
+It is implemented as PyTorch users would: PIL augmentation in DataLoader workers, torchvision's ResNet18, Adam.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torchvision import models, transforms
 
 
 def pipeline(size: int, strength: float) -> transforms.Compose:
-    """The paper's augmentation of one view, on PIL images."""
+    """The augmentation of one view in the paper, on PIL images."""
     jitter = transforms.ColorJitter(*[0.8 * strength] * 3, 0.2 * strength)
     return transforms.Compose(
         [
@@ -30,7 +30,7 @@ def pipeline(size: int, strength: float) -> transforms.Compose:
 
 
 class Images(Dataset):
-    """uint8 images as PIL sees them; `transform` is applied `views` times."""
+    """A data set of uint8 images that are converted to PIL. `transform` is applied `views` times."""
 
     def __init__(self, images: np.ndarray, transform, views: int):
         self.images, self.transform, self.views = images, transform, views
@@ -57,7 +57,7 @@ class Network(nn.Module):
 
 
 def contrast(a, b, temperature: float):
-    """NT-Xent over the rows of both, which have length 1."""
+    """NT-Xent over the rows of both views, which have length 1."""
     rows = torch.cat([a, b])
     n = len(rows)
     scores = (rows @ rows.T / temperature).masked_fill(torch.eye(n, dtype=torch.bool), float("-inf"))
@@ -76,7 +76,7 @@ def loss(network, a, b):
 
 
 def trainer(images: np.ndarray, size: int, batch: int, k: int = 10, workers: int = 2):
-    """Returns ``run(steps) -> seconds`` of whole training steps, data and augmentation included."""
+    """Returns ``run(steps) -> seconds`` of whole training steps, including data loading and augmentation."""
     network = Network(k).train()
     adam = torch.optim.Adam(network.parameters(), lr=3e-4)
     data = Images(images, pipeline(size, 0.5), 2)
@@ -102,7 +102,7 @@ def trainer(images: np.ndarray, size: int, batch: int, k: int = 10, workers: int
 
 
 def predictor(images: np.ndarray, size: int, batch: int, k: int = 10, workers: int = 2):
-    """Returns ``run() -> seconds`` of assigning all images."""
+    """Returns ``run() -> seconds``, which assigns all images."""
     network = Network(k).eval()
     transform = transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor()])
     loader = DataLoader(Images(images, transform, 1), batch, num_workers=workers, persistent_workers=True)

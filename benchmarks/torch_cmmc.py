@@ -1,7 +1,7 @@
-"""CMMC in plain PyTorch as its users run it: Adam, scikit-learn's k-means, SciPy's matching.
+"""CMMC in plain PyTorch, the baseline of `benchmarks/multiview_speed.py`, written from the paper.
 
-The peer of `benchmarks/multiview_speed.py`, written from the paper. Batches are rows of tensors in memory, without a
-DataLoader.
+It is implemented as PyTorch users would: Adam, scikit-learn's k-means, SciPy's matching. Batches are rows of tensors in
+memory, without a DataLoader.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ HIDDEN, LATENT, FEATURES = (500, 500, 2000), 512, 128
 
 
 def layers(*widths: int) -> nn.Sequential:
-    """Linear layers with ReLUs between."""
+    """Linear layers with ReLUs between them."""
     parts = [[nn.Linear(i, o), nn.ReLU()] for i, o in pairwise(widths)]
     return nn.Sequential(*list(chain(*parts))[:-1])
 
@@ -47,14 +47,14 @@ class Network(nn.Module):
 
 
 def matched(q, pseudo: np.ndarray, k: int):
-    """The pseudo-labels renamed to agree best with the argmax of q."""
+    """Renames the pseudo-labels to agree best with the argmax of q."""
     table = np.zeros((k, k))
     np.add.at(table, (pseudo, q.detach().argmax(1).numpy()), 1)
     return torch.from_numpy(linear_sum_assignment(table, maximize=True)[1][pseudo])
 
 
 class Trainer:
-    """The three stages: `steps` takes steps of one, `targets` makes the pseudo-labels; both return the seconds."""
+    """The three stages. `steps` runs steps of a stage, `targets` computes the pseudo-labels. Both return seconds."""
 
     def __init__(self, views: list[np.ndarray], batch: int, k: int, restarts: int = 100):
         self.views, self.batch, self.k, self.restarts = [torch.from_numpy(x) for x in views], batch, k, restarts
@@ -63,7 +63,7 @@ class Trainer:
         self.order = self._batches()
 
     def steps(self, name: str, count: int) -> float:
-        """Of "reconstruct", "contrast" or, after `targets`, "match"."""
+        """Runs steps of "reconstruct", "contrast" or, after `targets`, "match"."""
         loss = {"reconstruct": self._reconstruction, "contrast": self._contrast, "match": self._matching}[name]
         began = time.perf_counter()
         for _ in range(count):

@@ -1,5 +1,6 @@
-"""DMIM in plain PyTorch, two modalities, full batch, from the method's description: a cross-check of the published
-recipe's scores on the planted pairs (HARD).
+"""DMIM in plain PyTorch for two modalities and full batches, written from the description of the method.
+
+It cross-checks the scores of the published recipe on the planted pairs (HARD).
 
     python -m benchmarks.torch_dmim [--seeds=5 --epochs=300]
 """
@@ -60,7 +61,7 @@ def balanced(p, power: float = 10.0):
 
 
 class Trainer:
-    """`steps(count)` takes full-batch steps; `labels()` are the first modality's clusters in evaluation mode."""
+    """`steps(count)` runs full-batch steps. `labels()` predicts the clusters from the first modality."""
 
     def __init__(self, views: list[np.ndarray], k: int, seed: int = 0):
         torch.manual_seed(seed)
@@ -92,7 +93,7 @@ class Trainer:
 
 
 def main() -> None:
-    """Prints ACC of each seed."""
+    """Prints the ACC of each seed."""
     from clustering_jax.data.planted import planted
     from clustering_jax.metrics import scores
 

@@ -1,4 +1,4 @@
-"""DXMC after embedding in plain PyTorch and faiss: the peer that `benchmarks.semantic_speed` measures against."""
+"""DXMC after embedding in plain PyTorch and faiss: the baseline of `benchmarks.semantic_speed`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEMPERATURE, ENTROPY, PER_CENTER, NEIGHBOURS = 0.005, 5.0, 5, 50
 
 
 def kept_nouns(image: np.ndarray, nouns: np.ndarray, centers: int, restarts: int) -> np.ndarray:
-    """Row numbers of the nouns, by spherical k-means of 300 iterations."""
+    """Row numbers of the selected nouns, by spherical k-means with 300 iterations."""
     settings = {"niter": 300, "nredo": restarts, "spherical": True, "max_points_per_centroid": len(image)}
     search = faiss.Kmeans(image.shape[1], centers, **settings)
     search.train(image)
@@ -32,21 +32,21 @@ def kept_nouns(image: np.ndarray, nouns: np.ndarray, centers: int, restarts: int
 
 
 def retrieve(image: np.ndarray, nouns: np.ndarray) -> np.ndarray:
-    """The text counterparts."""
+    """Computes the text counterparts."""
     words = torch.from_numpy(nouns)
     parts = [(rows @ words.T / TEMPERATURE).softmax(1) @ words for rows in torch.from_numpy(image).split(2048)]
     return F.normalize(torch.cat(parts)).numpy()
 
 
 def neighbours(rows: np.ndarray) -> np.ndarray:
-    """Row numbers [n, 50]."""
+    """Row numbers of the neighbours [n, 50]."""
     index = faiss.IndexFlatIP(rows.shape[1])
     index.add(rows)
     return index.search(rows, NEIGHBOURS + 1)[1][:, 1:]
 
 
 def cluster_head(width: int, k: int) -> nn.Sequential:
-    """With the published initial weights."""
+    """A cluster head with the published initialisation."""
     head = nn.Sequential(nn.Linear(width, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, k), nn.Softmax(1))
     for layer in (head[0], head[3]):
         nn.init.trunc_normal_(layer.weight, std=0.02)
@@ -54,7 +54,7 @@ def cluster_head(width: int, k: int) -> nn.Sequential:
 
 
 class Trainer:
-    """Steps on rows that were prepared."""
+    """Training steps on prepared rows."""
 
     def __init__(self, image: np.ndarray, text: np.ndarray, partners: dict[str, np.ndarray], batch: int, k: int):
         self.rows = {"image": torch.from_numpy(image), "text": torch.from_numpy(text)}

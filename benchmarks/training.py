@@ -1,11 +1,11 @@
-"""Whole CC training steps, ours against a plain PyTorch loop, both sides in one run, in turn.
+"""Speed of whole CC training steps: this package against a PyTorch loop, taking turns in one run.
 
     make bench                      (installs the extra [bench]; a few minutes)
     python -m benchmarks.training
 
-Model, batch and augmentation are the same: ResNet18 with the 7x7 stem, strength .5; the images are generated. Each
-side runs in turn `ROUNDS` times after a warm-up and the fastest round of each counts: other load only ever slows
-a round. The first step's compilation is reported apart.
+Model, batch and augmentation are the same: ResNet18 with the 7x7 stem, strength .5, generated images. The sides take
+turns for `ROUNDS` rounds after a warm-up, and the fastest round of each counts, because other load can only slow a
+round. The compilation of the first step is reported separately.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clustering_jax.method import Spec
 from clustering_jax.methods.cc import method as cc
 from clustering_jax.parallel import data_mesh, replicated
 from clustering_jax.training.batches import Feed
-from clustering_jax.training.loop import init_state, make_update, optimizers
+from clustering_jax.training.update import init_state, make_update, optimizers
 
 ROUNDS = 3
 # Pixels, batch, steps in a round, the least ratio the project promises.
@@ -35,7 +35,7 @@ def ours(dataset, size: int, batch: int):
     mesh, key = data_mesh(batch), jax.random.key(0)
     variables = jax.jit(method.init)(key, {k: v[:2] for k, v in dataset.features.items()})
     state = jax.device_put(init_state(method, variables), replicated(mesh))
-    feed = Feed({"train": dataset}, seeds=(0,), batch_size=batch, mesh=mesh, limit=4 << 30)
+    feed = Feed({"train": dataset}, seed_list=(0,), batch_size=batch, mesh=mesh, limit=4 << 30)
     update = make_update(method.phases[0], optimizers(method), mesh, feed.resident)
     done = 0
 
@@ -52,7 +52,7 @@ def ours(dataset, size: int, batch: int):
 
 
 def line(what: str, mine: float, theirs: float, promised: float) -> None:
-    """A row: images/s of both sides, the ratio, and what is promised."""
+    """Formats a row: images/s of both sides, the ratio, and the ratio that the project promises."""
     print(f"{what:24}{mine:10.0f}{theirs:10.0f}{mine / theirs:8.2f}{promised:10.1f}", flush=True)
 
 
@@ -76,9 +76,9 @@ def main() -> None:
 
 
 def settled(function, *arguments) -> float:
-    """`function` of `arguments`, after PyTorch's workers have filled their queues: they would load the cores.
+    """Calls `function` after PyTorch's workers have filled their queues, because they would use the cores.
 
-    The peer starts its rounds with those batches ready, which flatters it a little.
+    PyTorch starts its rounds with these batches ready, which favours it slightly.
     """
     time.sleep(4)
     return function(*arguments)

@@ -1,9 +1,14 @@
 """``python -m clustering_jax.embed --config=configs/dxmc_folder.py --output=DIR [--config.embed.clip=MODEL ...]``.
 
-Embeds the images and nouns that a config's `embed` names by CLIP, once, in a stream: the same command again goes on
-where it was cut short. DIR then holds, for each split, `SPLIT.npy` (float32 [n, d], as the model gives it),
-`SPLIT.ids.json` and, where there are labels, `SPLIT.labels.npy`; `nouns.npy` and `nouns.txt`; and `manifest.json`: the
-model, the preprocessing, and a checksum of every array. The data source "embeddings" reads it.
+Embeds the images and the nouns of a config (`config.embed`) with a CLIP model. The images are streamed. An interrupted
+command resumes when it is started again. It writes to DIR:
+
+* `SPLIT.npy` for each split: the output of the model, float32 [n, d], not normalised.
+* `SPLIT.ids.json` and, if there are labels, `SPLIT.labels.npy`.
+* `nouns.npy` and `nouns.txt`.
+* `manifest.json`: the model, the preprocessing and a checksum of every array.
+
+The data source "embeddings" reads such a directory.
 """
 
 from __future__ import annotations
@@ -21,7 +26,9 @@ def main(argv: list[str]) -> None:
     """Reads the flags and embeds."""
     config, output = read_flags(argv, "output", "embed", __doc__)
     if not config.get("embed"):
-        raise UserError(f"a config of the method '{config['method']}' embeds nothing: give one of configs/dxmc_*.py")
+        raise UserError(
+            f"a config of the method '{config['method']}' has nothing to embed: use one of configs/dxmc_*.py"
+        )
     print(f"{embed(output, **config['embed'])} written")
 
 

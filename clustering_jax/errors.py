@@ -21,6 +21,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def check_keywords(function: Callable, keywords: Mapping, where: str) -> None:
     """Checks that `function` accepts all `keywords`.
 
+    A function with a ``**settings`` parameter is not checked here: it checks its keywords itself.
+
     Args:
       function: any callable.
       keywords: keyword arguments by name; the values are not read.
@@ -30,6 +32,8 @@ def check_keywords(function: Callable, keywords: Mapping, where: str) -> None:
       UserError: `function` has no parameter of that name. The message suggests the most similar name.
     """
     parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
     known = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     for name in keywords:
         if name not in known:

@@ -1,9 +1,9 @@
 """``python -m clustering_jax.export --workdir=DIR --output=model/``.
 
-Writes the newest checkpoint of a run as a directory that needs neither the run nor this package's methods to predict:
-a `jax.export` artefact for CPU, CUDA and TPU and any number of rows, the parameters, the preprocessing, the names of
-clusters and the config. JAX promises to read an artefact for six months; ``--model=model/ --output=newer/`` makes it
-anew of the parameters and the config that lie beside it.
+Writes the newest checkpoint of a run as a directory that can predict without the run and without the code of the
+methods. It holds a `jax.export` artefact for CPU, CUDA and TPU and any number of rows, the parameters, the
+preprocessing, the names of the clusters and the config. JAX guarantees to read an artefact for six months. After that,
+``--model=model/ --output=newer/`` exports the model again from the parameters and the config in the directory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from clustering_jax import cli
-from clustering_jax.serving.artefact import contents
+from clustering_jax.serving.artefact import read
 from clustering_jax.serving.export import of_run, write
 
 
@@ -19,7 +19,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m clustering_jax.export", description=__doc__.partition("\n")[2])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", help="the directory of a run")
-    source.add_argument("--model", help="an exported model, whose artefact is made anew")
+    source.add_argument("--model", help="an exported model that is exported again")
     parser.add_argument("--output", required=True, help="directory to write")
     return parser.parse_args()
 
@@ -27,7 +27,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """Reads the arguments and writes the model."""
     arguments = _arguments()
-    write(of_run(arguments.workdir) if arguments.workdir else contents(arguments.model)[0], arguments.output)
+    write(of_run(arguments.workdir) if arguments.workdir else read(arguments.model)[0], arguments.output)
     print(f"{arguments.output} written")
 
 

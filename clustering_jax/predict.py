@@ -1,8 +1,10 @@
 """``python -m clustering_jax.predict --workdir=DIR --input=PATH --output=out.csv``.
 
-Assigns new examples by the newest checkpoint of a run: images (a folder, `.npy` or `.npz`) as a stream in constant
-memory, views of objects from such files as the run was trained on, `--views=0,2` where the input has only some of them;
-for DXMC embeddings, or images to be embedded by the run's own model.
+Assigns new examples to clusters with the newest checkpoint of a run. The input depends on the method:
+
+* Images: a folder, `.npy` or `.npz`. They are streamed in constant memory.
+* Views: files of the kind that the run was trained on. If the input has only some views, use `--views=0,2`.
+* DXMC: embeddings, or images, which are then embedded by the model of the run.
 """
 
 from __future__ import annotations
@@ -22,16 +24,16 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m clustering_jax.predict", description=__doc__.partition("\n")[2])
     parser.add_argument("--workdir", required=True, help="the directory of the run")
     parser.add_argument("--input", required=True, help="image folder, .npy or .npz; for views, files as in training")
-    parser.add_argument("--views", default="", help="numbers of the views that the input has, as 0,2 (default: all)")
+    parser.add_argument("--views", default="", help="numbers of the views in the input, for example 0,2 (default: all)")
     parser.add_argument("--output", required=True, help="CSV to write: id, cluster, probability")
-    parser.add_argument("--batch_size", type=int, default=0, help="rows at a time (default: the run's)")
+    parser.add_argument("--batch_size", type=int, default=0, help="rows per batch (default: the batch size of the run)")
     return parser.parse_args()
 
 
 def _numbers(views: str) -> list[int]:
     parts = [part for part in views.split(",") if part]
     if not all(part.strip().isdecimal() for part in parts):
-        raise UserError(f"--views={views}: give numbers, as --views=0,2")
+        raise UserError(f"--views={views}: give numbers, for example --views=0,2")
     return [int(part) for part in parts]
 
 

@@ -1,8 +1,7 @@
-"""One run from a plain config to a finished workdir: data, method, fit, assignments, result."""
+"""One run, from a config to a finished workdir: loads the data, builds the method, trains, assigns and scores."""
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -11,11 +10,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from clustering_jax import data, report
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.images.streaming import Lazy
+from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
 from clustering_jax.inference import results
@@ -23,14 +21,15 @@ from clustering_jax.inference.embedding import embed
 from clustering_jax.kmeans import number_of_clusters
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
-from clustering_jax.parallel import any_process_blocking, data_mesh, is_first, local
+from clustering_jax.parallel import data_mesh, is_first, local
 from clustering_jax.training import seeds
 from clustering_jax.training.batches import is_resident
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.evaluate import make_infer
 from clustering_jax.training.log import MetricsLog
-from clustering_jax.training.loop import Schedule, fit, keys_of, member
+from clustering_jax.training.loop import Schedule, fit
 from clustering_jax.training.signals import Signals
+from clustering_jax.training.workdir import check_workdir, create_workdir
 
 CHOSEN = "num_clusters.json"
 
@@ -44,86 +43,63 @@ def train(
     quiet: bool = False,
     reported: bool = True,
 ) -> dict[str, Any]:
-    """Trains what `config` says in `workdir` and returns what result.json holds.
+    """Trains a method and writes everything to a workdir. A run that was interrupted is resumed.
 
     Args:
-      signals: as for `fit`. streams: data in memory, in place of what `config` names. quiet: prints nothing.
-      reported: ends with report.html.
+      config: the config of the run as a plain dictionary.
+      workdir: directory of the run.
+      signals: handles SIGTERM and SIGINT, see `fit`.
+      streams: data sets by stream name, which replace the data that `config` names.
+      quiet: whether to print nothing.
+      reported: whether to write report.html at the end.
+
+    Returns:
+      The content of result.json.
 
     Raises:
-      UserError, Interrupted, Diverged: see `fit`; also a workdir that holds another config's run.
+      UserError: the config or the data can't be used, or the workdir holds a run of another config.
+      Interrupted: a signal stopped the run after a checkpoint was saved.
+      Diverged: the loss is not finite.
     """
     check_workdir(workdir, config)
     seeds.check_numbers(config)
     result = read_json(workdir / "result.json")
     if result:
-        done = f"{workdir} is finished (wall time {result['wall_time_seconds']:.0f} s); a new run needs a new --workdir"
-        _say(done, quiet)
+        seconds = result["wall_time_seconds"]
+        _print(f"{workdir} is finished (wall time {seconds:.0f} s); a new run needs a new --workdir", quiet)
         return result
-    given, config = config, config if streams else _embedded(config, workdir)
+    original, config = config, config if streams else _with_embeddings(config, workdir)
     streams = dict(streams or load_streams(config))
     _warn(streams)
     scored = data.load(**config["scored"]) if config["scored"] else None
     _check_scored(streams["train"], scored)
-    if config["kmeans_baseline"] and isinstance((scored or streams["train"]).features.get("image"), Lazy):
-        raise UserError("kmeans_baseline compares all pixels in memory: leave it out, or don't set streaming")
+    if config["kmeans_baseline"] and isinstance((scored or streams["train"]).features.get("image"), LazyArray):
+        raise UserError("kmeans_baseline needs all pixels in memory: set kmeans_baseline=False or streaming=False")
     chosen = _num_clusters(config, streams["train"], workdir, quiet)
     settings = {**config, "num_clusters": chosen["num_clusters"]}
     settings["batch_size"] = _batch_size(settings, streams)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
     method = from_config(settings, steps)
-    # What is refused without it is refused before the preparation, which may take long.
+    # The preparation may take long, so that this check is done before it and after it.
     seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
     variables = _initial(method, settings, streams["train"])
     if method.prepare:
-        streams["train"] = method.prepare(keys_of((config["seed"],)), streams["train"], workdir / "prepared")
+        streams["train"] = method.prepare(seeds.keys_of((config["seed"],)), streams["train"], workdir / "prepared")
         seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
-    _open(workdir, given)
+    create_workdir(workdir, original)
     if "curve" in chosen:
         write_json(workdir / CHOSEN, chosen)
     scored = scored or streams["train"]
     result, embedder = _train(method, variables, settings, streams, scored, steps, workdir, signals, quiet)
-    _say(results.table(result), quiet)
+    _print(results.table(result), quiet)
     write_json(workdir / "result.json", result)
     if reported:
         report.at_end(workdir, settings, scored, embedder, quiet=quiet)
     return result
 
 
-def _open(workdir: Path, config: Mapping[str, Any]) -> None:
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / "config.json", config)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} can't be written ({error.strerror})") from error
-    if jax.process_count() > 1 and any_process_blocking(not _seen(workdir / "config.json")):
-        raise UserError(f"--workdir={workdir} is not one directory for all processes: they must share it")
-
-
-def _seen(path: Path) -> bool:
-    """Whether the file is there, within the minute after which network file systems look again."""
-    until = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < until:
-        time.sleep(1)
-    return path.exists()
-
-
-def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Raises UserError where `workdir` holds a run of another config, naming the keys that differ."""
-    found = read_json(workdir / "config.json")
-    if found is None:
-        return
-    ours, theirs = (flatten_dict(dict(c), sep=".", keep_empty_nodes=False) for c in (config, found))
-    # JSON knows lists only, and the config in hand may hold tuples.
-    ours = {k: list(v) if isinstance(v, tuple) else v for k, v in ours.items()}
-    keys = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
-    if keys:
-        changes = ", ".join(f"{k} ({theirs.get(k)!r} there, {ours.get(k)!r} now)" for k in keys)
-        raise UserError(f"{workdir} holds a run of another config: {changes}; use a new --workdir or the same config")
-
-
-def _embedded(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
-    """`config` with paths of embeddings, made in the workdir where a model is named but no path."""
+def _with_embeddings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    """Fills in the path of the embeddings. If the config names a model but no path, computes them in the workdir."""
     settings, path = config.get("embed"), config["data"].get("path", "")
     if not settings or "path" not in config["data"]:
         return config
@@ -133,8 +109,8 @@ def _embedded(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
         )
     if not path and jax.process_count() > 1:
         raise UserError(
-            "images are embedded by one process: python -m clustering_jax.embed --config=FILE --output=DIR first, then "
-            "here --config.data.path=DIR"
+            "several processes can't embed images: run python -m clustering_jax.embed --config=FILE --output=DIR "
+            "first, then use --config.data.path=DIR"
         )
     path = path or str(embed(workdir / "embeddings", **settings))
     scored = {**config["scored"], "path": config["scored"].get("path") or path} if config["scored"] else {}
@@ -142,7 +118,14 @@ def _embedded(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
 
 
 def load_streams(config: Mapping[str, Any]) -> dict[str, Dataset]:
-    """The data sets of a config by stream name."""
+    """Loads the data sets of a config.
+
+    Args:
+      config: the config of the run.
+
+    Returns:
+      The data sets by stream name: "train", and "unlabelled" if the config has unlabelled data.
+    """
     streams = {"train": data.load(**config["data"])}
     if config["unlabelled"]:
         streams["unlabelled"] = data.load(**config["unlabelled"])
@@ -156,25 +139,28 @@ def _warn(streams: Mapping[str, Dataset]) -> None:
 
 
 def _check_scored(dataset: Dataset, scored: Dataset | None) -> None:
-    """Raises UserError where `scored` is not of the training data's kind."""
+    """Raises UserError if the features of `scored` differ from the features of the training data."""
     if scored is None:
         return
     if dataset.scalings is not None:
-        raise UserError("scored is for images and embeddings: views that were scaled alone don't fit those trained on")
+        raise UserError("scored supports images and embeddings only: views would be scaled differently from training")
     ours, theirs = (_shapes(d) for d in (dataset, scored))
     if ours != theirs:
-        raise UserError(f"scored has features {theirs}, the training data {ours}: both must come from one source")
+        raise UserError(f"scored has features {theirs}, the training data {ours}: use the same source for both")
 
 
 def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, quiet: bool) -> dict[str, Any]:
-    """``{"num_clusters": K}``; where the config says 0, with the curve it is chosen by, kept in the workdir."""
+    """``{"num_clusters": K}``. If the config has 0, K is chosen, and the result also holds the curve of the criterion.
+
+    The choice is stored in the workdir, so that a resumed run uses the same number.
+    """
     if config["num_clusters"]:
         return {"num_clusters": config["num_clusters"]}
-    found = read_json(workdir / CHOSEN) or number_of_clusters.num_clusters(
+    choice = read_json(workdir / CHOSEN) or number_of_clusters.num_clusters(
         dataset, config["cluster_range"], seed=config["seed"]
     )
-    _say(number_of_clusters.summary_line(found), quiet)
-    return found
+    _print(number_of_clusters.summary_line(choice), quiet)
+    return choice
 
 
 def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> int:
@@ -184,26 +170,26 @@ def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> in
     if not 2 <= k <= n:
         raise UserError(f"num_clusters is {k}: choose between 2 and the number of examples, {n}")
     if wanted < 2:
-        raise UserError(f"batch_size is {wanted}: at least 2 are needed, 0 is all")
+        raise UserError(f"batch_size is {wanted}: choose at least 2, or 0 for all examples")
     if config["epochs"] < (0 if config["init_from"] else 1):
         raise UserError(f"epochs is {config['epochs']}: nothing would be trained (0 needs init_from)")
     if smallest < wanted:
         warnings.warn(f"only {smallest} examples: batch size {smallest} instead of {wanted}", stacklevel=2)
     size = min(wanted, smallest)
-    data_mesh(size)  # several processes must be able to share a batch
+    data_mesh(size)  # Raises UserError if several processes can't divide a batch.
     return size
 
 
 def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any:
     first = {k: v[:2] for k, v in dataset.features.items()}
     if not config["init_from"]:
-        return seeds.initial(method, seeds.seeds_of(config), first)
+        return seeds.init_variables(method, seeds.seeds_of(config), first)
     if method.load is None:
         raise UserError(
-            f"init_from is '{config['init_from']}', but of {config['method']} there are no released weights"
+            f"init_from is '{config['init_from']}', but {config['method']} can't load released weights: leave it empty"
         )
-    variables = seeds.initial(method, (config["seed"],), first)
-    return seeds.stacked(method.load(config["init_from"], variables), config["num_seeds"])
+    variables = seeds.init_variables(method, (config["seed"],), first)
+    return seeds.repeat_for_seeds(method.load(config["init_from"], variables), config["num_seeds"])
 
 
 def _train(
@@ -217,7 +203,7 @@ def _train(
     signals: Signals | None,
     quiet: bool,
 ) -> tuple[dict[str, Any], Callable]:
-    """The result, and how features of the scored data are embedded: ``features -> [n, d]``."""
+    """Trains and scores. Returns the result, and the function ``features -> [n, d]`` that embeds scored data."""
     dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
     predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
     compiled = cache(partial(make_infer, batch_size=size))
@@ -233,9 +219,9 @@ def _train(
         return compiled(function)(variables, dataset.features)
 
     def assign(variables, dataset=scored) -> list[np.ndarray]:
-        """Soft assignments [n, k] of each seed."""
-        found = predict(variables, dataset.features)
-        return [found] if len(chosen) == 1 else list(found.swapaxes(0, 1))
+        """Soft assignments [n, k] for each seed."""
+        probabilities = predict(variables, dataset.features)
+        return [probabilities] if len(chosen) == 1 else list(probabilities.swapaxes(0, 1))
 
     store = Store(workdir / "checkpoints", keep=every["keep"])
     try:
@@ -243,7 +229,7 @@ def _train(
             method,
             streams,
             variables,
-            seeds=chosen,
+            seed_list=chosen,
             batch_size=size,
             schedule=schedule,
             store=store,
@@ -263,30 +249,31 @@ def _train(
         )
     finally:
         store.close()
-    found = assign(state.variables)
+    assigned = assign(state.variables)
 
     def clusters() -> list[np.ndarray]:
-        return [p.argmax(1) for p in (found if scored is dataset else assign(state.variables, dataset))]
+        """The cluster of each training example [n] for each seed."""
+        return [p.argmax(1) for p in (assigned if scored is dataset else assign(state.variables, dataset))]
 
     values = seeds.criteria(method, chosen, local(state.variables), infer, clusters)
     best = int(np.argmin(values))
-    result = results.result_of(config, dataset, scored, found[best], seconds)
+    result = results.result_of(config, dataset, scored, assigned[best], seconds)
     result |= {"seed": chosen[best], "criterion": values[best]}
     names: list[list[str]] = []
     if method.report:
-        told = method.report(keys_of((config["seed"],)), dataset, clusters()[best], scored)
-        result["baselines"] += results.baselines_of(told.baselines, scored)
-        result["names"] = told.names
-        names = told.names
-        results.write_clusters(workdir / "clusters.json", found[best], names)
-    results.write_assignments(workdir / "assignments.csv", scored.ids, found[best], names)
+        extra = method.report(seeds.keys_of((config["seed"],)), dataset, clusters()[best], scored)
+        result["baselines"] += results.baselines_of(extra.baselines, scored)
+        result["names"] = names = extra.names
+        results.write_clusters(workdir / "clusters.json", assigned[best], names)
+    results.write_assignments(workdir / "assignments.csv", scored.ids, assigned[best], names)
     if len(chosen) > 1:
-        result["seeds"] = seeds.summary(chosen, [results.score(p, scored) for p in found], values)
-    kept = state.variables if len(chosen) == 1 else member(local(state.variables), best)
-    return result, partial(compiled(method.embed), kept)
+        result["seeds"] = seeds.summary(chosen, [results.score(p, scored) for p in assigned], values)
+    selected = state.variables if len(chosen) == 1 else seeds.take_seed(local(state.variables), best)
+    return result, partial(compiled(method.embed), selected)
 
 
-def _say(text: str, quiet: bool) -> None:
+def _print(text: str, quiet: bool) -> None:
+    """Prints once, whatever the number of processes."""
     if is_first() and not quiet:
         print(text)
 

@@ -1,7 +1,8 @@
-"""``python -m clustering_jax.serve model/`` answers over HTTP what `clustering_jax.predict` would say of new rows.
+"""``python -m clustering_jax.serve model/`` predicts new rows over HTTP, with the results of `clustering_jax.predict`.
 
-``POST /predict`` takes JSON, `.npy`, `.npz` or image files, ``GET /health`` tells what the model is: docs/serving.md.
-It listens on 127.0.0.1 and asks nobody who they are: put a proxy with authentication before it, or leave it there.
+``POST /predict`` takes JSON, `.npy`, `.npz` or image files. ``GET /health`` describes the model. See docs/serving.md.
+The server listens on 127.0.0.1 and has no authentication: to reach it from outside, put a proxy with authentication in
+front of it.
 """
 
 from __future__ import annotations
@@ -18,23 +19,29 @@ from clustering_jax.training.signals import Stopped
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that takes connections, so that none is refused between the ready line and the first answer."""
+    """Opens the socket before the ready line is printed, so that no connection is refused after that line."""
     try:
         return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=1024
         )
     except (OSError, OverflowError) as error:
-        raise UserError(f"--host={host} --port={port} can't be listened on ({error}): choose others") from error
+        raise UserError(f"can't listen on --host={host} --port={port} ({error}): choose another") from error
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m clustering_jax.serve", description=__doc__.partition("\n")[2])
-    parser.add_argument("model", help="directory that clustering_jax.serving.export wrote")
+    parser.add_argument("model", help="directory that clustering_jax.export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="0 is any that is free (default: %(default)s)")
-    told = ("bytes of a body", "rows of a request", "requests under way", "rows computed together")
-    told += ("milliseconds that a batch waits for more", "seconds for a request to come, and to be answered")
-    for (name, default), text in zip(Limits()._asdict().items(), told, strict=True):
+    parser.add_argument("--port", type=int, default=8000, help="0 chooses a free port (default: %(default)s)")
+    texts = (
+        "largest body of a request in bytes",
+        "largest number of rows in a request",
+        "largest number of pending requests",
+        "largest number of rows computed together",
+        "milliseconds that a batch waits for more rows",
+        "seconds in which a request must arrive, and in which it must be answered",
+    )
+    for (name, default), text in zip(Limits()._asdict().items(), texts, strict=True):
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
     return parser.parse_args()
 
@@ -48,7 +55,7 @@ def _limits(arguments: argparse.Namespace) -> Limits:
 
 
 def main() -> None:
-    """Reads the arguments and answers until a signal comes; what is under way then is answered still."""
+    """Reads the arguments and serves until a signal arrives; pending requests are still answered then."""
     arguments = _arguments()
     limits = _limits(arguments)
     try:
@@ -60,16 +67,16 @@ def main() -> None:
     model = Model.load(arguments.model, max_batch=limits.max_batch)
     with _listening(arguments.host, arguments.port) as server:
         model.compile()
-        told = f"{model.manifest['method']}, {model.manifest['num_clusters']} clusters"
+        summary = f"{model.manifest['method']}, {model.manifest['num_clusters']} clusters"
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-        print(f"serving {told} on http://{host}:{server.getsockname()[1]}", flush=True)
+        print(f"serving {summary} on http://{host}:{server.getsockname()[1]}", flush=True)
         config = uvicorn.Config(
             application(model, limits),
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=max(1, int(2 * limits.timeout)),
         )
-        with suppress(Stopped):  # uvicorn raises the signal again when all is answered
+        with suppress(Stopped):  # uvicorn raises the signal again after the last response.
             uvicorn.Server(config).run(sockets=[server])
 
 

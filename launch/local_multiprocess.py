@@ -1,12 +1,12 @@
-"""Several processes of one run on this machine.
+"""Starts several processes of one run on this machine.
 
     python launch/local_multiprocess.py --num_processes=2 --devices=4 -- \\
         python -m clustering_jax.main --config=configs/cc_digits.py --workdir=runs/two
 
-Each process is the command with --coordinator=localhost:PORT --num_processes=N --process_id=I behind it; its lines
-come out with [I] before them. SIGTERM and SIGINT go on to all. When one fails, the others are ended: at once, or with
-75 (interrupted and saved) after --grace seconds, in which they should save and end by themselves. Exit code: the first
-one that is not 0.
+Each process runs the command with --coordinator=localhost:PORT --num_processes=N --process_id=I added. Its lines of
+output start with [I]. SIGTERM and SIGINT are forwarded to all processes. If one process fails, the others are ended at
+once. If it ends with 75 (interrupted and saved), the others first have --grace seconds to save and to end by
+themselves. The exit code is the first one that is not 0.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _writing = threading.Lock()  # whole lines
 
 
 def main(argv: list[str]) -> int:
-    """Runs the command of `argv` in processes; the exit code."""
+    """Runs the command of `argv` in several processes and returns the exit code."""
     options, command = _options(argv)
     port = options.port or _free_port()
     flags = [f"--coordinator=localhost:{port}", f"--num_processes={options.num_processes}"]
@@ -110,7 +110,7 @@ def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
 
 
 def _copy(number: int, source: BinaryIO, target: BinaryIO) -> threading.Thread:
-    """Copies lines as they come, with the process's number before them."""
+    """Copies lines as they arrive, with the number of the process in front."""
 
     def copy() -> None:
         for line in source:
@@ -124,7 +124,14 @@ def _copy(number: int, source: BinaryIO, target: BinaryIO) -> threading.Thread:
 
 
 def _wait(processes: list[subprocess.Popen], grace: float) -> int:
-    """Until all have ended; the first exit code that is not 0. `grace` seconds from request to kill."""
+    """Waits until all processes have ended.
+
+    Args:
+      grace: seconds between the request to end and the kill.
+
+    Returns:
+      The first exit code that is not 0.
+    """
     first, asks_at, kills_at = 0, float("inf"), float("inf")
     while any([p.poll() is None for p in processes]):
         codes = [_exit_code(p) for p in processes if p.returncode]
@@ -147,7 +154,7 @@ def _signal(processes: list[subprocess.Popen], number: int) -> None:
 
 
 def _exit_code(process: subprocess.Popen) -> int:
-    """As a shell gives it: 128 + the number of the signal that ended it."""
+    """The exit code as a shell shows it: 128 + the number of the signal that ended the process."""
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

@@ -6,15 +6,15 @@ import jax
 import numpy as np
 
 from clustering_jax.data.views.checked import Views
-from clustering_jax.data.views.dataset import fit_scalings, scaled
-from clustering_jax.data.views.pca import _with_pca, projected
+from clustering_jax.data.views.dataset import apply_scalings, fit_scalings
+from clustering_jax.data.views.pca import fit_components, project
 from clustering_jax.files import write_json
 from clustering_jax.inference.results import versions
 from clustering_jax.methods import from_config
 from clustering_jax.serving.artefact import FORMAT, Contents
 from clustering_jax.serving.inputs import preprocessing
 from clustering_jax.training.checkpoint import Store
-from clustering_jax.training.loop import init_state
+from clustering_jax.training.update import init_state
 from tests.paths import ROOT
 from tests.test_configs import load
 
@@ -22,7 +22,7 @@ CONFIGS = {"cc": "cc_digits", "cmmc": "cmmc_arrays", "dmim": "dmim_arrays", "dxm
 CHANGES = {
     "cc": {"model": {"backbone": "resnet18", "width": 4, "image_size": 16, "average_decay": 0.9}},
     "cmmc": {"model": {"hidden": (16,), "latent_dim": 8, "feature_dim": 4}, "data": {"missing": "nan"}},
-    "dmim": {"model": {"prediction": "aligned_mean", "heads": "z"}},
+    "dmim": {"model": {"prediction": "aligned_mean"}},
     "dxmc": {"model": {"hidden": 16, "instance_dim": 8}},
 }
 CLUSTERS = 5
@@ -48,9 +48,9 @@ def _trained_on(method):
         unit = arrays["image"] / np.linalg.norm(arrays["image"], axis=1, keepdims=True)
         return {"image": unit, "text": unit}, None
     views = Views(list(arrays.values()), np.ones((40, 2), bool), ["a", "b"], None, "views", ())
-    dataset = scaled(views, fit_scalings(views, ("minmax", "standard")))
+    dataset = apply_scalings(views, fit_scalings(views, ("minmax", "standard")))
     if method == "dmim":
-        dataset = projected(dataset._replace(scalings=_with_pca(dataset, 6)))
+        dataset = project(dataset._replace(scalings=fit_components(dataset, 6)))
     return dataset.features, dataset.scalings
 
 

@@ -170,23 +170,23 @@ def test_the_table_the_line_and_the_file(views, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["k", *criteria.RULES] and [int(line.split()[0]) for line in lines[1:8]] == list(KS)
     assert lines[4].split()[0] == "5" and lines[4].count("*") == 4 and sum(line.count("*") for line in lines) == 4
-    assert "240 rows" in lines[8] and "of the data as they are" in lines[8]
+    assert "240 rows" in lines[8] and "of the raw data" in lines[8]
     assert (
         lines[9].startswith("num_clusters 5 (80 % of votes between 5 and 5): silhouette 5, gap 5") and lines[10:] == []
     )
     found = json.loads((tmp_path / "out" / "choose_k.json").read_text())
     assert found["num_clusters"] == 5 and found["samples"] == 2 and [p["k"] for p in found["curve"]] == list(KS)
-    assert choose_k.told(found) == lines[9] and "\n".join(lines[:8]) == choose_k.table(found)
+    assert choose_k.summary_line(found) == lines[9] and "\n".join(lines[:8]) == choose_k.table(found)
 
 
 @pytest.mark.parametrize(
     "agree, odds", [(2, "2 of 3 criteria within 2 of it"), (1, "1 of 3 criteria within 2 of it, so they disagree")]
 )
-def test_the_line_told(agree, odds):
+def test_the_summary_line(agree, odds):
     votes = {"gap": None, "stability": 9, "merge": 4}
     found = {"num_clusters": 4, "interval": [2, 9], "votes": votes, "agree": agree}
     expected = "num_clusters 4 (80 % of votes between 2 and 9): gap none in this range, stability 9, merge 4; "
-    assert choose_k.told(found) == expected + odds
+    assert choose_k.summary_line(found) == expected + odds
 
 
 def embedding(monkeypatch, tmp_path, shapes, embed=lambda features: features["view0"]):
@@ -239,16 +239,16 @@ def test_ranges(views, ends):
 
 
 def test_what_can_be_put_right(views, tmp_path, monkeypatch):
-    refuses("of 240 rows each half must have more than that many", *views, "--range=2:120")
+    refuses("half of the 240 rows must be more than that", *views, "--range=2:120")
     refuses("--config is missing: python -m clustering_jax.choose_k --config=FILE$", "--range=2:5")
     refuses("unexpected argument 'more'; flags are --config=FILE --config.KEY=VALUE", *views, "more")
     refuses("there is no directory", *views, "--range=2:5", "--output=nowhere/out")
     refuses("--train needs --workdir=DIR", *views, "--range=2:5", "--train")
-    refuses(r"holds no finished run: --train makes one", *views, "--range=2:5", f"--workdir={tmp_path}")
+    refuses(r"holds no finished run: add --train to train one", *views, "--range=2:5", f"--workdir={tmp_path}")
     workdir = embedding(monkeypatch, tmp_path, {"image": (8, 8, 1)})
     refuses(r"was trained on rows of .*, the config's data has .*\(2,\)", *views, "--range=2:5", workdir)
-    monkeypatch.setattr(choose_k, "PIXELS", 63)
-    refuses("images of 64 numbers: pixels tell nothing", "--config=configs/cc_digits.py", "--range=2:5")
+    monkeypatch.setattr(choose_k, "MAX_PIXELS", 63)
+    refuses("images of 64 values are too large", "--config=configs/cc_digits.py", "--range=2:5")
     assert not (tmp_path / "out").exists()
 
 

@@ -16,7 +16,7 @@ from clustering_jax.inference.results import score
 from clustering_jax.weights.torch_file import read_torch
 from tests.paths import CONFIGS, FIXTURES
 
-CONFIGS = sorted((CONFIGS).glob("*.py"))
+FILES = sorted(CONFIGS.glob("*.py"))
 PUBLISHED = {
     "cc_cifar10": (".705 / .790 / .637", 10, 0.5, False),
     "cc_cifar20": (".431 / .429 / .266", 20, 0.5, False),
@@ -30,6 +30,8 @@ PAPERS = {
     "cmmc": "https://arxiv.org/abs/2106.11193",
     "dmim": "https://ojs.aaai.org/index.php/AAAI/article/view/17076",
     "dxmc": "https://arxiv.org/abs/2409.04561",
+    "temi": "https://arxiv.org/abs/2303.17896",
+    "turtle": "https://arxiv.org/abs/2406.07236",
 }
 # Scores, clusters, epochs of contrast, views, scaling.
 PUBLISHED_VIEWS = {
@@ -37,10 +39,10 @@ PUBLISHED_VIEWS = {
     "cmmc_mnist_usps": (".9966 / .9901", 10, 50, ("X1", "X2"), "none"),
     "cmmc_fashion": (".9938 / .9837", 10, 100, ("X1", "X2", "X3"), "none"),
     "cmmc_ccv": (".3166 / .3124", 20, 50, ("STIP.npy", "SIFT.npy", "MFCC.npy"), ("minmax", "none", "none")),
-    "cmmc_caltech_2v": (".6200 / .5430", 7, 50, ("X1", "X2"), "minmax"),
-    "cmmc_caltech_3v": (".6679 / .5842", 7, 50, ("X1", "X2", "X5"), "minmax"),
-    "cmmc_caltech_4v": (".7843 / .7106", 7, 50, ("X1", "X2", "X5", "X4"), "minmax"),
-    "cmmc_caltech_5v": (".8621 / .7701", 7, 50, ("X1", "X2", "X5", "X4", "X3"), "minmax"),
+    "cmmc_caltech:2v": (".6200 / .5430", 7, 50, ("X1", "X2"), "minmax"),
+    "cmmc_caltech:3v": (".6679 / .5842", 7, 50, ("X1", "X2", "X5"), "minmax"),
+    "cmmc_caltech:4v": (".7843 / .7106", 7, 50, ("X1", "X2", "X5", "X4"), "minmax"),
+    "cmmc_caltech:5v": (".8621 / .7701", 7, 50, ("X1", "X2", "X5", "X4", "X3"), "minmax"),
 }
 # Scores, clusters, centres of the semantic space, the shorter side that images are resized to, what is scored.
 PUBLISHED_SPACES = {
@@ -54,13 +56,19 @@ PUBLISHED_SPACES = {
     "dxmc_imagenet1k": ("no figure", 1000, 4271, 256, "val"),
 }
 # The others differ from these in numbers alone.
-QUICK = ("cc_stl10", "cmmc_bdgp", "dmim_planted", "dxmc_embeddings")
+QUICK = ("cc_stl10", "cmmc_bdgp", "dmim_planted", "dxmc_embeddings", "temi_embeddings", "turtle_arrays")
 
 
 def configs_of(method):
     """Those of a method; all but one or two are slow."""
-    paths = [path for path in CONFIGS if path.stem.startswith(f"{method}_")]
+    paths = [path for path in FILES if path.stem.startswith(f"{method}_")]
     return [pytest.param(p, id=p.stem, marks=[] if p.stem in QUICK else [pytest.mark.slow]) for p in paths]
+
+
+def named(name):
+    """The docstring and the config of "NAME" or "NAME:VARIANT"."""
+    file, _, variant = name.partition(":")
+    return load(CONFIGS / f"{file}.py", variant)
 
 
 def load(path, variant=""):
@@ -69,7 +77,7 @@ def load(path, variant=""):
     return namespace["__doc__"], namespace["get_config"](variant)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_docstring_has_paper_expectation_hours_and_command(path):
     doc, config = load(path)
     assert isinstance(config, ConfigDict)
@@ -79,7 +87,7 @@ def test_docstring_has_paper_expectation_hours_and_command(path):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_settings(name):
-    doc, config = load(CONFIGS / f"{name}.py")
+    doc, config = named(name)
     scores, k, strength, blur = PUBLISHED[name]
     assert scores in doc and config.num_clusters == k
     assert (config.augment.strength, config.augment.blur) == (strength, blur)
@@ -94,7 +102,7 @@ def test_the_published_settings(name):
 
 @pytest.mark.parametrize("name", PUBLISHED_VIEWS)
 def test_the_published_settings_of_views(name):
-    doc, config = load(CONFIGS / f"{name}.py")
+    doc, config = named(name)
     scores, k, epochs, views, scaling = PUBLISHED_VIEWS[name]
     assert scores in doc and (config.num_clusters, config.epochs) == (k, epochs)
     assert (config.data.views, config.data.scaling) == (views, scaling)
@@ -188,9 +196,30 @@ def test_smoke_takes_two_steps_on_embeddings(path, tmp_path):
     assert len(result["names"]) == config["num_clusters"] == len(json.loads((tmp_path / "clusters.json").read_text()))
 
 
+@pytest.mark.parametrize("path", [*configs_of("temi"), *configs_of("turtle")])
+def test_smoke_takes_two_steps_on_features(path, tmp_path):
+    config = load(path, "smoke")[1].to_dict()
+    config["model"] |= {"heads": 2, "hidden": 16, "width": 8} if config["method"] == "temi" else {}
+    result = run.train(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len([line for line in lines if "loss" in line]) == 2 and result["scores"]["occupied"] >= 1
+
+
+def test_the_published_settings_of_heads():
+    turtle, temi = (load(CONFIGS[0].with_name(f"{name}_embeddings.py"))[1] for name in ("turtle", "temi"))
+    expected = {"num_steps": 6000, "gamma": 10, "inner_steps": 10, "inner_learning_rate": 1e-3, "warm_start": False}
+    assert expected.items() <= turtle.model.to_dict().items()
+    assert (turtle.batch_size, turtle.optimizer.learning_rate, turtle.optimizer.b2) == (10000, 1e-3, 0.999)
+    expected = {"heads": 16, "hidden": 512, "width": 256, "neighbours": 50, "beta": 0.6, "teacher_decay": 0.996}
+    expected |= {"student_temperature": 0.1, "teacher_temperature": 0.1, "warmup_epochs": 20}
+    assert expected.items() <= temi.model.to_dict().items()
+    assert (temi.batch_size, temi.epochs, temi.optimizer.learning_rate) == (1024, 100, 4e-4)
+    assert (temi.optimizer.weight_decay, temi.optimizer.decoupled_decay) == (0, 1e-4)
+
+
 def test_the_authors_weights_alone(tmp_path):
     """No epoch at all: the released weights are scored."""
-    config = load(CONFIGS[0].with_name("cc_cifar10.py"), "smoke")[1].to_dict()
+    config = named("cc_cifar10:smoke")[1].to_dict()
     fixture = FIXTURES / "cc_resnet18.tar"
     config |= {
         "init_from": str(fixture),
@@ -213,6 +242,40 @@ def test_a_collapse_is_reported():
         score(np.eye(4)[[0, 1] * 4], dataset)
 
 
-def test_an_unknown_variant_is_refused():
-    with pytest.raises(UserError, match="smoke"):
-        load(CONFIGS[0], "smok")
+# Clusters, views, key of the labels, learning rate.
+PAIRS = {
+    "dmim_pairs:nuswide": (8, ("img.mat", "txt.mat"), "L.mat", 5e-4),
+    "dmim_pairs:esp": (7, ("img_1.mat", "img_2.mat", "txt_1.mat"), "L.mat", 1e-3),
+    "dmim_pairs:mirflickr": (6, ("img.mat", "txt.mat"), "L.mat", 5e-4),
+    "dmim_pairs:iapr": (6, ("img.mat", "txt.mat"), "L.mat", 5e-4),
+    "dmim_pairs:wiki": (10, ("view1", "view0"), "y", 5e-4),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_settings_of_pairs(name):
+    doc, config = named(name)
+    views = config.num_clusters, config.data.views, config.data.label_key, config.optimizer.learning_rate
+    assert views == PAIRS[name] and f"  {name.partition(':')[2]}" in doc
+    assert (config.batch_size, config.epochs, config.data.width, config.model.full_batch) == (0, 500, 100, True)
+
+
+def test_a_config_of_several_sets_has_a_default_and_smoke_runs_of_all():
+    assert named("cmmc_caltech")[1] == named("cmmc_caltech:2v")[1] != named("cmmc_caltech:5v")[1]
+    assert named("dmim_pairs")[1] == named("dmim_pairs:nuswide")[1]
+    for name in ("cmmc_caltech:smoke", "cmmc_caltech:5v,smoke", "dmim_pairs:wiki,smoke"):
+        assert named(name)[1].data.source == "planted"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cc_digits:smok", "unknown variant ':smok': only ':smoke'"),
+        ("cmmc_caltech:6v", "unknown variant ':6v': choose 2v, 3v, 4v, 5v; add ',smoke'"),
+        ("cmmc_caltech:5v,smok", "unknown variant"),
+        ("dmim_pairs:smoke,wiki", "unknown variant"),
+    ],
+)
+def test_an_unknown_variant_is_refused(name, message):
+    with pytest.raises(UserError, match=message):
+        named(name)

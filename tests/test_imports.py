@@ -17,6 +17,7 @@ CHAPTERS = (
     ("files", "losses"),
     ("nn", "data", "augment"),
     ("kmeans", "weights"),
+    ("encoders",),
     ("training",),
     ("methods",),
     ("inference",),

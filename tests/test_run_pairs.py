@@ -11,7 +11,7 @@ from clustering_jax.losses import balanced_labels
 from clustering_jax.methods import from_config
 from clustering_jax.parallel import data_mesh
 from clustering_jax.settings import dmim
-from clustering_jax.training.loop import init_state, make_update, optimizers
+from clustering_jax.training.update import init_state, make_update, optimizers
 
 N, K = 41, 3
 DATA = {"source": "planted", "n": N, "shared": 1.0, "private": 0.5, "num_clusters": K, "width": 6}

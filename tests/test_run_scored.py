@@ -175,7 +175,7 @@ def test_the_curve_is_kept_and_not_computed_again(automatic):
     assert len(chosen) == 1 and json.loads((workdir / "num_clusters.json").read_text()) == chosen[0]
     assert chosen[0]["num_clusters"] == K and [k for k, _ in chosen[0]["curve"]] == list(range(2, 8))
     assert chosen[0]["criterion"] == "mean silhouette of k-means on 160 rows"
-    assert out.count(number_of_clusters.told(chosen[0])) == 2
+    assert out.count(number_of_clusters.summary_line(chosen[0])) == 2
 
 
 def test_the_run_has_the_number_chosen_and_the_config_as_given(automatic):
@@ -266,7 +266,7 @@ REFUSED = {
         "model.centers is 161",
     ),
     "no seeds": (changed(num_seeds=0), "num_seeds is 0"),
-    "released weights": (changed(init_from="weights.tar"), "of dxmc there are no released weights"),
+    "released weights": (changed(init_from="weights.tar"), "dxmc can't load released weights"),
     "auto for images": (
         changed(num_clusters=0, data={"source": "synthetic", "n": 40, "size": 4}, scored={}),
         "set a number for images",

@@ -1,4 +1,4 @@
-"""Data sets: readers of files into NumPy arrays. No JAX is imported here."""
+"""Reads data sets from files into NumPy arrays. This chapter does not import JAX."""
 
 from clustering_jax.data.sources import SOURCES, load
 

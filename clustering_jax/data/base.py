@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the package, and which of its rows make up which batch."""
+"""The `Dataset` type, and the rows of each batch as pure functions of (seed, step)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from clustering_jax.errors import UserError
 
 
 class Vocabulary(NamedTuple):
-    """Words and their embeddings [n, d] in the space of the images."""
+    """Words and their embeddings in the space of the images.
+
+    Attributes:
+      words: n words.
+      embeddings: [n, d] floats, one row per word.
+    """
 
     words: list[str]
     embeddings: np.ndarray
 
 
 class Blocks(NamedTuple):
-    """A shuffle that reads from few places at a time, see `epoch_permutation`.
+    """A shuffle in two levels that reads from few places at a time; see `epoch_permutation`.
 
-    rows: of a block, which lie side by side in the input. window: blocks that are mixed with each other.
+    Attributes:
+      rows: rows per block, at least 1. The rows of a block are adjacent in the input.
+      window: number of blocks whose rows are mixed with each other, at least 1.
     """
 
     rows: int
@@ -30,10 +37,14 @@ class Blocks(NamedTuple):
 
 
 def blocks_of(rows: int, window: int) -> Blocks | None:
-    """The `Blocks` that settings ask for, None for blocks of 0 rows: a full shuffle.
+    """Returns the `Blocks` of two settings, or None (a full shuffle) if `rows` is 0.
+
+    Args:
+      rows: rows per block, at least 0.
+      window: number of blocks that are mixed with each other, at least 1.
 
     Raises:
-      UserError: a negative number of rows, or a window of less than one block.
+      UserError: `rows` or `window` is out of range.
     """
     if rows < 0 or window < 1:
         raise UserError(f"shuffle_block {rows}, shuffle_window {window}: give at least 0 rows and 1 block")
@@ -41,19 +52,25 @@ def blocks_of(rows: int, window: int) -> Blocks | None:
 
 
 class Dataset(NamedTuple):
-    """One split, or several joined, in memory (or memory-mapped, or `Lazy`), rows in input order.
+    """One split, or several joined splits. The rows keep their input order.
 
-    features: arrays with the example first; images are ``{"image": uint8 [n, h, w, c]}``, c 1 or 3.
-    ids: n strings, a file name or the row's number.
-    labels: int [n], negative where a row has none, or None: for scoring only, training never sees them.
-    notes: what the user should be told, one line each.
-    scalings: how multi-view features were scaled, as JSON keeps it, so that new rows can be: see `multiview.scaled`.
-    vocabulary: words in the space of the features, where there are any.
-    partners: by feature, int32 [n, m], the rows among which each row's partner in a batch is drawn, see `partner_rows`.
-    blocks: how epochs are shuffled, None is fully.
+    Attributes:
+      features: arrays [n, ...] by name, in memory, memory-mapped, or `LazyArray`. Images are
+        ``{"image": uint8 [n, h, w, c]}`` with c = 1 or 3.
+      ids: n strings: a file name, or the row number.
+      labels: int [n], negative where a row has no label; None if there are no labels. They are used for scoring only.
+        Training never sees them.
+      name: name of the data set.
+      split: name of the split.
+      notes: messages for the user, one line each.
+      scalings: the fitted scaling of each view, as plain JSON values, so that new rows can be scaled alike. See
+        `clustering_jax.data.views.dataset.apply_scalings`. None for data that are not scaled views.
+      vocabulary: words in the space of the features, if there are any.
+      partners: by feature, int32 [n, m]: the rows from which `partner_rows` draws the partner of each row.
+      blocks: how the epochs are shuffled. None is a full shuffle.
     """
 
-    features: dict[str, np.ndarray]
+    features: dict[str, Any]
     ids: list[str]
     labels: np.ndarray | None
     name: str
@@ -66,30 +83,39 @@ class Dataset(NamedTuple):
 
     @property
     def num_examples(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return len(self.ids)
 
 
 def row_ids(n: int) -> list[str]:
-    """The ids of rows that have no name of their own: "0", "1", ..."""
+    """Returns the ids "0", "1", ... for rows without names."""
     return [str(i) for i in range(n)]
 
 
 def known_labels(labels: np.ndarray) -> np.ndarray | None:
-    """`labels`, or None where every one is negative, as in an unlabelled split."""
+    """Returns `labels`, or None if all of them are negative, as in an unlabelled split."""
     return labels if (labels >= 0).any() else None
 
 
 # Ten seeds side by side, each at the border of two epochs.
 @lru_cache(maxsize=32)
 def epoch_permutation(seed: int, epoch: int, n: int, blocks: Blocks | None = None) -> np.ndarray:
-    """The order of the rows in an epoch, int32 [n], read-only; a pure function of its arguments.
+    """Returns the order of the rows in one epoch. It is a pure function of its arguments.
 
-    With `blocks` it has two levels: the blocks come in random order, and `window` of them at a time have their rows
-    mixed. A window of all blocks is the full shuffle.
+    With `blocks`, the shuffle has two levels: the blocks come in random order, and the rows of each `window` of
+    consecutive blocks are mixed. A window of all blocks is the full shuffle.
 
-    It sorts raw generator output, which NumPy keeps the same from version to version, unlike
-    ``Generator.permutation``: a run resumes into the same batches after an upgrade.
+    The order comes from sorting raw generator output. NumPy keeps that output the same in all versions, unlike
+    ``Generator.permutation``, so a run resumes with the same batches after an upgrade.
+
+    Args:
+      seed: at least 0.
+      epoch: number of the epoch, from 0.
+      n: number of rows.
+      blocks: the block shuffle. None is a full shuffle.
+
+    Returns:
+      int32 [n], read-only.
     """
     words = np.random.Philox(np.random.SeedSequence((seed, epoch))).random_raw(n)
     if blocks:
@@ -101,21 +127,27 @@ def epoch_permutation(seed: int, epoch: int, n: int, blocks: Blocks | None = Non
 
 
 def _windows(seed: int, epoch: int, n: int, blocks: Blocks) -> np.ndarray:
-    """The window of each row in an epoch, int [n]."""
-    # Of its own: the orders of rows end after two numbers, those of partners after a third that is not 0.
+    """Returns the window of each row in an epoch, int [n]."""
+    # A stream of its own: the row order is seeded by two numbers, the partners by a third number that is not 0.
     words = np.random.Philox(np.random.SeedSequence((seed, epoch, 0, 1))).random_raw(-(-n // blocks.rows))
-    places = np.argsort(words, kind="stable")
-    return (places // blocks.window)[np.arange(n) // blocks.rows]
+    positions = np.argsort(words, kind="stable")
+    return (positions // blocks.window)[np.arange(n) // blocks.rows]
 
 
 def batch_indices(seed: int, step: int, n: int, batch_size: int, blocks: Blocks | None = None) -> np.ndarray:
-    """The rows of a stream's batch number `step`, int32 [batch_size]: a pure function of its arguments.
+    """Returns the rows of one batch of a stream. It is a pure function of its arguments.
 
-    An epoch is ``n // batch_size`` steps over a fresh permutation; the rows left over are dropped.
+    An epoch has ``n // batch_size`` steps over a fresh permutation. The remaining rows are dropped.
 
     Args:
-      seed: at least 0. step: of the stream, from 0. n: rows. batch_size: between 1 and n.
-      blocks: of the permutation.
+      seed: at least 0.
+      step: step of the stream, from 0.
+      n: number of rows.
+      batch_size: between 1 and n.
+      blocks: the block shuffle of `epoch_permutation`.
+
+    Returns:
+      int32 [batch_size].
 
     Raises:
       ValueError: `batch_size` is not between 1 and `n`.
@@ -127,14 +159,19 @@ def batch_indices(seed: int, step: int, n: int, batch_size: int, blocks: Blocks 
 
 
 def partner_rows(seed: int, step: int, index: np.ndarray, partners: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A partner for each row of a batch and each feature, int32 [b]: a pure function of its arguments.
+    """Draws a partner for each row of a batch and each feature. It is a pure function of its arguments.
 
     Args:
-      seed: at least 0. step: of the stream. index: rows of the batch, int32 [b].
-      partners: by feature, int32 [n, m], the rows to choose from.
+      seed: at least 0.
+      step: step of the stream, from 0.
+      index: rows of the batch, int32 [b].
+      partners: by feature, int32 [n, m], the candidate rows.
+
+    Returns:
+      By feature, int32 [b].
     """
     drawn = {}
-    for number, (name, rows) in enumerate(sorted(partners.items())):
+    for number, (name, candidates) in enumerate(sorted(partners.items())):
         words = np.random.Philox(np.random.SeedSequence((seed, step, number + 1))).random_raw(len(index))
-        drawn[name] = rows[index, words % np.uint64(rows.shape[1])]
+        drawn[name] = candidates[index, words % np.uint64(candidates.shape[1])]
     return drawn

@@ -1,4 +1,4 @@
-"""Embeddings of images, and of words in the same space: the user's own, or what `clustering_jax.embed` wrote."""
+"""Reads embeddings of images, and of words in the same space: files of the user, or of `clustering_jax.embed`."""
 
 from __future__ import annotations
 
@@ -29,38 +29,54 @@ def embeddings(
     noun_key: str = "nouns",
     word_key: str = "noun_words",
 ) -> Dataset:
-    """Embeddings of images, float32 ``{"image": [n, d]}`` with rows of norm 1, and the vocabulary where there is one.
+    """Reads embeddings of images and, if there is one, the vocabulary.
 
     Args:
-      path: a directory that `clustering_jax.embed` wrote, whose keys need not be said; or a file that `open_source`
-        takes, or a folder of `.npy` files, with the keys below.
-      split: "all"; or of a directory one of its splits; or "train" and "test", the rows that the mask `train_key`
-        marks and the others.
-      image_key: floating [n, d]. label_key: integers [n], a negative one is none; for scoring alone.
-      nouns: another such file that holds the nouns; "" is `path`.
-      noun_key: floating [m, d], of nouns. word_key: text [m], their words. Both may be missing: a split that is only
-        scored needs none.
+      path: a directory that `clustering_jax.embed` wrote, which needs no keys; or a file that `open_source` reads, or a
+        folder of `.npy` files, with the keys below.
+      split: "all"; or a split of the directory; or "train" for the rows that the mask `train_key` marks, and "test" for
+        the others.
+      image_key: key of the embeddings, floating point [n, d].
+      label_key: key of the labels, integers [n], negative for "no label". They are for scoring only. "" reads no
+        labels.
+      train_key: key of the mask of the training rows, [n] of 0 and 1.
+      nouns: another such file, which holds the nouns; "" is `path`.
+      noun_key: key of the embeddings of nouns, floating point [m, d].
+      word_key: key of the words of the nouns, text [m]. The nouns and their words may both be missing, because a split
+        that is only scored needs none.
+
+    Returns:
+      Features ``{"image": float32 [n, d]}`` whose rows have norm 1.
 
     Raises:
-      UserError: something is missing, damaged, not finite, a row of zeros, of a wrong shape, or of another width.
+      UserError: something is missing, damaged, not finite, or of a wrong shape or width; or a row is all zeros.
     """
     root = Path(path).expanduser()
     if (root / MANIFEST).is_file():
-        image, labels, ids, vocabulary = _written(root, split)
+        image, labels, ids, vocabulary = _read_directory(root, split)
     else:
         source = open_source(path)
-        image, labels, ids = _own(source, split, image_key, label_key, train_key)
+        image, labels, ids = _read_source(source, split, image_key, label_key, train_key)
         vocabulary = _vocabulary(open_source(nouns) if nouns else source, noun_key, word_key, required=bool(nouns))
     if vocabulary and vocabulary.embeddings.shape[1] != image.shape[1]:
-        found = f"{image.shape[1]} columns, the nouns {vocabulary.embeddings.shape[1]}"
-        raise UserError(f"{path}: the image embeddings have {found}: both must come from one model")
+        widths = f"{image.shape[1]} columns, the nouns {vocabulary.embeddings.shape[1]}"
+        raise UserError(f"{path}: the image embeddings have {widths}: both must come from one model")
     return Dataset({"image": image}, ids, labels, root.name, split, vocabulary=vocabulary)
 
 
 def unit_rows(rows: Any, origin: str, numbers: np.ndarray | None = None) -> np.ndarray:
-    """Rows of norm 1 as float32 [n, d]; UserError if they are no numbers [n, d], not finite, or zero.
+    """Scales rows to norm 1.
 
-    numbers: by which messages call the rows, [n]; None is 0, 1, ...
+    Args:
+      rows: floating point [n, d].
+      origin: name of the array in messages.
+      numbers: int [n], the numbers of the rows in messages; None is 0, 1, ...
+
+    Returns:
+      float32 [n, d].
+
+    Raises:
+      UserError: `rows` is not a floating point array [n, d], or a row is not finite or all zeros.
     """
     rows = _floating(rows, origin)
     unit = np.empty(rows.shape, np.float32)
@@ -84,8 +100,8 @@ def _floating(rows: Any, origin: str) -> np.ndarray:
     return rows
 
 
-def _own(source: Source, split: str, image_key: str, label_key: str, train_key: str) -> tuple:
-    """Rows, labels and ids of the split."""
+def _read_source(source: Source, split: str, image_key: str, label_key: str, train_key: str) -> tuple:
+    """Returns embeddings, labels and ids of the split."""
     keys = _existing(source, [image_key, *filter(None, (label_key, train_key))])
     origin = source.origin(keys[0])
     image = _floating(source.read(keys[0]), origin)
@@ -100,19 +116,22 @@ def _own(source: Source, split: str, image_key: str, label_key: str, train_key: 
     return unit_rows(image[rows], origin, rows), labels, ids
 
 
-def _existing(source: Source, wanted: list[str]) -> list[str]:
-    """The keys as the source has them: of a file with one array, and of files, the name alone will do."""
+def _existing(source: Source, requested: list[str]) -> list[str]:
+    """Returns the keys as the source has them.
+
+    The name of a `.npy` file may come without its extension. A source with a single array needs no name for the first.
+    """
     only = list(source.readers) if len(source.readers) == 1 else []
-    found = [next((k for k in (key, f"{key}.npy") if k in source.readers), "") for key in wanted]
-    found[0] = found[0] or (only[0] if only else "")
-    if "" in found:
-        missing = wanted[found.index("")]
+    keys = [next((k for k in (key, f"{key}.npy") if k in source.readers), "") for key in requested]
+    keys[0] = keys[0] or (only[0] if only else "")
+    if "" in keys:
+        missing = requested[keys.index("")]
         raise UserError(f"{source.name} has no array '{missing}'{nearest(missing, source.readers)}")
-    return found
+    return keys
 
 
 def _split_rows(source: Source, split: str, train_key: str, n: int) -> np.ndarray:
-    """Row numbers of the split."""
+    """Returns the row numbers of the split, int [rows]."""
     if split == "all":
         return np.arange(n)
     if split not in ("train", "test") or not train_key:
@@ -127,47 +146,50 @@ def _split_rows(source: Source, split: str, train_key: str, n: int) -> np.ndarra
 
 
 def _vocabulary(source: Source, noun_key: str, word_key: str, required: bool) -> Vocabulary | None:
-    known = {name.removesuffix(".npy") for name in source.readers}
-    if not required and noun_key not in known:
+    """Returns the vocabulary of a source, or None if it has no nouns and none are required."""
+    keys = {name.removesuffix(".npy") for name in source.readers}
+    if not required and noun_key not in keys:
         return None
-    nouns, words = _existing(source, [noun_key, word_key])
-    found = np.asarray(source.read(words)).reshape(-1)
-    if found.dtype.kind not in "SU":
-        raise UserError(f"{source.origin(words)} is {found.dtype} {found.shape}: needs text, the words of the nouns")
-    found = (np.char.decode(found, "utf-8", "replace") if found.dtype.kind == "S" else found).tolist()
-    return _checked(Vocabulary(found, unit_rows(source.read(nouns), source.origin(nouns))), source.name)
+    nouns, words_key = _existing(source, [noun_key, word_key])
+    words = np.asarray(source.read(words_key)).reshape(-1)
+    if words.dtype.kind not in "SU":
+        origin = source.origin(words_key)
+        raise UserError(f"{origin} is {words.dtype} {words.shape}: needs text, the words of the nouns")
+    decoded = np.char.decode(words, "utf-8", "replace") if words.dtype.kind == "S" else words
+    embeddings = unit_rows(source.read(nouns), source.origin(nouns))
+    return _checked(Vocabulary(decoded.tolist(), embeddings), source.name)
 
 
 def _checked(vocabulary: Vocabulary, name: str) -> Vocabulary:
     if len(vocabulary.words) != len(vocabulary.embeddings):
         counts = f"{len(vocabulary.words)} words for {len(vocabulary.embeddings)} embeddings of nouns"
-        raise UserError(f"{name} holds {counts}: they must be as many")
+        raise UserError(f"{name} holds {counts}: their numbers must be equal")
     return vocabulary
 
 
-def _written(root: Path, split: str) -> tuple:
-    """What `clustering_jax.embed` left in a directory."""
+def _read_directory(root: Path, split: str) -> tuple:
+    """Returns embeddings, labels, ids and vocabulary of a directory that `clustering_jax.embed` wrote."""
     with reading(root / MANIFEST):
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         labelled = {name: entry["labels"] for name, entry in manifest["splits"].items()}
     if split not in labelled:
         raise UserError(f"{root} has no split '{split}'{nearest(split, labelled)}")
-    image = _whole(root, f"{split}.npy", manifest["splits"][split])
+    image = _verified_rows(root, f"{split}.npy", manifest["splits"][split])
     labels = _array(root, f"{split}.labels.npy") if labelled[split] else None
     with reading(root / f"{split}.ids.json"):
         ids = [str(name) for name in json.loads((root / f"{split}.ids.json").read_text(encoding="utf-8"))]
-    for name, found in {"ids": ids, "labels": labels}.items():
-        if found is not None and len(found) != len(image):
-            raise UserError(f"{root}: {len(image)} embeddings but {len(found)} {name} of '{split}': embed it again")
+    for name, column in {"ids": ids, "labels": labels}.items():
+        if column is not None and len(column) != len(image):
+            raise UserError(f"{root}: {len(image)} embeddings but {len(column)} {name} of '{split}': embed it again")
     vocabulary = None
     if manifest.get("nouns"):
-        nouns = _whole(root, "nouns.npy", manifest["nouns"])
+        nouns = _verified_rows(root, "nouns.npy", manifest["nouns"])
         vocabulary = _checked(Vocabulary(_lines(root / "nouns.txt"), nouns), str(root))
     return image, labels, ids, vocabulary
 
 
-def _whole(root: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
-    """Rows of norm 1 of a file, checked against the manifest's checksum."""
+def _verified_rows(root: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
+    """Reads a file whose checksum must be that of the manifest, and scales its rows to norm 1."""
     rows = _array(root, name)
     with (root / name).open("rb") as file:
         if entry.get("sha256", "") not in ("", hashlib.file_digest(file, "sha256").hexdigest()):

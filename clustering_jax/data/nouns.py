@@ -1,4 +1,4 @@
-"""Lists of nouns: WordNet's index, or a text file with one noun a line."""
+"""Reads lists of nouns: the index of WordNet, or a text file with one noun per line."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ INDEX = "index.noun"
 
 
 def read_nouns(path: str | Path) -> list[str]:
-    """The nouns of a file, in its order, each once.
+    """Reads the nouns of a file, in its order, each once.
 
     Args:
-      path: `index.noun` of WordNet 3.0 or 3.1 (whose underscores become blanks), a directory with it (or with
-        `dict/index.noun`), or a UTF-8 text file, one noun a line; blanks around it and empty lines are passed over.
+      path: `index.noun` of WordNet 3.0 or 3.1, in which underscores become blanks; a directory that holds it, or holds
+        `dict/index.noun`; or a UTF-8 text file with one noun per line. Surrounding blanks and empty lines are ignored.
 
     Raises:
-      UserError: the file is missing, no text, or holds no noun.
+      UserError: the file is missing, is not text, or holds no noun.
     """
     file = _file(path)
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} can't be read as UTF-8 text ({error}): give one noun a line") from error
-    # WordNet's files begin with their licence, indented by two blanks.
+    # The files of WordNet begin with their licence, indented by two blanks.
     entries = [line for line in lines if line and not line.startswith("  ")]
-    found = [_INDEXED.match(line) for line in entries]
-    if entries and all(found):
-        words = [match[1].replace("_", " ") for match in found if match]
+    matches = [_INDEXED.match(line) for line in entries]
+    if entries and all(matches):
+        words = [match[1].replace("_", " ") for match in matches if match]
     else:
         words = [line.strip() for line in lines]
     nouns = list(dict.fromkeys(filter(None, words)))
@@ -46,8 +46,8 @@ def _file(path: str | Path) -> Path:
         raise UserError(f"'{path}' does not exist: give WordNet's {INDEX}, or a text file with one noun a line")
     if not given.is_dir():
         return given
-    inside = [given / INDEX, given / "dict" / INDEX]
-    found = next((file for file in inside if file.is_file()), None)
-    if found is None:
+    candidates = [given / INDEX, given / "dict" / INDEX]
+    index = next((file for file in candidates if file.is_file()), None)
+    if index is None:
         raise UserError(f"{path} holds no {INDEX}: give WordNet's directory, or a text file with one noun a line")
-    return found
+    return index

@@ -1,4 +1,4 @@
-"""Planted pairs: modalities with shared classes to be found and private ones to be passed over."""
+"""Generated data with known classes: multi-view data whose views share classes, and embeddings with nouns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clustering_jax.data.views.pca import apply_pca, common_width, fit_pca
 from clustering_jax.errors import UserError
 
 NOISE = 0.1
-# k-means finds the private classes of the default, accuracy .15; here it finds the shared ones.
+# On these data, k-means finds the shared classes. On the default data it finds the private ones (accuracy .15).
 EASY = {"n": 1000, "shared": 1.0}
 
 
@@ -24,22 +24,26 @@ def planted(
     views: int = 2,
     seed: int = 0,
 ) -> Dataset:
-    """Modalities ``shared M[y] + private P[u] + noise``, each turned to its principal axes.
+    """Generates views ``shared M[y] + private P[u] + noise``, each rotated to its principal axes.
 
-    y are the shared classes, of equal size up to one and sorted, u a modality's own, uniform and independent; rows of M
-    and P are random directions, different in each modality, the noise has deviation .1.
+    The classes y are shared by all views; they are sorted, and their sizes differ by at most 1. The classes u are
+    private to a view, uniform and independent. The rows of M and P are random directions, different in each view. The
+    noise has standard deviation .1.
 
     Args:
-      n: rows, at least 2. shared, private: strengths of the classes' directions, >= 0.
-      num_clusters: shared classes, and private ones of each modality; 1 to `n`.
-      width: columns of each modality; n - 1 are left where those are fewer.
-      views: modalities, at least 1. seed: at least 0.
+      n: number of rows, at least 2.
+      shared: strength of the directions of the shared classes, at least 0.
+      private: strength of the directions of the private classes, at least 0.
+      num_clusters: number of shared classes, and of private classes in each view; 1 to `n`.
+      width: columns of each view, at least 1. There are n - 1 columns if that is fewer.
+      views: number of views, at least 1.
+      seed: at least 0.
 
     Returns:
-      float32 [n, width] "view0", "view1", ...; labels are y.
+      Features "view0", "view1", ..., float32 [n, width]. The labels are y.
 
     Raises:
-      UserError: a number out of its range.
+      UserError: a number is out of range.
     """
     if not (
         n >= 2 and width >= 1 and 1 <= num_clusters <= n and views >= 1 and seed >= 0 and min(shared, private) >= 0
@@ -55,25 +59,31 @@ def planted(
         own = rng.integers(num_clusters, size=n)
         means, offsets = (_directions(rng, num_clusters, width) for _ in range(2))
         rows = shared * means[labels] + private * offsets[own] + NOISE * rng.normal(size=(n, width))
-        turned = fit_pca(rows, common_width([rows], width))
-        features[f"view{v}"] = apply_pca({**turned, "scale": np.ones(())}, rows)
+        fitted = fit_pca(rows, common_width([rows], width))
+        features[f"view{v}"] = apply_pca({**fitted, "scale": np.ones(())}, rows)
     return Dataset(features, row_ids(n), labels, "planted", "all")
 
 
 def planted_embeddings(
     n: int = 1000, *, num_clusters: int = 10, width: int = 32, num_nouns: int = 200, noise: float = 0.5, seed: int = 0
 ) -> Dataset:
-    """Embeddings of images and nouns around common random directions, as a model of images and text makes them.
+    """Generates embeddings of images and nouns around common random directions, like a model of images and text.
 
-    Noun i is called ``class<c>_<i>`` after the direction it is near to, c = i modulo `num_clusters`.
+    The name of noun i is ``class<c>_<i>``, where c = i modulo `num_clusters` is its direction.
 
     Args:
-      n: images, of classes as equally many as can be, in random order. num_clusters: directions, 1 to `n`.
-      width: of the embeddings. num_nouns: at least 1. noise: deviation from a direction, relative to it. seed: at
-        least 0.
+      n: number of images. They are in random order, and the class sizes differ by at most 1.
+      num_clusters: number of directions, 1 to `n`.
+      width: columns of the embeddings, at least 1.
+      num_nouns: number of nouns, at least 1.
+      noise: norm of the deviation from a direction, relative to the direction, at least 0.
+      seed: at least 0.
+
+    Returns:
+      Features ``{"image": float32 [n, width]}`` whose rows have norm 1, labels, and the vocabulary of the nouns.
 
     Raises:
-      UserError: a number out of its range.
+      UserError: a number is out of range.
     """
     if not (1 <= num_clusters <= n and min(width, num_nouns) >= 1 and min(noise, seed) >= 0):
         given = f"n={n}, num_clusters={num_clusters}, width={width}, num_nouns={num_nouns}, noise={noise}, seed={seed}"

@@ -1,4 +1,4 @@
-"""Data sets by name."""
+"""Data sets by the name of their source."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from clustering_jax.data import embeddings, planted
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.images import arrays, folder, tfds
-from clustering_jax.data.views import dataset, digits, pca
+from clustering_jax.data.views import dataset, digits
 from clustering_jax.errors import UserError, check_keywords, nearest
 
 SOURCES: dict[str, Callable[..., Dataset]] = {
@@ -19,7 +19,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "embeddings": embeddings.embeddings,
     "folder": folder.folder,
     "multiview": dataset.multiview,
-    "multiview_pca": pca.multiview_pca,
+    "multiview_pca": dataset.multiview_pca,
     "planted": planted.planted,
     "planted_embeddings": planted.planted_embeddings,
     "synthetic": folder.synthetic,
@@ -28,10 +28,15 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
 
 
 def load(source: str = "", **options: Any) -> Dataset:
-    """The data set that the function `source` of `SOURCES` makes of `options`.
+    """Reads the data set of a source.
+
+    Args:
+      source: a key of `SOURCES`.
+      options: arguments of that function.
 
     Raises:
-      UserError: an unknown source or option (with the nearest one) or a missing one; or as the source raises.
+      UserError: the source or an option is unknown (the message has the nearest name), or an option is missing; or as
+        the source raises.
     """
     if source not in SOURCES:
         raise UserError(f"unknown data source '{source}'{nearest(source, SOURCES)}")

@@ -13,8 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from clustering_jax import data, settings
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.views.dataset import new_rows
-from clustering_jax.data.views.pca import projected
+from clustering_jax.data.views.new_rows import new_rows
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import DeepClustering, is_path
 
@@ -72,7 +71,7 @@ class ViewsClustering(DeepClustering):
         there = [v for v, view in enumerate(views) if view is not None]
         # Of the options only this one is of arrays; the others say how to read files.
         options = {"missing": self._predictor.config["data"].get("missing", "error")}
-        return projected(new_rows(_named(views), options, scalings, there)).features
+        return new_rows(_named(views), options, scalings, there).features
 
     def _listed(self, X: Any) -> list[Any] | None:
         """The views of a list or dictionary; None where X is one array, which may be a list of rows."""

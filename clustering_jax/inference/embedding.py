@@ -1,4 +1,4 @@
-"""Embeds images and nouns by CLIP, once, in a stream that a later start resumes."""
+"""Embeds images and nouns with CLIP, once. A later call resumes an interrupted one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from clustering_jax.nn.vit.clip_weights import Clip, load_clip
 from clustering_jax.parallel import data_mesh, replicated
 from clustering_jax.training.evaluate import make_infer
 
-# TAC's, which DXMC takes over.
+# The prompts of TAC, which DXMC uses too.
 PROMPTS = (
     "itap of a {}.",
     "a bad photo of the {}.",
@@ -37,7 +37,7 @@ PROMPTS = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-# Batches between two notes of how far it came.
+# Batches between two records of the progress.
 CHUNK = 8
 
 
@@ -51,15 +51,19 @@ def embed(
     batch_size: int = 64,
     cache: str = "",
 ) -> Path:
-    """Embeds what is not there yet and returns the directory.
+    """Embeds what is not embedded yet.
 
     Args:
-      output: the directory, made where it is missing.
-      clip: of the model, see `load_clip`. splits: by name the settings of `image_rows`.
-      nouns: see `read_nouns`; "" embeds none. resize: of the shorter side, before the middle is cut out; 0 is the
-        model's own size.
-      batch_size: images at a time, over all devices; prompts the same.
-      cache: directory in which embedded nouns are kept for other outputs, by checksum; "" keeps none.
+      output: the directory to write to. It is created if it does not exist.
+      clip: directory of the model, see `load_clip`.
+      splits: the settings of `image_rows` for each split, by name.
+      nouns: file of the nouns, see `read_nouns`; "" embeds no nouns.
+      resize: length of the shorter side in pixels, before the centre is cropped; 0 is the image size of the model.
+      batch_size: images (or prompts) at a time, over all devices, at least 1.
+      cache: directory that keeps embedded nouns by checksum, for other outputs; "" keeps none.
+
+    Returns:
+      `output` as a path.
 
     Raises:
       UserError: the model, an image or the nouns can't be read, or `output` holds embeddings of other settings.
@@ -73,10 +77,10 @@ def embed(
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{output} can't be written ({error.strerror})") from error
+        raise UserError(f"{output} can't be written ({error.strerror}): choose another directory") from error
     size = model.config.image_size
-    told = {"model": model.name, "checksum": model.checksum, "resize": resize or size, "size": size}
-    manifest = Manifest(output / MANIFEST, told)
+    settings = {"model": model.name, "checksum": model.checksum, "resize": resize or size, "size": size}
+    manifest = Manifest(output / MANIFEST, settings)
     batch_size += -batch_size % jax.device_count()
     params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
     for name, images in rows.items():
@@ -89,9 +93,19 @@ def embed(
 def iter_embedded(
     path: str | Path, *, clip: str, resize: int, batch_size: int
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """The images below a folder as ``(ids, float32 [m, d])`` of some batches at a time, in constant memory.
+    """Embeds the images below a folder, a few batches at a time, in constant memory.
 
-    clip, resize, batch_size: as for `embed`. Raises UserError as `embed`; an unreadable image is an error.
+    Args:
+      path: the folder.
+      clip: as for `embed`.
+      resize: as for `embed`.
+      batch_size: as for `embed`.
+
+    Yields:
+      ``(ids, float32 [m, d])``.
+
+    Raises:
+      UserError: as `embed`; an unreadable image is an error.
     """
     images, model = image_rows("folder", path=path), load_clip(clip, texts=False)
     batch_size += -batch_size % jax.device_count()
@@ -104,18 +118,26 @@ def iter_embedded(
 
 
 class Manifest:
-    """manifest.json: what was embedded, and by what."""
+    """manifest.json: what was embedded, and with which model and settings.
 
-    def __init__(self, path: Path, told: Mapping[str, Any]):
+    Args:
+      path: the file.
+      settings: model and settings by name.
+
+    Raises:
+      UserError: the file exists and has other settings.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]):
         self.path = path
-        self.content = read_json(path) or {**told, "splits": {}, "nouns": {}}
-        for name, value in told.items():
+        self.content = read_json(path) or {**settings, "splits": {}, "nouns": {}}
+        for name, value in settings.items():
             if self.content.get(name) != value:
-                found = f"{name} {self.content.get(name)!r}, now it is {value!r}"
-                raise UserError(f"{path.parent} holds embeddings of {found}: use another directory")
+                change = f"{name} {self.content.get(name)!r}, now it is {value!r}"
+                raise UserError(f"{path.parent} holds embeddings of {change}: use another directory")
 
     def add(self, group: str, entry: Mapping[str, Any]) -> None:
-        """Notes what is complete on disk."""
+        """Records an entry that is complete on disk, in the group "splits" or "nouns"."""
         self.content[group] = {**self.content[group], **entry}
         write_json(self.path, self.content)
 
@@ -133,10 +155,10 @@ def _embed_split(
     failures: dict[int, str] = {}
 
     def read(start: int, stop: int) -> dict[str, np.ndarray]:
-        found = images.batch(start, stop, fit)
-        failures.update({start + i: f for i, f in enumerate(found) if isinstance(f, str)})
+        batch = images.batch(start, stop, fit)
+        failures.update({start + i: image for i, image in enumerate(batch) if isinstance(image, str)})
         blank = np.zeros((size, size, 3), np.uint8)
-        return {"image": np.stack([blank if isinstance(f, str) else f for f in found])}
+        return {"image": np.stack([blank if isinstance(image, str) else image for image in batch])}
 
     infer = make_infer(lambda params, batch: model.image_features(params, batch["image"]), batch_size)
     path = output / f"{name}.npy"
@@ -166,14 +188,18 @@ def _embed_nouns(
     if kept and kept.is_file():
         shutil.copyfile(kept, path)
     else:
-        infer = make_infer(lambda params, batch: model.text_features(params, batch["ids"]), batch_size)
+        infer, tokenize = (
+            make_infer(lambda params, batch: model.text_features(params, batch["ids"]), batch_size),
+            model.tokenize,
+        )
+        assert tokenize is not None  # `load_clip` was called with texts
 
         def read(start: int, stop: int) -> dict[str, np.ndarray]:
-            return {"ids": model.tokenize([p.format(word) for word in words[start:stop] for p in PROMPTS])}
+            return {"ids": tokenize([p.format(word) for word in words[start:stop] for p in PROMPTS])}
 
         def mean(batch: Mapping[str, np.ndarray]) -> np.ndarray:
-            found = infer(params, batch)
-            return found.reshape(-1, len(PROMPTS), found.shape[1]).mean(1)
+            prompts = infer(params, batch)
+            return prompts.reshape(-1, len(PROMPTS), prompts.shape[1]).mean(1)
 
         _stream(path, mark, len(words), batch_size, read, mean, {})
         if kept:
@@ -193,10 +219,23 @@ def _stream(
     compute: Callable[[dict[str, np.ndarray]], np.ndarray],
     failures: Mapping[int, str],
 ) -> None:
-    """Fills `path` with the computed rows [n, d], from where an earlier start with this `mark` came to."""
+    """Computes rows and writes them to a `.npy` file. It resumes an earlier call with the same `mark`.
+
+    Args:
+      path: the file.
+      mark: digest of everything that the rows depend on.
+      n: number of rows.
+      batch_size: rows at a time in `compute`, over all devices.
+      read: ``(start, stop) -> batch``.
+      compute: ``batch -> [m, d]``.
+      failures: rows that `read` could not read. They become NaN.
+
+    Raises:
+      UserError: a computed row is not finite.
+    """
     part, progress = path.with_suffix(".npy.part"), path.with_suffix(".progress.json")
-    noted = read_json(progress) or {}
-    done = noted["rows"] if noted.get("mark") == mark and part.is_file() else 0
+    record = read_json(progress) or {}
+    done = record["rows"] if record.get("mark") == mark and part.is_file() else 0
     array = np.lib.format.open_memmap(part, "r+") if done else None
     starts = range(done, n, CHUNK * batch_size)
     with tqdm(total=n, initial=done, unit="row", desc=path.name, disable=None, dynamic_ncols=True) as bar:
@@ -208,7 +247,7 @@ def _stream(
             if not np.isfinite(rows).all():
                 raise UserError(f"{path}: the model gives NaN or infinite numbers: are its weights whole?")
             array[start:stop] = rows
-            # So that a later start knows of what could not be read, too.
+            # NaN marks the unreadable rows for a later call too.
             array[[row for row in failures if start <= row < stop]] = np.nan
             array.flush()
             write_json(progress, {"mark": mark, "rows": stop})
@@ -219,13 +258,13 @@ def _stream(
 
 
 def _ahead(read: Callable[[int, int], Any], starts: range, n: int, chunk: int) -> Iterator[Any]:
-    """What `read` gives of each chunk; the next one is read while the last is computed."""
+    """Yields what `read` returns for each chunk. A thread reads the next chunk while the caller uses this one."""
     with ThreadPoolExecutor(1) as pool:
-        coming = (pool.submit(read, start, min(start + chunk, n)) for start in starts)
-        ahead = next(coming, None)
-        while ahead is not None:
-            found, ahead = ahead.result(), next(coming, None)
-            yield found
+        futures = (pool.submit(read, start, min(start + chunk, n)) for start in starts)
+        future = next(futures, None)
+        while future is not None:
+            batch, future = future.result(), next(futures, None)
+            yield batch
 
 
 def _save(path: Path, array: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""A trained model, read from the workdir of its run."""
+"""Reads a trained model from the workdir of its run."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ from clustering_jax.parallel import data_mesh, replicated
 from clustering_jax.training import seeds
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.evaluate import make_infer
-from clustering_jax.training.loop import init_state, member
+from clustering_jax.training.update import init_state
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model ready for new examples.
+    """A trained model for new examples.
 
-    `embed` and `predict_proba` take features as the run was trained on: ``{"image": uint8 [n, h, w, c]}``, or scaled
-    views ``{"view0": float32 [n, d], ...}``, all or some. shapes: of one example of each. scalings: of the views.
-    names: words for each cluster, of methods that have them. It pickles, with its weights as NumPy arrays.
+    The methods take features of the kind that the run was trained on: images ``{"image": uint8 [n, h, w, c]}``,
+    embeddings ``{"image": float32 [n, d]}``, or all or some of the scaled views ``{"view0": float32 [n, d], ...}``. A
+    predictor can be pickled; its weights then become NumPy arrays.
+
+    Attributes:
+      variables: Flax variables of one seed.
+      meta: what every checkpoint of the run carries.
+      names: words for each cluster, if the method has them.
     """
 
     variables: Any
@@ -38,19 +43,29 @@ class Predictor:
 
     @property
     def config(self) -> dict[str, Any]:
+        """The resolved configuration of the run."""
         return self.meta["config"]
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one example of each feature."""
         return {k: tuple(shape) for k, (shape, _) in self.meta["features"].items()}
 
     @property
     def scalings(self) -> dict[str, Any] | None:
+        """Fitted scaling of each view; None for data that are not scaled views."""
         return self.meta["scalings"]
 
     @classmethod
     def of(cls, variables: Any, meta: Mapping[str, Any], names: list[list[str]], batch_size: int = 0) -> Predictor:
-        """Of one seed's variables and of what `fit` keeps as `meta`; `batch_size` 0 is the run's own."""
+        """Builds a predictor from trained variables.
+
+        Args:
+          variables: Flax variables of one seed.
+          meta: what `fit` stores as `meta`.
+          names: words for each cluster, or [].
+          batch_size: rows at a time, over all devices; 0 is the batch size of the run.
+        """
         method = from_config(meta["config"], meta["steps_per_epoch"])
         size = _padded(batch_size or meta["config"]["batch_size"])
         return cls(variables, meta, names, make_infer(method.predict, size), make_infer(method.embed, size))
@@ -60,7 +75,12 @@ class Predictor:
         return type(self).of, (jax.device_get(self.variables), self.meta, self.names)
 
     def save(self, directory: Path, step: int) -> None:
-        """Writes the checkpoint that `restore` reads from its parent, with optimisers as at the start of a run."""
+        """Writes a checkpoint that `restore` can read. Its optimiser states are those of a new run.
+
+        Args:
+          directory: ``WORKDIR/checkpoints``.
+          step: the step of the checkpoint.
+        """
         method = from_config(self.config, self.meta["steps_per_epoch"])
         store = Store(directory)
         try:
@@ -70,12 +90,14 @@ class Predictor:
 
     @classmethod
     def restore(cls, workdir: str | Path, *, batch_size: int = 0) -> Predictor:
-        """The newest intact checkpoint of `workdir`; `batch_size` 0 is the run's own.
+        """Reads the newest intact checkpoint of a run. Of several seeds, it takes the one that the run kept.
 
-        Of several seeds, the one that the run kept.
+        Args:
+          workdir: the workdir of the run.
+          batch_size: rows at a time, over all devices; 0 is the batch size of the run.
 
         Raises:
-          UserError: there is no checkpoint, or none is intact; several seeds that have not finished.
+          UserError: there is no checkpoint, or none is intact, or several seeds have not finished.
         """
         directory = Path(workdir) / "checkpoints"
         if not directory.is_dir():
@@ -95,38 +117,40 @@ class Predictor:
         method = from_config(config, meta["steps_per_epoch"])
         example = {k: jax.ShapeDtypeStruct((2, *shape), dtype) for k, (shape, dtype) in meta["features"].items()}
         whole = replicated(data_mesh(_padded(batch_size or config["batch_size"])))
-        chosen, kept = seeds.seeds_of(config), _kept(config, Path(workdir))
+        seed_list, kept = seeds.seeds_of(config), _kept_seed(config, Path(workdir))
         abstract = jax.eval_shape(
-            lambda batch: init_state(method, seeds.initial(method, chosen, batch), len(chosen)), example
+            lambda batch: init_state(method, seeds.init_variables(method, seed_list, batch), len(seed_list)), example
         )
         abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), abstract)
-        found = store.restore(abstract)
-        if found is None:
+        checkpoint = store.restore(abstract)
+        if checkpoint is None:
             raise UserError(f"{workdir} holds no finished checkpoint yet")
-        variables = found[1].variables if len(chosen) == 1 else member(found[1].variables, chosen.index(kept))
+        variables = checkpoint[1].variables
+        if len(seed_list) > 1:
+            variables = seeds.take_seed(variables, seed_list.index(kept))
         names = [cluster["names"] for cluster in read_json(Path(workdir) / "clusters.json") or []]
         return cls.of(variables, {**meta, "config": {**config, "seed": kept, "num_seeds": 1}}, names, batch_size)
 
     def predict_proba(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Soft assignments [n, k]."""
+        """Returns soft assignments, float [n, k]. Each row sums to 1."""
         return self._predict(self.variables, features)
 
     def predict(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Clusters [n]."""
+        """Returns the most probable cluster of each row, int [n], from 0 to k - 1."""
         return self.predict_proba(features).argmax(1)
 
     def embed(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Encoder features [n, d]."""
+        """Returns the features of the encoder, float [n, d]."""
         return self._embed(self.variables, features)
 
 
 def _padded(size: int) -> int:
-    """A batch size that all devices share: the last batch is padded in any case."""
+    """Returns `size` rounded up to a multiple of the number of devices. The last batch is padded in any case."""
     return size + -size % jax.device_count()
 
 
-def _kept(config: Mapping[str, Any], workdir: Path) -> int:
-    """The seed to predict with."""
+def _kept_seed(config: Mapping[str, Any], workdir: Path) -> int:
+    """Returns the seed to predict with."""
     result = read_json(workdir / "result.json")
     if config["num_seeds"] > 1 and not result:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What a finished run says: scores, protocol, assignments, the table in the terminal."""
+"""The results of a finished run: scores, protocol, assignments, and the table in the terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLE = ("acc", "nmi", "ari", "purity")
 
 
 def versions() -> dict[str, str]:
-    """Versions and device kind that a result was made with."""
+    """Returns the versions and the kind of device that a result was computed with."""
     packages = ("clustering_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
     device = jax.devices()[0]
     return {
@@ -35,7 +35,15 @@ def versions() -> dict[str, str]:
 
 
 def score(probabilities: np.ndarray, dataset: Dataset) -> dict[str, float]:
-    """Scores of assignments [n, k]; warns of a collapse."""
+    """Scores soft assignments. It warns if fewer than half of the clusters are occupied.
+
+    Args:
+      probabilities: [n, k].
+      dataset: the n scored rows.
+
+    Returns:
+      Scores by name, see `clustering_jax.metrics.evaluate`.
+    """
     scores, k = evaluate(probabilities, dataset.labels), probabilities.shape[1]
     if scores["occupied"] < k / 2:
         warnings.warn(f"only {scores['occupied']} of {k} clusters are occupied: the run is collapsing", stacklevel=2)
@@ -43,7 +51,16 @@ def score(probabilities: np.ndarray, dataset: Dataset) -> dict[str, float]:
 
 
 def score_all(assignments: Sequence[np.ndarray], dataset: Dataset) -> dict[str, float]:
-    """`score` of one seed; of several the means, and the standard deviation of ACC where there are labels."""
+    """Scores the soft assignments of one or several seeds.
+
+    Args:
+      assignments: [n, k] of each seed.
+      dataset: the n scored rows.
+
+    Returns:
+      `score` of one seed. For several seeds the means and, if there are labels, "acc_std", the standard deviation of
+      the accuracy.
+    """
     scores = [score(p, dataset) for p in assignments]
     means = scores[0] if len(scores) == 1 else {k: float(np.mean([s[k] for s in scores])) for k in scores[0]}
     spread = {"acc_std": float(np.std([s["acc"] for s in scores]))} if len(scores) > 1 and "acc" in means else {}
@@ -53,9 +70,13 @@ def score_all(assignments: Sequence[np.ndarray], dataset: Dataset) -> dict[str, 
 def write_assignments(
     path: Path, ids: Iterable, probabilities: np.ndarray, names: Sequence[Sequence[str]] = ()
 ) -> None:
-    """assignments.csv: id, cluster, probability of that cluster, and its names where there are any.
+    """Writes assignments.csv: one row per example, in input order.
 
-    A row per example in input order.
+    Args:
+      path: the file.
+      ids: n ids.
+      probabilities: [n, k].
+      names: words for each cluster, or [].
     """
     write_atomic(path, assignment_lines(ids, probabilities, names, header=True))
 
@@ -63,7 +84,17 @@ def write_assignments(
 def assignment_lines(
     ids: Iterable, probabilities: np.ndarray, names: Sequence[Sequence[str]] = (), *, header: bool
 ) -> Iterable[str]:
-    """CSV text, quoted where a file name needs it."""
+    """Formats assignments as CSV. File names are quoted if they need it.
+
+    Args:
+      ids: n ids.
+      probabilities: [n, k].
+      names: words for each cluster, or [].
+      header: whether the first line holds the names of the columns.
+
+    Returns:
+      The text, with the columns id, cluster, probability of that cluster and, if there are any, its names.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     if header:
@@ -75,7 +106,13 @@ def assignment_lines(
 
 
 def write_clusters(path: Path, probabilities: np.ndarray, names: Sequence[Sequence[str]]) -> None:
-    """clusters.json: number, examples and names of each cluster."""
+    """Writes clusters.json: number, size and names of each cluster.
+
+    Args:
+      path: the file.
+      probabilities: [n, k].
+      names: words for each of the k clusters.
+    """
     sizes = np.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
     rows = zip(sizes, names, strict=True)
     write_json(path, [{"cluster": i, "size": int(size), "names": list(n)} for i, (size, n) in enumerate(rows)])
@@ -84,7 +121,15 @@ def write_clusters(path: Path, probabilities: np.ndarray, names: Sequence[Sequen
 def result_of(
     config: Mapping, dataset: Dataset, scored: Dataset, probabilities: np.ndarray, seconds: float
 ) -> dict[str, Any]:
-    """The content of result.json: what was trained, what was scored, how, and with what."""
+    """Returns the content of result.json.
+
+    Args:
+      config: the resolved configuration.
+      dataset: the training data.
+      scored: the data that `probabilities` belong to.
+      probabilities: soft assignments [n, k].
+      seconds: seconds of training.
+    """
     baselines = kmeans_baseline(scored, config["num_clusters"]) if config["kmeans_baseline"] else {}
     return {
         "method": config["method"],
@@ -107,31 +152,52 @@ def _split(dataset: Dataset) -> str:
 
 
 def kmeans_baseline(dataset: Dataset, k: int) -> dict[str, Any]:
-    """Scores of k-means (10 restarts) on pixels, embeddings or all views side by side; empty without labels."""
+    """Scores k-means with 10 restarts on pixels, on embeddings, or on all views concatenated.
+
+    Args:
+      dataset: the rows to cluster.
+      k: number of clusters.
+
+    Returns:
+      "name" and the scores; empty if there are no labels.
+    """
     if dataset.labels is None:
         return {}
     if "image" in dataset.features:
-        rows = dataset.features["image"].astype(np.float32)
+        rows: np.ndarray = dataset.features["image"].astype(np.float32)
         name, rows = ("k-means on pixels", rows / 255) if rows.ndim == 4 else ("k-means on embeddings", rows)
     else:
         name, rows = "k-means on views", np.concatenate([v for k, v in dataset.features.items() if k != "mask"], 1)
-    found = KMeans(k, n_init=10, random_state=0).fit_predict(rows.reshape(len(rows), -1))
-    return {"name": name, **known_scores(dataset.labels, found)}
+    clusters = KMeans(k, n_init=10, random_state=0).fit_predict(rows.reshape(len(rows), -1))
+    return {"name": name, **known_scores(dataset.labels, clusters)}
 
 
 def known_scores(labels: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
-    """Scores of the rows whose label is known, that is not negative."""
+    """Scores clusters on the rows whose label is known, which means not negative.
+
+    Args:
+      labels: int [n].
+      clusters: int [n].
+    """
     return metrics.scores(labels[labels >= 0], clusters[labels >= 0])
 
 
-def baselines_of(found: Mapping[str, np.ndarray], scored: Dataset) -> list[dict[str, Any]]:
-    """Names and scores of baselines' clusters, int [n] by name; none without labels."""
+def baselines_of(clusters: Mapping[str, np.ndarray], scored: Dataset) -> list[dict[str, Any]]:
+    """Scores the clusters of baselines.
+
+    Args:
+      clusters: int [n] by name of the baseline.
+      scored: the n scored rows.
+
+    Returns:
+      "name" and the scores of each baseline; empty if there are no labels.
+    """
     labels = scored.labels
-    return [] if labels is None else [{"name": name, **known_scores(labels, rows)} for name, rows in found.items()]
+    return [] if labels is None else [{"name": name, **known_scores(labels, c)} for name, c in clusters.items()]
 
 
 def _scored(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float]]]:
-    """Rows of the table."""
+    """Yields the rows of the table: name and scores."""
     yield result["method"], result["scores"]
     if several := result.get("seeds"):
         count = len(several["each"])
@@ -143,7 +209,7 @@ def _scored(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The final table for the terminal."""
+    """Formats result.json as a table for the terminal."""
     scores, rows = result["scores"], []
     if "acc" in scores:
         rows = [f"{'':25}" + "".join(f"{name.upper():>8}" for name in TABLE)]

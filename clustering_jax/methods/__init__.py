@@ -7,9 +7,16 @@ from typing import Any
 
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.method import Method, Spec
-from clustering_jax.methods import cc, cmmc, dmim, dxmc
+from clustering_jax.methods import cc, cmmc, dmim, dxmc, temi, turtle
 
-METHODS = {"cc": cc.build, "cmmc": cmmc.build, "dmim": dmim.build, "dxmc": dxmc.build}
+METHODS = {
+    "cc": cc.build,
+    "cmmc": cmmc.build,
+    "dmim": dmim.build,
+    "dxmc": dxmc.build,
+    "temi": temi.build,
+    "turtle": turtle.build,
+}
 
 
 def from_config(config: Mapping[str, Any], steps_per_epoch: Mapping[str, int]) -> Method:

@@ -1,4 +1,7 @@
-"""What a batch of views holds and lacks, and what methods on views say of it."""
+"""The views of a batch, the rows in which a view is missing, and what the views have in common.
+
+A mask of one view is bool [n], True in the rows that have the view; None means that all rows have it.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +17,61 @@ from clustering_jax.typing import Array
 
 
 def view_names(batch: Mapping[str, Any]) -> list[str]:
-    """The views of a batch in their order."""
+    """The names of the views in a batch, in their order."""
     return sorted((k for k in batch if k.startswith("view")), key=lambda name: int(name.removeprefix("view")))
 
 
-def presence(batch: Mapping[str, Array]) -> list[Array | None]:
-    """Which rows have each view, bool [n]; None is all of them."""
+def view_masks(batch: Mapping[str, Array]) -> list[Array | None]:
+    """The mask of each view in a batch, in the order of `view_names`."""
     names = view_names(batch)
     return [batch["mask"][:, int(v.removeprefix("view"))] for v in names] if "mask" in batch else [None] * len(names)
 
 
-def there(n: int, present: Iterable[Array | None]) -> Array:
-    """`presence` of n rows as one array, bool [n, views]."""
-    return jnp.stack([jnp.ones(n, bool) if where is None else where for where in present], 1)
+def stack_masks(n: int, masks: Iterable[Array | None]) -> Array:
+    """The masks of several views of n rows as one array, bool [n, views]."""
+    return jnp.stack([jnp.ones(n, bool) if mask is None else mask for mask in masks], 1)
 
 
-def masks(_: Any, batch: Mapping[str, Array]) -> Array:
-    """`there` of a batch, as a function that `infer` takes."""
-    return there(len(batch[view_names(batch)[0]]), presence(batch))
+def view_mask(_: Any, batch: Mapping[str, Array]) -> Array:
+    """Which rows of a batch have which view, bool [n, views]; its arguments are those that `infer` passes."""
+    return stack_masks(len(batch[view_names(batch)[0]]), view_masks(batch))
 
 
-def both(a: Array | None, b: Array | None) -> Array | None:
-    """Which rows have two views."""
+def both_present(a: Array | None, b: Array | None) -> Array | None:
+    """The mask of the rows that have two views."""
     return a if b is None else b if a is None else a & b
 
 
-def kept(rows: Array, where: Array | None, other: Array | float = 0.0) -> Array:
-    """[n, d] with `other` in the rows not `where`."""
-    return rows if where is None else jnp.where(where[:, None], rows, other)
+def fill_missing(rows: Array, mask: Array | None, value: Array | float = 0.0) -> Array:
+    """Replaces the rows [n, d] in which a view is missing by `value`."""
+    return rows if mask is None else jnp.where(mask[:, None], rows, value)
 
 
-def mixture(c: Array, some: Array) -> Array:
-    """The mean of [n, views, k] over the views that `some` [n, views] has; 1/k for none."""
-    total = jnp.sum(c, 1, where=some[..., None]) / jnp.maximum(some.sum(1), 1)[:, None]
-    return jnp.where(some.any(1)[:, None], total, 1 / c.shape[-1])
+def mixture(c: Array, view_mask: Array) -> Array:
+    """The mean assignment over the views of each row.
 
+    Args:
+      c: assignments in each view, [n, views, k].
+      view_mask: which rows have which view, bool [n, views].
 
-def shared_information(labels: np.ndarray, mask: np.ndarray) -> float:
-    """Mutual information of the views' hard assignments, int [n, views], in nats: the mean over pairs of views.
-
-    Greatest, the logarithm of the number of clusters, where the views agree on clusters of equal size; 0 in a collapse,
-    or where no row has two views. mask: bool [n, views].
+    Returns:
+      [n, k]; 1/k for a row without any view.
     """
-    pairs = [(v, w, mask[:, v] & mask[:, w]) for v, w in combinations(range(labels.shape[1]), 2)]
-    found = [mutual_info_score(labels[rows, v], labels[rows, w]) for v, w, rows in pairs if rows.any()]
-    return float(np.mean(found or [0.0]))
+    total = jnp.sum(c, 1, where=view_mask[..., None]) / jnp.maximum(view_mask.sum(1), 1)[:, None]
+    return jnp.where(view_mask.any(1)[:, None], total, 1 / c.shape[-1])
+
+
+def mean_pairwise_mi(labels: np.ndarray, view_mask: np.ndarray) -> float:
+    """The mutual information between the hard assignments of two views, as a mean over the pairs of views.
+
+    Args:
+      labels: cluster of each row in each view, int [n, views].
+      view_mask: which rows have which view, bool [n, views].
+
+    Returns:
+      Nats. The largest value, the logarithm of the number of clusters, is reached when the views agree on clusters of
+      equal size. It is 0 when all rows are in one cluster, or when no row has two views.
+    """
+    pairs = [(v, w, view_mask[:, v] & view_mask[:, w]) for v, w in combinations(range(labels.shape[1]), 2)]
+    values = [mutual_info_score(labels[rows, v], labels[rows, w]) for v, w, rows in pairs if rows.any()]
+    return float(np.mean(values or [0.0]))

@@ -1,4 +1,4 @@
-"""report.html: what a run found, in one file for people. Imported by `run`; as a command see `__main__`."""
+"""Writes report.html, which shows the results of a run in one file. The command is in `__main__`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,17 @@ NAME = "report.html"
 
 
 def write(workdir: Path, kind: str = "pca") -> Path:
-    """Writes the report of any workdir, as far as its data and checkpoint are there, and returns its path.
+    """Writes the report of a workdir. If the data or the checkpoint is missing, the report leaves those parts out.
+
+    Args:
+      workdir: directory of the run.
+      kind: kind of the map: "pca", "tsne" or "umap".
+
+    Returns:
+      The path of the report.
 
     Raises:
-      UserError: there is no run in it, or `kind` is no map (pca, tsne, umap) or needs what is not installed; the report
+      UserError: the workdir holds no run, `kind` is unknown or needs a package that is not installed, or the report
         can't be written.
     """
     layout.check(kind)
@@ -34,13 +41,16 @@ def write(workdir: Path, kind: str = "pca") -> Path:
 
 
 def at_end(workdir: Path, config: Mapping[str, Any], dataset: Dataset, embed: Callable, *, quiet: bool = False) -> None:
-    """Writes the report of a run that has just finished; all its processes call this, and the first writes.
+    """Writes the report of a run that has just finished. All processes call this, and the first one writes.
 
-    What goes wrong is a warning, since the run's result must not be lost over it.
+    Any error becomes a warning, because the result of the run must not be lost for it.
 
     Args:
-      config: with the number of clusters. dataset: what was scored. embed: ``features -> [n, d]``. quiet: prints
-        nothing.
+      workdir: directory of the run.
+      config: the config of the run, with the number of clusters.
+      dataset: the scored data.
+      embed: computes the embedding [n, d] of features.
+      quiet: whether to print nothing.
     """
     try:
         embedding = content.embedded(embed, dataset)
@@ -50,4 +60,4 @@ def at_end(workdir: Path, config: Mapping[str, Any], dataset: Dataset, embed: Ca
                 print(f"report: {workdir / NAME}")
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        warnings.warn(f"there is no report ({reason}); the result is complete without it", stacklevel=2)
+        warnings.warn(f"the report was not written ({reason}); the result is complete without it", stacklevel=2)

@@ -1,7 +1,7 @@
 """``python -m clustering_jax.report --workdir=DIR [--map=tsne]``.
 
-Writes DIR/report.html, of a finished run or of one that goes on. The data is loaded as the run's config says; where it
-is gone, pictures and map are left out, and the report says so.
+Writes DIR/report.html for a finished or an unfinished run. The data is loaded according to the config of the run. If
+the data is no longer there, the report leaves out the images and the map, and says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> None:
     """Reads the arguments and writes the report."""
     parser = argparse.ArgumentParser("python -m clustering_jax.report", description=__doc__.partition("\n")[2])
     parser.add_argument("--workdir", required=True, type=Path, help="the directory of the run")
-    parser.add_argument("--map", default="pca", help="pca (default), tsne, or umap, which needs umap-learn")
+    parser.add_argument("--map", default="pca", help="pca (default), tsne or umap; umap needs the package umap-learn")
     arguments = parser.parse_args()
     print(f"{report.write(arguments.workdir, arguments.map)} written")
 

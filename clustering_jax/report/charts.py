@@ -1,4 +1,4 @@
-"""The report's charts: lines, bars, a confusion matrix, a map. Pure functions from numbers to markup."""
+"""The charts of the report: lines, bars, a confusion matrix, a map. Pure functions from numbers to markup."""
 
 from __future__ import annotations
 
@@ -25,18 +25,21 @@ from clustering_jax.report.svg import (
     ticks,
 )
 
-POINTS = 300  # of a line; more are averaged
-SHADE = 0.6  # opacity of a full cell: text on it can be read, light or dark
-NUMBERED = 40  # clusters of a map
+POINTS = 300  # largest number of points in a line; more points are averaged
+SHADE = 0.6  # opacity of a full cell; text on it is readable in light and in dark mode
+NUMBERED = 40  # largest number of clusters that have a number on the map
 MAP_HEIGHT = 330.0
-WRITTEN = 12  # up to so many bars, classes or clusters have their numbers written in
+WRITTEN = 12  # largest number of bars, classes or clusters whose values are written in the chart
 
 
 def thinned(x: Sequence[float], y: Sequence[float], most: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most `most` points: each the mean of as many neighbours."""
-    parts = min(len(x), most)
-    columns = (np.array_split(np.asarray(v, float), max(parts, 1)) for v in (x, y))
-    return tuple(np.array([part.mean() for part in column if part.size]) for column in columns)
+    """Averages neighbouring points, so that at most `most` points are left."""
+    parts = max(min(len(x), most), 1)
+
+    def means(values: Sequence[float]) -> np.ndarray:
+        return np.array([part.mean() for part in np.array_split(np.asarray(values, float), parts) if part.size])
+
+    return means(x), means(y)
 
 
 def lines(
@@ -47,10 +50,17 @@ def lines(
     limits: tuple[float, float] | None = None,
     marks: Sequence[tuple[float, str]] = (),
 ) -> Html:
-    """A line for each of `series`, ``{name: (x, y)}``; not-finite values are gaps.
+    """A line chart.
 
-    limits: of y; None is what the values need. marks: ``(x, word)``, vertical lines where something begins, left out
-      where the values don't reach.
+    Args:
+      series: ``{name: (x, y)}``, one line each. A value that is not finite is a gap.
+      title: title of the chart.
+      x_label: label of the x axis.
+      limits: limits of the y axis; None fits them to the values.
+      marks: ``(x, word)`` for vertical lines with a word. Marks outside the range of x are left out.
+
+    Returns:
+      The figure.
     """
     thin = {name: thinned(*points) for name, points in series.items()}
     xs, ys = (np.concatenate([points[i] for points in thin.values()]) for i in (0, 1))
@@ -63,14 +73,14 @@ def lines(
 
 
 def _line(frame: Frame, x: np.ndarray, y: np.ndarray, i: int) -> Html:
-    """One series: a dashed line, and some markers on it."""
-    good = [(frame.x(a), frame.y(b)) if math.isfinite(b) else None for a, b in zip(x, y, strict=True)]
+    """One series: a dashed line with about eight markers on it."""
+    points = [(frame.x(a), frame.y(b)) if math.isfinite(b) else None for a, b in zip(x, y, strict=True)]
     path, pen = "", "M"
-    for point in good:
+    for point in points:
         path += f"{pen}{number(point[0])} {number(point[1])}" if point else ""
         pen = "L" if point else "M"
-    some = [p for p in good[:: max(1, len(good) // 8)] if p]
-    dots = "".join(marker(*p, i, 2.6) for p in some)
+    marked = [p for p in points[:: max(1, len(points) // 8)] if p]
+    dots = "".join(marker(*p, i, 2.6) for p in marked)
     stroke = element("path", d=path, class_=f"line {colour(i)}", stroke_dasharray=DASHES[i % len(DASHES)] or None)
     return joined(stroke, element("path", d=dots, class_=f"fill {colour(i)}"))
 
@@ -93,7 +103,7 @@ def _legend(names: Sequence[str]) -> Html:
 
 
 def _marks(frame: Frame, marks: Sequence[tuple[float, str]]) -> Html:
-    """Words at vertical lines; one that would run into the word before it is left out."""
+    """Vertical lines with words; a word that would overlap the previous one is left out."""
     parts, free = [], -math.inf
     for x, word in ((frame.x(value), word) for value, word in marks):
         if not frame.left <= x < frame.right - 1:
@@ -108,11 +118,22 @@ def _marks(frame: Frame, marks: Sequence[tuple[float, str]]) -> Html:
 
 
 def bars(values: Sequence[float], *, title: str, x_label: str, level: float | None = None, note: str = "") -> Html:
-    """A bar for each of ``values``, numbered from 0, but those not finite; `level` is a dashed line across."""
+    """A bar chart.
+
+    Args:
+      values: heights of the bars, numbered from 0. A value that is not finite has no bar.
+      title: title of the chart.
+      x_label: label of the x axis.
+      level: height of a dashed horizontal line, or None.
+      note: text below the chart.
+
+    Returns:
+      The figure.
+    """
     finite = [0.0, level or 0.0, *filter(math.isfinite, values)]
     frame = Frame((-0.5, len(values) - 0.5), (min(finite) * 1.06, max(finite) * 1.06), top=TOP + 6)
     width = (frame.right - frame.left) / len(values)
-    base, parts, told = frame.y(0), [], []
+    base, parts, numbers = frame.y(0), [], []
     for i, value in enumerate(values):
         if not math.isfinite(value):
             continue
@@ -122,31 +143,43 @@ def bars(values: Sequence[float], *, title: str, x_label: str, level: float | No
             element("rect", element("title", f"{i}: {value:g}"), class_="bar", height=number(abs(base - y)), **size)
         )
         if len(values) <= WRITTEN:
-            told.append(text(frame.x(i), min(y, base) - 4, f"{value:g}", text_anchor="middle", class_="small halo"))
+            numbers.append(text(frame.x(i), min(y, base) - 4, f"{value:g}", text_anchor="middle", class_="small halo"))
     last = len(values) - 1
     most = min(max(last, 1), int((frame.right - frame.left) / (7 * len(str(last)) + 6)))
     names = [text(frame.x(i), frame.bottom + 14, f"{i:g}", text_anchor="middle") for i in ticks(0, last, most)]
     across = line(frame.left, frame.y(level), frame.right, frame.y(level), "mark") if level is not None else Html()
     axis = line(frame.left, base, frame.right, base, "axis")
-    # The numbers last, so that the line across does not strike them out.
-    body = (frame.y_axis(), *parts, axis, *names, across, *told, frame.label(x_label))
+    # The numbers come last, so that the dashed line is not drawn over them.
+    body = (frame.y_axis(), *parts, axis, *names, across, *numbers, frame.label(x_label))
     return figure(*body, title=title, note=note)
 
 
 def confusion(
     table: np.ndarray, sizes: np.ndarray, rows: Sequence[int], columns: Sequence[int], *, title: str, note: str = ""
 ) -> Html:
-    """Counts [classes, clusters] as shades of their share of the class, of `sizes`; rows and columns name them."""
+    """A confusion matrix whose shades show the share of each class.
+
+    Args:
+      table: counts [classes, clusters].
+      sizes: number of examples of each class [classes].
+      rows: numbers of the classes.
+      columns: numbers of the clusters.
+      title: title of the chart.
+      note: text below the chart.
+
+    Returns:
+      The figure.
+    """
     height, width = table.shape
     side = min((WIDTH - LEFT - RIGHT) / width, 300 / height, 40.0)
     share = table / sizes[:, None]
     written = max(height, width) <= WRITTEN
     parts = []
     for i, j in np.ndindex(height, width):
-        x, y, at = LEFT + j * side, TOP + i * side, share[i, j]
-        told = element("title", f"class {rows[i]}, cluster {columns[j]}: {table[i, j]} ({at:.0%} of the class)")
+        x, y, part = LEFT + j * side, TOP + i * side, share[i, j]
+        tooltip = element("title", f"class {rows[i]}, cluster {columns[j]}: {table[i, j]} ({part:.0%} of the class)")
         box = {"x": number(x), "y": number(y), "width": number(side), "height": number(side)}
-        parts.append(element("rect", told, class_="cell", fill_opacity=f"{SHADE * at:.2f}", **box))
+        parts.append(element("rect", tooltip, class_="cell", fill_opacity=f"{SHADE * part:.2f}", **box))
         if written and table[i, j]:
             parts.append(text(x + side / 2, y + side / 2 + 4, table[i, j], text_anchor="middle"))
     bottom = TOP + height * side
@@ -166,33 +199,44 @@ def confusion(
 
 
 def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str = "") -> Html:
-    """A map: points [m, 2] with a colour and a shape for each cluster [m]; the largest have their number there."""
+    """A map of points. Each cluster has a colour and a shape, and the largest clusters show their number.
+
+    Args:
+      points: coordinates [m, 2].
+      clusters: cluster of each point [m].
+      title: title of the chart.
+      note: text below the chart.
+
+    Returns:
+      The figure.
+    """
     low, high = points.min(0), points.max(0)
     scale = np.where(high > low, high - low, 1)
-    at = 8 + (points - low) / scale * (WIDTH - 16, MAP_HEIGHT - 16)
-    own = {cluster: at[clusters == cluster] for cluster in np.unique(clusters).tolist()}
+    scaled = 8 + (points - low) / scale * (WIDTH - 16, MAP_HEIGHT - 16)
+    members = {cluster: scaled[clusters == cluster] for cluster in np.unique(clusters).tolist()}
     dots = []
-    for cluster, rows in own.items():
+    for cluster, rows in members.items():
         path = "".join(marker(x, y, cluster, 2.1) for x, y in rows.tolist())
         dots.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
-    largest = sorted(own, key=lambda cluster: -len(own[cluster]))[:NUMBERED]
-    middles = np.stack([np.median(own[cluster], 0) for cluster in largest])
-    middles = _apart(middles, (WIDTH, MAP_HEIGHT), 11.0 + 5 * len(str(max(largest))))
+    largest = sorted(members, key=lambda cluster: -len(members[cluster]))[:NUMBERED]
+    medians = np.stack([np.median(members[cluster], 0) for cluster in largest])
+    positions = _separated(medians, (WIDTH, MAP_HEIGHT), 11.0 + 5 * len(str(max(largest))))
     names = [
         text(x, y + 5, cluster, text_anchor="middle", class_="name halo")
-        for cluster, (x, y) in zip(largest, middles.tolist(), strict=True)
+        for cluster, (x, y) in zip(largest, positions.tolist(), strict=True)
     ]
     return figure(*dots, *names, title=title, height=MAP_HEIGHT, note=note, class_="wide")
 
 
-def _apart(places: np.ndarray, size: tuple[float, float], distance: float) -> np.ndarray:
-    """`places` [k, 2] moved, where they are closer than `distance`, until labels there can be told apart."""
-    places = places + np.random.default_rng(0).normal(0, 0.01, places.shape)  # two in one place have no direction
+def _separated(positions: np.ndarray, size: tuple[float, float], distance: float) -> np.ndarray:
+    """Moves positions [k, 2] that are closer than `distance` apart, so that labels there do not overlap."""
+    # The noise gives a direction to two positions that are equal.
+    positions = positions + np.random.default_rng(0).normal(0, 0.01, positions.shape)
     for _ in range(60):
-        gap = places[:, None] - places
-        length = np.sqrt((gap**2).sum(2)) + np.eye(len(places)) * distance
+        gap = positions[:, None] - positions
+        length = np.sqrt((gap**2).sum(2)) + np.eye(len(positions)) * distance
         push = np.maximum(distance - length, 0)[..., None] * gap / length[..., None]
         if not push.any():
             break
-        places = places + push.sum(1) / 3
-    return np.clip(places, 10, np.array(size) - 10)
+        positions = positions + push.sum(1) / 3
+    return np.clip(positions, 10, np.array(size) - 10)

@@ -1,8 +1,9 @@
-"""The report's part on the clusters: sizes, matching with classes, a map, and who is in each."""
+"""The report's section on clusters: sizes, matching with the classes, a map, and the members of each cluster."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import silhouette_samples
@@ -15,120 +16,150 @@ from clustering_jax.report.layout import MAPS, flat
 from clustering_jax.report.markup import Html, element
 from clustering_jax.report.montage import members, sprite
 
-CLASSES = 30  # of the confusion matrix
-CARDS = 100
-IDS = 3
+MAX_CLASSES = 30  # rows and columns of the confusion matrix
+MAX_CARDS = 100
+MAX_IDS = 3  # ids of the most and of the least confident members on a card
 
 
 def clusters(content: Content, kind: str) -> list[Html]:
-    """The sections; without assignments there are none. kind: of the map."""
-    if content.assigned is None:
+    """The sections on clusters.
+
+    Args:
+      content: the content of the report.
+      kind: kind of the map, see `layout.MAPS`.
+
+    Returns:
+      The sections; none if the run has no assignments yet.
+    """
+    assigned = content.assigned
+    if assigned is None:
         return []
-    known, matched = _known(content), {}
-    silhouettes, drawn = _silhouettes(content)
-    charts = [_sizes(content.assigned), *drawn]
-    if known is not None:
-        true, found = known
-        matched = metrics.match(true, found)
-        charts.append(_confusion(true, found, matched))
-    charts += _map(content, kind)
-    shown, k = _shown(content.assigned), content.assigned.k
-    more = f"{len(shown)} of {k} clusters: the largest, and none that is empty. " if len(shown) < k else ""
-    cards = [_card(content, i, matched, silhouettes) for i in shown]
+    labelled, matched = _labelled(content, assigned), {}
+    silhouettes, silhouette_chart = _silhouettes(content, assigned)
+    charts = [_sizes(assigned), *silhouette_chart]
+    if labelled is not None:
+        true, predicted = labelled
+        matched = metrics.match(true, predicted)
+        charts.append(_confusion(true, predicted, matched))
+    charts += _map(content, assigned, kind)
+    shown, k = _largest(assigned), assigned.k
+    subset = f"The {len(shown)} largest of {k} clusters are shown, without empty ones. " if len(shown) < k else ""
+    cards = [_card(content, assigned, i, matched, silhouettes) for i in shown]
     return [
         element("h2", "Clusters"),
         element("div", *charts, class_="charts"),
         element("h2", "Members"),
-        element("p", more + _legend(content), class_="note"),
+        element("p", subset + _legend(content), class_="note"),
         element("div", *cards, class_="grid"),
     ]
 
 
-def _known(content: Content) -> tuple[np.ndarray, np.ndarray] | None:
-    """``(classes, clusters)`` of the rows that have a label; None where none has."""
+def _labelled(content: Content, assigned: Assigned) -> tuple[np.ndarray, np.ndarray] | None:
+    """``(classes, clusters)`` of the rows that have a label; None if no row has one."""
     labels = content.dataset.labels if content.dataset else None
     if labels is None or not (labels >= 0).any():
         return None
-    return labels[labels >= 0], content.assigned.clusters[labels >= 0]
+    return labels[labels >= 0], assigned.clusters[labels >= 0]
 
 
 def _sizes(assigned: Assigned) -> Html:
     sizes, n = metrics.cluster_sizes(assigned.clusters, assigned.k), len(assigned.clusters)
-    told = f"{metrics.occupied(assigned.clusters, assigned.k)} of {assigned.k} clusters are occupied; "
-    note = f"{told}{n:,} members; dashed: an equal share, {n / assigned.k:,.0f}."
+    occupied = f"{metrics.occupied(assigned.clusters, assigned.k)} of {assigned.k} clusters are occupied"
+    note = f"{occupied}; {n:,} members; dashed line: the mean size, {n / assigned.k:,.0f}."
     return bars(sizes.tolist(), title="Cluster sizes", x_label="cluster", level=n / assigned.k, note=note)
 
 
-def _confusion(true: np.ndarray, found: np.ndarray, matched: dict[int, int]) -> Html:
-    """Classes in order, each above its matched cluster, then clusters that match none; the largest of both."""
-    whole = contingency_matrix(true, found)
-    classes, present = np.unique(true), np.unique(found)
-    largest, fullest = (np.argsort(-whole.sum(axis), kind="stable") for axis in (1, 0))
-    rows = np.sort(largest[:CLASSES])
-    partner = {label: cluster for cluster, label in matched.items()}
-    columns = [np.searchsorted(present, partner[c]) for c in classes[rows].tolist() if c in partner]
-    left = [c for c in fullest if present[c] not in matched]
-    columns += left[: CLASSES - len(columns)]
-    note = "Shade: share of the class. Clusters stand in the order of the classes that they match best, one to one."
+def _confusion(true: np.ndarray, predicted: np.ndarray, matched: dict[int, int]) -> Html:
+    """The confusion matrix: each class in its order, with its matched cluster on the diagonal.
+
+    Unmatched clusters follow. If there are too many, only the largest classes and clusters are shown.
+    """
+    counts = contingency_matrix(true, predicted)
+    classes, present = np.unique(true), np.unique(predicted)
+    largest_classes, largest_clusters = (np.argsort(-counts.sum(axis), kind="stable") for axis in (1, 0))
+    rows = np.sort(largest_classes[:MAX_CLASSES])
+    cluster_of = {label: cluster for cluster, label in matched.items()}
+    columns = [np.searchsorted(present, cluster_of[c]) for c in classes[rows].tolist() if c in cluster_of]
+    unmatched = [c for c in largest_clusters if present[c] not in matched]
+    columns += unmatched[: MAX_CLASSES - len(columns)]
+    note = "Shade: share of the class. The clusters are in the order of the classes that they match one to one."
     if len(classes) > len(rows) or len(present) > len(columns):
         note += f" {len(rows)} of {len(classes)} classes and {len(columns)} of {len(present)} clusters are shown."
     names, title = (classes[rows].tolist(), present[columns].tolist()), "Classes and clusters after matching"
-    return confusion(whole[np.ix_(rows, columns)], whole.sum(1)[rows], *names, title=title, note=note)
+    return confusion(counts[np.ix_(rows, columns)], counts.sum(1)[rows], *names, title=title, note=note)
 
 
-def _embedded(content: Content) -> str:
-    """Of which members the embedding is known, in words; "" where it is of too few."""
-    m, n = 0 if content.rows is None else len(content.rows), len(content.assigned.clusters)
-    return "" if m < 4 else f"all {m:,} members" if m == n else f"{m:,} members, drawn at random"
+class _Embedded(NamedTuple):
+    """The members whose embedding is known: points [m, d], their clusters [m], and a phrase that describes them."""
+
+    points: np.ndarray
+    clusters: np.ndarray
+    phrase: str
 
 
-def _map(content: Content, kind: str) -> list[Html]:
-    whole = _embedded(content)
-    if not whole:
+def _embedded(content: Content, assigned: Assigned) -> _Embedded | None:
+    """The embedded members; None if there are too few for a map."""
+    if content.rows is None or content.embedding is None or len(content.rows) < 4:
+        return None
+    m, n = len(content.rows), len(assigned.clusters)
+    phrase = f"all {m:,} members" if m == n else f"{m:,} members, drawn at random"
+    return _Embedded(content.embedding, assigned.clusters[content.rows], phrase)
+
+
+def _map(content: Content, assigned: Assigned, kind: str) -> list[Html]:
+    embedded = _embedded(content, assigned)
+    if embedded is None:
         return []
-    note = f"{MAPS[kind]} of the embedding of {whole}. Numbers stand at the middle of their clusters."
-    points, own = flat(content.embedding, kind), content.assigned.clusters[content.rows]
-    if len(np.unique(own)) > NUMBERED:
-        note += f" The {NUMBERED} largest have one."
-    return [scatter(points, own, title="Map of the embedding", note=note)]
+    note = f"{MAPS[kind]} of the embedding of {embedded.phrase}. Each number is at the median of its cluster."
+    if len(np.unique(embedded.clusters)) > NUMBERED:
+        note += f" Only the {NUMBERED} largest clusters have a number."
+    return [scatter(flat(embedded.points, kind), embedded.clusters, title="Map of the embedding", note=note)]
 
 
-def _silhouettes(content: Content) -> tuple[dict[int, float], list[Html]]:
-    """The mean silhouette of each cluster in the embedded sample, and its chart; none where it is undefined."""
-    whole = _embedded(content)
-    if not whole:
+def _silhouettes(content: Content, assigned: Assigned) -> tuple[dict[int, float], list[Html]]:
+    """The mean silhouette of each cluster among the embedded members, and its chart; empty if it is undefined."""
+    embedded = _embedded(content, assigned)
+    if embedded is None:
         return {}, []
-    rows, own = np.asarray(content.embedding, np.float64), content.assigned.clusters[content.rows]
-    mean = metrics.silhouette(rows, own, sample=len(rows))
+    points, own = np.asarray(embedded.points, np.float64), embedded.clusters
+    mean = metrics.silhouette(points, own, sample=len(points))
     if math.isnan(mean):
         return {}, []
-    values = silhouette_samples(rows, own)
-    each = {c: float(values[own == c].mean()) for c in np.unique(own).tolist()}
-    drawn = [round(each.get(i, math.nan), 2) for i in range(content.assigned.k)]
-    note = f"In the embedding, of {whole}: how much closer a member is to its own cluster than to the next, -1 to 1."
-    return each, [bars(drawn, title=f"Silhouette, mean {mean:.3f}", x_label="cluster", level=mean, note=note)]
+    values = silhouette_samples(points, own)
+    means = {c: float(values[own == c].mean()) for c in np.unique(own).tolist()}
+    heights = [round(means.get(i, math.nan), 2) for i in range(assigned.k)]
+    note = (
+        f"Computed in the embedding of {embedded.phrase}: how much closer a member is to its own cluster than to the "
+        "nearest other cluster, from -1 to 1."
+    )
+    return means, [bars(heights, title=f"Silhouette, mean {mean:.3f}", x_label="cluster", level=mean, note=note)]
 
 
-def _shown(assigned: Assigned) -> list[int]:
-    """The largest clusters that hold a member, by number."""
+def _largest(assigned: Assigned) -> list[int]:
+    """The largest clusters that are not empty, in ascending order of their numbers."""
     sizes = metrics.cluster_sizes(assigned.clusters, assigned.k)
-    return sorted(i for i in np.argsort(-sizes, kind="stable")[:CARDS].tolist() if sizes[i])
+    return sorted(i for i in np.argsort(-sizes, kind="stable")[:MAX_CARDS].tolist() if sizes[i])
 
 
-def _pictured(content: Content) -> bool:
+def _has_images(content: Content) -> bool:
     return content.dataset is not None and getattr(content.dataset.features.get("image"), "ndim", 0) == 4
 
 
 def _legend(content: Content) -> str:
-    if _pictured(content):
-        return "Upper row: the most confident members, lower row: the least confident, each from more to less."
+    if _has_images(content):
+        return (
+            "Upper row: the most confident members. Lower row: the least confident members. "
+            "Both rows are in descending order of confidence."
+        )
     if content.dataset is None:
-        return "The data is not at hand, so members are not shown."
-    return "Members by id, with the probability of their cluster."
+        return "The data is not available, so members are not shown."
+    return "Each member is shown by its id, with the probability of its cluster."
 
 
-def _card(content: Content, cluster: int, matched: dict[int, int], silhouettes: dict[int, float]) -> Html:
-    clusters, confidence, _ = content.assigned
+def _card(
+    content: Content, assigned: Assigned, cluster: int, matched: dict[int, int], silhouettes: dict[int, float]
+) -> Html:
+    clusters, confidence, _ = assigned
     own = clusters == cluster
     facts = [f"{int(own.sum()):,} members, mean confidence {confidence[own].mean():.3f}"]
     if cluster in silhouettes:
@@ -138,22 +169,22 @@ def _card(content: Content, cluster: int, matched: dict[int, int], silhouettes: 
     parts = [element("h3", f"Cluster {cluster}"), element("p", ", ".join(facts), class_="note")]
     words = content.names[cluster] if content.names else []
     parts += [element("p", *(element("span", word, class_="word") for word in words))] if words else []
-    return element("section", *parts, *_members(content, cluster), class_="cluster")
+    return element("section", *parts, *_members(content, assigned, cluster), class_="cluster")
 
 
-def _members(content: Content, cluster: int) -> list[Html]:
-    """Pictures of the members, or their ids."""
-    most, least = members(content.assigned.clusters, content.assigned.confidence, cluster)
+def _members(content: Content, assigned: Assigned, cluster: int) -> list[Html]:
+    """Images of the most and the least confident members, or their ids."""
     if content.dataset is None:
         return []
-    ids, sure = content.dataset.ids, content.assigned.confidence
-    if _pictured(content):
+    ids, confidence = content.dataset.ids, assigned.confidence
+    most, least = members(assigned.clusters, confidence, cluster)
+    if _has_images(content):
         source = sprite(content.dataset.features["image"], most, least)
-        told = "; ".join(ids[row] for row in [*most, *least])
+        names = "; ".join(ids[row] for row in [*most, *least])
         sharp = "sharp" if source.startswith("data:image/png") else None
-        return [element("img", src=source, alt=told, title=told, class_=sharp)]
+        return [element("img", src=source, alt=names, title=names, class_=sharp)]
     return [
-        element("p", f"{name}: {', '.join(f'{ids[row]} ({sure[row]:.2f})' for row in rows)}")
-        for name, rows in (("Most confident", most[:IDS]), ("Least", least[-IDS:]))
+        element("p", f"{name}: {', '.join(f'{ids[row]} ({confidence[row]:.2f})' for row in rows)}")
+        for name, rows in (("Most confident", most[:MAX_IDS]), ("Least", least[-MAX_IDS:]))
         if len(rows)
     ]

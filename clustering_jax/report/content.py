@@ -1,4 +1,4 @@
-"""What a report tells, gathered from a workdir and from the data, where those can be had."""
+"""Collects the content of a report from a workdir and, if they are available, from the data and the checkpoint."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ from clustering_jax.files import read_json
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import result_of
 
-POINTS = 2000  # of the map and of the silhouette
+POINTS = 2000  # largest number of points in the map and in the silhouette
 
 
 class Assigned(NamedTuple):
-    """clusters: int [n]. confidence: float32 [n], the probability of that cluster. k: how many clusters there are."""
+    """The hard assignments.
+
+    Attributes:
+      clusters: cluster of each row, int [n].
+      confidence: probability of that cluster, float32 [n].
+      k: number of clusters.
+    """
 
     clusters: np.ndarray
     confidence: np.ndarray
@@ -29,10 +35,21 @@ class Assigned(NamedTuple):
 
 
 class Content(NamedTuple):
-    """result: of result.json; of a run that has not finished, what its newest checkpoint gives, or None.
+    """The content of a report.
 
-    log: the lines of metrics.jsonl. dataset: what was scored. rows: int [m], which of it `embedding` [m, d] has.
-    names: words for each cluster. curve: of num_clusters.json. notes: what is left out and why, a line each.
+    Attributes:
+      name: name of the workdir.
+      config: config of the run.
+      finished: whether the run has finished.
+      result: content of result.json. For an unfinished run, the scores of its newest checkpoint, or None.
+      log: the lines of metrics.jsonl.
+      assigned: the assignments, or None.
+      dataset: the scored data, or None.
+      rows: indices of the rows of `dataset` that `embedding` holds, int [m], or None.
+      embedding: the embedding of these rows [m, d], or None.
+      names: words that name each cluster; empty if the method names no clusters.
+      curve: content of num_clusters.json, or None.
+      notes: one line for each part that is left out, with the reason.
     """
 
     name: str
@@ -50,42 +67,59 @@ class Content(NamedTuple):
 
 
 def sample(n: int) -> np.ndarray:
-    """Up to POINTS of n rows, ascending, the same ones in every process."""
+    """Up to POINTS of n row indices, ascending. Every process draws the same indices."""
     return np.sort(np.random.default_rng(0).choice(n, min(n, POINTS), replace=False))
 
 
 def embedded(embed: Callable, dataset: Dataset) -> np.ndarray:
-    """``embed(features)`` [m, d] of the rows of `sample`."""
+    """Computes the embedding [m, d] of the rows that `sample` draws."""
     rows = sample(dataset.num_examples)
     return embed({name: values[rows] for name, values in dataset.features.items()})
 
 
 def of_run(workdir: Path, config: Mapping[str, Any], dataset: Dataset, embedding: np.ndarray) -> Content:
-    """Of a run that has just finished, with its data in hand."""
+    """Collects the content for a run that has just finished.
+
+    Args:
+      workdir: directory of the run.
+      config: config of the run, with the number of clusters.
+      dataset: the scored data.
+      embedding: the embedding of the sampled rows [m, d].
+
+    Returns:
+      The content.
+    """
     result = read_json(workdir / "result.json")
     assigned = read_assignments(workdir / "assignments.csv", config["num_clusters"])
-    # As a checkpoint keeps it: JSON knows no tuples.
+    # The config of a checkpoint has lists where this one may have tuples: JSON has no tuples.
     return _content(workdir, json.loads(json.dumps(config)), result, assigned, dataset, embedding, [])
 
 
 def of_workdir(workdir: Path) -> Content:
-    """Of any workdir: with the data loaded anew and embedded by the newest checkpoint, where both are there.
+    """Collects the content for any workdir. If possible, loads the data and embeds it with the newest checkpoint.
+
+    Args:
+      workdir: directory of the run.
+
+    Returns:
+      The content.
 
     Raises:
-      UserError: it holds no run.
+      UserError: the directory holds no run.
     """
-    given, result = read_json(workdir / "config.json"), read_json(workdir / "result.json")
-    if given is None:
-        raise UserError(f"{workdir} holds no run (there is no config.json): give the --workdir of one")
+    run_config, result = read_json(workdir / "config.json"), read_json(workdir / "result.json")
+    if run_config is None:
+        raise UserError(f"{workdir} holds no run (there is no config.json): give the --workdir of a run")
     notes: list[str] = []
     predictor = _or_note(notes, lambda: Predictor.restore(workdir))
     chosen = read_json(workdir / "num_clusters.json") or {}
-    # A predictor's config is that of the seed that was kept.
-    own = {k: given[k] for k in ("seed", "num_seeds")}
-    config = {**predictor.config, **own} if predictor else {**given, **{k: v for k, v in chosen.items() if k in given}}
+    if predictor:  # Its config has the seed that was selected; the report shows the seeds of the run.
+        config = {**predictor.config, **{k: run_config[k] for k in ("seed", "num_seeds")}}
+    else:
+        config = {**run_config, **{k: v for k, v in chosen.items() if k in run_config}}
     dataset = _or_note(notes, lambda: data.load(**(config["scored"] or config["data"])))
     assigned = read_assignments(workdir / "assignments.csv", config["num_clusters"]) if result else None
-    if dataset and (change := _change(workdir, dataset, predictor, assigned)):
+    if dataset and (change := _difference(workdir, dataset, predictor, assigned)):
         notes.append(f"the data has {change}")
         dataset = None
     if not (predictor and dataset):
@@ -123,7 +157,7 @@ def _content(
 
 
 def _or_note(notes: list[str], make: Callable) -> Any:
-    """What `make` makes; where the user would have to put something right, None and a note."""
+    """Returns the result of `make`. A UserError becomes a note, and the result is None."""
     try:
         return make()
     except UserError as error:
@@ -131,20 +165,20 @@ def _or_note(notes: list[str], make: Callable) -> Any:
         return None
 
 
-def _change(workdir: Path, dataset: Dataset, predictor: Predictor | None, assigned: Assigned | None) -> str:
-    """In what the data is another than the run's, in words; "" where nothing tells so."""
+def _difference(workdir: Path, dataset: Dataset, predictor: Predictor | None, assigned: Assigned | None) -> str:
+    """Describes how the data differs from the data of the run; "" if no difference is known."""
     for name, rows in dataset.features.items():
         if predictor and predictor.shapes.get(name) != rows.shape[1:]:
             return f"{name} of shape {rows.shape[1:]} now, the run had {predictor.shapes.get(name)}"
     if assigned and len(assigned.clusters) != dataset.num_examples:
         return f"{dataset.num_examples} rows now, the run had {len(assigned.clusters)}"
     if assigned and not _has_ids(workdir / "assignments.csv", dataset.ids):
-        return "other ids now, or in another order, than assignments.csv"
+        return "ids that differ from assignments.csv, or are in another order"
     return ""
 
 
 def _has_ids(path: Path, ids: list[str]) -> bool:
-    """Whether assignments.csv is of these rows."""
+    """Whether the rows of assignments.csv have these ids, in this order."""
     with path.open(encoding="utf-8", newline="") as file:
         lines = csv.reader(file)
         next(lines)
@@ -152,14 +186,22 @@ def _has_ids(path: Path, ids: list[str]) -> bool:
 
 
 def _so_far(config: Mapping[str, Any], dataset: Dataset, probabilities: np.ndarray) -> dict[str, Any]:
-    """`result_of` the newest checkpoint of a run that has not finished."""
+    """The result of the newest checkpoint of an unfinished run."""
     result = result_of({**config, "kmeans_baseline": False}, dataset, dataset, probabilities, float("nan"))
     result["protocol"] |= {"trained_on": "see config, data", "scored_at": "newest checkpoint of an unfinished run"}
     return result
 
 
 def read_assignments(path: Path, k: int) -> Assigned | None:
-    """assignments.csv in 8 bytes a row; None where it is absent."""
+    """Reads assignments.csv.
+
+    Args:
+      path: the file.
+      k: number of clusters.
+
+    Returns:
+      The assignments, in 8 bytes per row; None if the file does not exist.
+    """
     if not path.exists():
         return None
     with path.open(encoding="utf-8") as file:
@@ -170,6 +212,6 @@ def read_assignments(path: Path, k: int) -> Assigned | None:
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of metrics.jsonl."""
+    """The complete lines of metrics.jsonl; a last line that is still being written is left out."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions."""
+"""Projections of an embedding to two dimensions, for the map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEED = 0
 
 
 def check(kind: str) -> None:
-    """Raises UserError where `kind` is none of MAPS, or needs what is not installed."""
+    """Raises UserError if `kind` is not in MAPS or needs a package that is not installed."""
     if kind not in MAPS:
         raise UserError(f"--map={kind} is unknown{nearest(kind, MAPS)}")
     if kind == "umap":
@@ -21,7 +21,15 @@ def check(kind: str) -> None:
 
 
 def flat(rows: np.ndarray, kind: str) -> np.ndarray:
-    """Rows [m, d], at least four, as points [m, 2], by `kind` of MAPS."""
+    """Projects rows to two dimensions.
+
+    Args:
+      rows: the embedding [m, d], with at least four rows.
+      kind: the method, a key of MAPS.
+
+    Returns:
+      The points [m, 2].
+    """
     rows = np.asarray(rows, np.float64)
     if rows.shape[1] < 2:
         return np.concatenate([rows, np.zeros((len(rows), 2 - rows.shape[1]))], 1)
@@ -42,7 +50,7 @@ def _tsne(rows: np.ndarray) -> np.ndarray:
 
 def _umap(rows: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a seed makes it slower
+        warnings.simplefilter("ignore")  # UMAP warns that it is slower with a seed.
         return _umap_class()(n_neighbors=min(15, len(rows) - 1), random_state=SEED).fit_transform(rows)
 
 

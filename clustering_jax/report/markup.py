@@ -1,27 +1,34 @@
-"""HTML that can't be broken by what is put into it: text becomes markup in one place, which escapes it."""
+"""Builds HTML that its content can't break: text becomes markup in one place, which escapes it."""
 
 from __future__ import annotations
 
 import html
 
-VOID = ("img", "meta")  # have no end tag
+VOID = ("img", "meta")  # elements without an end tag
 
 
 class Html(str):
-    """Markup, as against text. File names, words and config values are text, whoever wrote them."""
+    """Markup. A plain `str` is text: file names, words and config values are never markup."""
 
     __slots__ = ()
 
 
 def escaped(text: object) -> Html:
-    """`text` as markup that shows it; markup stays as it is."""
+    """Escapes text; markup is returned unchanged."""
     return text if isinstance(text, Html) else Html(html.escape(str(text)))
 
 
 def element(name: str, /, *children: object, **attributes: object) -> Html:
-    """``<name attribute="...">children</name>``.
+    """Builds ``<name attribute="...">children</name>``.
 
-    An underscore in an attribute's name is a hyphen there, a trailing one is dropped (``class_``); None leaves it out.
+    Args:
+      name: name of the element.
+      *children: texts and markup inside the element.
+      **attributes: attributes. An underscore in a name becomes a hyphen, and a trailing underscore (``class_``) is
+        dropped. An attribute that is None is left out.
+
+    Returns:
+      The element.
     """
     shown = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
@@ -32,5 +39,5 @@ def element(name: str, /, *children: object, **attributes: object) -> Html:
 
 
 def joined(*parts: object) -> Html:
-    """The parts one behind the other."""
+    """Concatenates texts and markup."""
     return Html("".join(map(escaped, parts)))

@@ -1,4 +1,4 @@
-"""The most and the least confident members of a cluster, and one picture of them."""
+"""Selects the most and the least confident members of a cluster, and draws them as one image."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ import numpy as np
 from PIL import Image
 
 COLUMNS = 8
-LEAST, MOST = 32, 64  # pixels of a tile's side
-GAP, BETWEEN, GREY = 2, 8, 136
+LEAST, MOST = 32, 64  # smallest and largest side of a tile in pixels
+GAP, BETWEEN, GREY = 2, 8, 136  # pixels between columns, pixels between lines, and the grey value of both
 
 
 def members(clusters: np.ndarray, confidence: np.ndarray, cluster: int) -> tuple[np.ndarray, np.ndarray]:
-    """``(most, least)``: up to COLUMNS rows each of clusters [n], the most confident first in both, none in both."""
+    """Selects the most and the least confident members of a cluster.
+
+    Args:
+      clusters: cluster of each row [n].
+      confidence: confidence of each row [n].
+      cluster: the cluster.
+
+    Returns:
+      ``(most, least)``: up to COLUMNS row indices each, in descending order of confidence. No row is in both.
+    """
     own = np.flatnonzero(clusters == cluster)
     own = own[np.argsort(-confidence[own], kind="stable")]
     most = own[: min(COLUMNS, (len(own) + 1) // 2)]
@@ -22,9 +31,17 @@ def members(clusters: np.ndarray, confidence: np.ndarray, cluster: int) -> tuple
 
 
 def sprite(images: np.ndarray, most: np.ndarray, least: np.ndarray) -> str:
-    """A data URI: the rows `most` of images, uint8 [n, h, w, c], above the rows `least`, COLUMNS a line.
+    """Draws members of a cluster as one image, one line for the most and one for the least confident members.
 
-    Small pictures are enlarged without smoothing and kept as PNG, others are made smaller, as JPEG.
+    Small images are enlarged without smoothing and stored as PNG. Other images are reduced and stored as JPEG.
+
+    Args:
+      images: all images, uint8 [n, h, w, c].
+      most: row indices of the upper line.
+      least: row indices of the lower line.
+
+    Returns:
+      The image as a data URI.
     """
     height, width = images.shape[1:3]
     factor = max(1, -(-LEAST // max(height, width)))

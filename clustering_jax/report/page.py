@@ -1,4 +1,4 @@
-"""The report as one HTML file that asks for nothing: no script, no outside address, pictures inside."""
+"""The report as one self-contained HTML file: no script, no external address, images embedded."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ from clustering_jax.report.content import Content
 from clustering_jax.report.markup import Html, element, joined
 from clustering_jax.report.style import sheet
 
-# A browser refuses whatever else the page might ask for.
+# The browser blocks anything else that the page might load.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 SHOWN = ("acc", "nmi", "ari", "purity", "ami", "fmi")
 LABEL_FREE = ("occupied", "confidence", "entropy")
-# Of a line of metrics.jsonl, what is no term of the loss.
+# Keys of a line of metrics.jsonl that are not terms of the loss.
 OTHERS = ("step", "phase", "images_per_second", "occupied", "entropy", "grad_norm")
 
 
 def page(content: Content, kind: str) -> str:
-    """The whole file; kind: of the map, see `layout`."""
+    """Builds the report.
+
+    Args:
+      content: the content of the report.
+      kind: kind of the map, see `layout.MAPS`.
+
+    Returns:
+      The HTML file as text.
+    """
     title = f"{content.name}: clusters by {content.config['method'].upper()}"
     head = (
         element("meta", charset="utf-8"),
@@ -38,14 +46,14 @@ def page(content: Content, kind: str) -> str:
 
 
 def table(heads: Sequence[object], rows: Iterable[Sequence[object]], class_: str | None = None) -> Html:
-    """A table; it scrolls by itself where it is wider than the page."""
+    """A table. It scrolls horizontally if it is wider than the page."""
     first = [element("thead", element("tr", *(element("th", h) for h in heads)))] if heads else []
     body = element("tbody", *(element("tr", *(element("td", cell) for cell in row)) for row in rows))
     return element("div", element("table", *first, body, class_=class_), class_="scroll")
 
 
 def decimal(value: Any) -> str:
-    """Three places for fractions, whole numbers as they are."""
+    """Formats a float with three decimal places and an integer with thousands separators."""
     return f"{value:.3f}" if isinstance(value, float) else f"{value:,}"
 
 
@@ -53,16 +61,16 @@ def _opening(content: Content, title: str) -> Html:
     parts = [element("h1", title)]
     if not content.finished:
         parts.append(
-            element("p", "This run has not finished: figures are those of its newest checkpoint.", class_="warning")
+            element("p", "This run has not finished. The figures are for its newest checkpoint.", class_="warning")
         )
     if content.result:
-        said = content.result["protocol"]
+        protocol = content.result["protocol"]
         seed = f"seed {content.result['seed']}"
         parts.append(
             element(
                 "p",
-                f"Trained on {said['trained_on']}. Scored on {said['scored_on']}, {said['scored_at']}, {seed}. "
-                f"Labels: {said['labels']}.",
+                f"Trained on {protocol['trained_on']}. Scored on {protocol['scored_on']}, {protocol['scored_at']}, "
+                f"{seed}. Labels: {protocol['labels']}.",
             )
         )
     parts += [element("p", f"Left out: {note}", class_="warning") for note in content.notes]
@@ -74,8 +82,8 @@ def _scores(content: Content) -> list[Html]:
         return []
     scores, several = content.result["scores"], content.result.get("seeds")
     names = [name for name in SHOWN if name in scores]
-    cards = [_card(name.upper(), decimal(scores[name]), _beside(content.result, name)) for name in names[:4]]
-    cards += [_card(name.capitalize(), decimal(scores[name]), _meant(name, content)) for name in LABEL_FREE]
+    cards = [_card(name.upper(), decimal(scores[name]), _best_baseline(content.result, name)) for name in names[:4]]
+    cards += [_card(name.capitalize(), decimal(scores[name]), _explanation(name, content)) for name in LABEL_FREE]
     parts = [element("h2", "Scores"), element("div", *cards, class_="cards")]
     if names:
         parts.append(table(["", *map(str.upper, names)], _rows(content.result, names)))
@@ -83,8 +91,8 @@ def _scores(content: Content) -> list[Html]:
         heads = ["seed", "criterion", *(name.upper() for name in names), "occupied"]
         keys = ["criterion", *names, "occupied"]
         each = [[row["seed"], *(decimal(row[key]) for key in keys)] for row in several["each"]]
-        told = "The seed of the least criterion is kept; no label enters it."
-        parts += [element("h3", "Each seed"), table(heads, each), element("p", told, class_="note")]
+        note = "The seed with the smallest criterion is selected. The criterion uses no labels."
+        parts += [element("h3", "Each seed"), table(heads, each), element("p", note, class_="note")]
     return parts
 
 
@@ -92,24 +100,24 @@ def _card(name: str, value: str, note: str) -> Html:
     return element("div", name, element("b", value), element("span", note, class_="note"), class_="card")
 
 
-def _beside(result: Mapping[str, Any], name: str) -> str:
-    """The best baseline's score."""
-    found = max(result["baselines"], key=lambda row: row[name], default=None)
-    return f"{found['name']}: {found[name]:.3f}" if found else ""
+def _best_baseline(result: Mapping[str, Any], name: str) -> str:
+    """The name and the score of the best baseline."""
+    best = max(result["baselines"], key=lambda row: row[name], default=None)
+    return f"{best['name']}: {best[name]:.3f}" if best else ""
 
 
-def _meant(name: str, content: Content) -> str:
+def _explanation(name: str, content: Content) -> str:
+    """Explains a score that needs no labels."""
     k = content.assigned.k if content.assigned else content.config["num_clusters"]
-    told = {
-        "occupied": f"of {k} clusters hold a member",
-        "confidence": "mean probability of the cluster chosen",
-        "entropy": f"of the mean assignment, nats; {math.log(max(k, 1)):.3f} at most",
-    }
-    return told[name]
+    return {
+        "occupied": f"of {k} clusters have a member",
+        "confidence": "mean probability of the assigned cluster",
+        "entropy": f"entropy of the mean assignment in nats, at most {math.log(max(k, 1)):.3f}",
+    }[name]
 
 
 def _rows(result: Mapping[str, Any], names: Sequence[str]) -> list[list[object]]:
-    """The table of scores: the run, the spread over seeds, baselines."""
+    """The rows of the table of scores: the run, the mean over seeds, the best seed, the baselines."""
     rows = [[result["method"], *(decimal(result["scores"][name]) for name in names)]]
     if several := result.get("seeds"):
         mean, std = several["mean"], several["std"]
@@ -121,7 +129,7 @@ def _rows(result: Mapping[str, Any], names: Sequence[str]) -> list[list[object]]
 
 
 def _progress(content: Content) -> list[Html]:
-    """Scores and loss terms over the steps, each term in a chart of its own since their sizes differ."""
+    """Charts of the scores and the loss terms over the steps. Each term has its own chart because the scales differ."""
     steps = [row for row in content.log if "phase" in row]
     evaluated = _evaluated(content)
     marks = [
@@ -143,13 +151,15 @@ def _progress(content: Content) -> list[Html]:
         k, value = zip(*content.curve["curve"], strict=True)
         title = f"Number of clusters, chosen by {content.curve['criterion']}"
         charts.append(lines({"silhouette": (k, value)}, title=title, x_label="clusters"))
-    told = "" if several else "Scored once, at the end: run.evaluate_every sets how often."
-    shown = element("div", *charts, class_="grid")
-    return [element("h2", "Over time"), element("p", told, class_="note"), shown] if charts else []
+    note = (
+        "" if several else "The run was scored once, at its end. The setting run.evaluate_every scores it more often."
+    )
+    grid = element("div", *charts, class_="grid")
+    return [element("h2", "Over time"), element("p", note, class_="note"), grid] if charts else []
 
 
 def _evaluated(content: Content) -> list[dict[str, Any]]:
-    """Scores by step: of the evaluations, and of the end where none was made there."""
+    """The scores of each evaluation, and the final scores if the last step was not evaluated."""
     rows = [{k.removeprefix("eval/"): v for k, v in row.items()} for row in content.log if "eval/occupied" in row]
     last = max((row["step"] for row in content.log), default=0)
     if content.finished and content.result and not (rows and rows[-1]["step"] == last):
@@ -163,14 +173,14 @@ def _term(name: str) -> str:
 
 
 def _limits(scores: Mapping[str, tuple[list, list]]) -> tuple[float, float]:
-    """From 0, or from the least score where one is below, to 1."""
+    """The range from 0, or from the smallest score if it is negative, to 1."""
     return min(0.0, *(v for _, values in scores.values() for v in values)), 1.0
 
 
 def _series(rows: Iterable[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """Steps and values of the lines that have `name`; null, which was not finite, is NaN."""
-    found = [(row["step"], math.nan if row[name] is None else row[name]) for row in rows if name in row]
-    return [step for step, _ in found], [value for _, value in found]
+    """Steps and values of the lines that have the key `name`. Null (a value that is not finite) becomes NaN."""
+    points = [(row["step"], math.nan if row[name] is None else row[name]) for row in rows if name in row]
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def _settings(content: Content) -> list[Html]:

@@ -1,4 +1,4 @@
-"""The report's style sheet. Colours after Okabe and Ito (2008), which colour-blind readers can tell apart."""
+"""The style sheet of the report. The colours follow Okabe and Ito (2008): colour-blind readers can distinguish them."""
 
 LIGHT = """
 color-scheme: light; --page: #fff; --ink: #1a1a1a; --faint: #5c5c5c; --rule: #d8d8d8; --panel: #f5f5f3;
@@ -61,7 +61,7 @@ h2, h2 + .note { break-after: avoid; } .card { border: 1px solid var(--rule); } 
 
 
 def sheet() -> str:
-    """The whole of it: light, dark where the reader wants it, light again on paper."""
+    """The style sheet: light by default, dark if the reader's system is dark, and light on paper."""
     colours = "\n".join(f".c{i} {{ color: var(--c{i}); }}" for i in range(7))
     dark = f"@media (prefers-color-scheme: dark) {{ :root {{ {DARK} }} }}"
     return f":root {{ {LIGHT} }}\n{dark}\n{RULES}{colours}\n@media print {{ :root {{ {LIGHT} }} {PRINT} }}"

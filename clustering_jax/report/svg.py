@@ -1,7 +1,7 @@
-"""What every chart is made of, as SVG: a frame, axes, markers.
+"""The parts of every chart as SVG: a frame, axes, markers.
 
-Charts are WIDTH units wide, which is a phone's width, so that their text is readable there without scaling. Colours are
-the classes c0 to c6 of `style.py`; what a colour tells, a marker's shape, a dash or a word tells too.
+Charts are WIDTH units wide, which is the width of a phone, so that their text is readable there without scaling. The
+colours are the classes c0 to c6 of `style.py`. A marker, a dash pattern or a word always repeats what a colour means.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 12.0, 34.0
 COLOURS = 7
 DASHES = ("", "7 3", "2 2", "8 3 2 3", "1 3")
 _TURN = [2 * math.pi * i / 10 for i in range(10)]
-# Outlines around 0, of about equal area. Five shapes against seven colours: 35 pairs before one comes again.
+# Outlines around 0 of about equal area. Five shapes and seven colours give 35 different pairs.
 SHAPES = (
     [(math.cos(a), math.sin(a)) for a in _TURN],
     [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
@@ -27,12 +27,12 @@ SHAPES = (
 
 
 def number(x: float) -> str:
-    """A coordinate, to a tenth of a unit."""
+    """Formats a coordinate with one decimal place."""
     return f"{x:.1f}".removesuffix(".0")
 
 
 def short(x: float) -> str:
-    """A number for an axis: 12k for 12,000."""
+    """Formats a number for an axis: 12k for 12,000."""
     for size, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(x) >= size:
             return f"{x / unit:g}{suffix}"
@@ -40,12 +40,12 @@ def short(x: float) -> str:
 
 
 def colour(i: int) -> str:
-    """The class of the colour of series or cluster `i`."""
+    """The CSS class for the colour of series or cluster `i`."""
     return f"c{i % COLOURS}"
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Up to `most` + 1 numbers in [low, high], 1, 2 or 5 times a power of ten apart."""
+    """Up to `most` + 1 numbers in [low, high] whose distance is 1, 2 or 5 times a power of ten."""
     if not high > low:
         return [low]
     power = 10.0 ** math.floor(math.log10((high - low) / most))
@@ -55,7 +55,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def marker(x: float, y: float, shape: int, radius: float) -> str:
-    """The path of outline `shape` around a point."""
+    """The path of the outline number `shape` around a point."""
     corners = [(radius * dx, radius * dy) for dx, dy in SHAPES[shape % len(SHAPES)]]
     return "M" + "L".join(f"{number(x + dx)} {number(y + dy)}" for dx, dy in corners) + "Z"
 
@@ -71,7 +71,7 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Html:
 
 
 def figure(*body: Html, title: str, height: float = HEIGHT, note: str = "", class_: str | None = None) -> Html:
-    """A chart with its title, which is also read out, and a note."""
+    """A chart with its title and a note. A screen reader reads the title."""
     size = f"0 0 {number(WIDTH)} {number(height)}"
     drawn = element("svg", *body, xmlns="http://www.w3.org/2000/svg", viewBox=size, role="img", aria_label=title)
     below = [element("p", note, class_="note")] if note else []
@@ -79,9 +79,13 @@ def figure(*body: Html, title: str, height: float = HEIGHT, note: str = "", clas
 
 
 class Frame:
-    """A plot's rectangle: from values to coordinates.
+    """The rectangle of a plot, which maps values to coordinates.
 
-    x, y: ``(low, high)`` of the values; equal ones are widened.
+    Args:
+      x: ``(low, high)`` of the values on the x axis. If both are equal, the range is widened.
+      y: ``(low, high)`` of the values on the y axis. If both are equal, the range is widened.
+      height: height of the figure.
+      top: space above the rectangle.
     """
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], height: float = HEIGHT, top: float = TOP):
@@ -89,12 +93,12 @@ class Frame:
         self.left, self.right, self.top, self.bottom = LEFT, WIDTH - RIGHT, top, height - BOTTOM
 
     def x(self, value: float) -> float:
-        """The coordinate of a value."""
+        """The horizontal coordinate of a value."""
         low, high = self._x
         return self.left + (value - low) / (high - low) * (self.right - self.left)
 
     def y(self, value: float) -> float:
-        """The coordinate of a value."""
+        """The vertical coordinate of a value."""
         low, high = self._y
         return self.bottom - (value - low) / (high - low) * (self.bottom - self.top)
 
@@ -111,7 +115,7 @@ class Frame:
         return joined(base, *values, self.label(label))
 
     def label(self, content: str) -> Html:
-        """What the horizontal axis shows."""
+        """The label below the horizontal axis."""
         return text((self.left + self.right) / 2, self.bottom + 28, content, text_anchor="middle", class_="label")
 
 
@@ -121,9 +125,9 @@ def _widened(low: float, high: float) -> tuple[float, float]:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """``(least, greatest)`` of the finite ones, with a little room; (0, 1) where there are none."""
+    """The range of the finite values with a small margin; (0, 1) if no value is finite."""
     finite = [v for v in values if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    # A line that hardly moves should look so.
+    # The second term keeps a nearly constant line nearly flat.
     pad = max(0.04 * (high - low), 0.005 * max(abs(low), abs(high)) - (high - low) / 2)
     return low - pad, high + pad

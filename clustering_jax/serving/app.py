@@ -1,4 +1,4 @@
-"""The endpoints of `clustering_jax.serve`: every answer is JSON, of errors ``{"error": one line}``."""
+"""The HTTP endpoints of `clustering_jax.serve`. Every response is JSON; an error is ``{"error": "one line"}``."""
 
 from __future__ import annotations
 
@@ -20,132 +20,170 @@ from starlette.routing import Route
 from clustering_jax.errors import UserError
 from clustering_jax.serving.artefact import Model
 from clustering_jax.serving.batching import Batcher
-from clustering_jax.serving.requests import FORM, JSON, NUMPY, Limits, Refused, features
+from clustering_jax.serving.requests import FORM, JSON, NUMPY, Limits, RefusedRequest, decode_features
 
 
 class Service:
-    """The two endpoints for one model."""
+    """The two endpoints for one model.
+
+    Args:
+      model: the exported model that computes the predictions.
+      limits: limits on the size, the number and the time of requests.
+    """
 
     def __init__(self, model: Model, limits: Limits):
-        self._model, self._limits, self._underway = model, limits, 0
+        self._model, self._limits, self._num_pending = model, limits, 0
         self._batcher = Batcher(model.run, max_batch=limits.max_batch, max_wait=limits.max_wait_ms / 1000)
         self._decoders = ThreadPoolExecutor(2)
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
-        """Computes batches while it is entered."""
+        """A context manager that computes batches while it is active."""
         task = asyncio.create_task(self._batcher.serve())
         yield
         task.cancel()
 
     async def health(self, _: Request) -> JSONResponse:
-        told = {name: self._model.manifest[key] for name, key in (("method", "method"), ("clusters", "num_clusters"))}
-        limits = {"max_rows": self._limits.max_rows, "max_bytes": self._limits.max_bytes}
-        return JSONResponse({"status": "ok", **told, "input": self._model.inputs.told(), **limits})
+        """``GET /health``: the method, the number of clusters, the accepted input and the limits."""
+        manifest, limits = self._model.manifest, self._limits
+        return JSONResponse(
+            {
+                "status": "ok",
+                "method": manifest["method"],
+                "clusters": manifest["num_clusters"],
+                "input": self._model.inputs.describe(),
+                "max_rows": limits.max_rows,
+                "max_bytes": limits.max_bytes,
+            }
+        )
 
     async def predict(self, request: Request) -> JSONResponse:
-        taken = self._underway < self._limits.max_queue
-        self._underway += taken
+        """``POST /predict``: the cluster and the probabilities of each row of the request."""
+        accepted = self._num_pending < self._limits.max_queue
+        self._num_pending += accepted
         try:
-            return _answer(await self._probabilities(request, taken), self._model.names)
-        except Refused as error:
-            return _refusal(error.status, error)
+            return _prediction_response(await self._probabilities(request, accepted), self._model.names)
+        except RefusedRequest as error:
+            return _error_response(error.status, error)
         except UserError as error:
-            return _refusal(400, error)
-        except HTTPException as error:  # of a form that can't be read
-            return _refusal(error.status_code, error.detail)
+            return _error_response(400, error)
+        except HTTPException as error:  # Starlette cannot parse the form.
+            return _error_response(error.status_code, error.detail)
         except ClientDisconnect:
-            return _refusal(400, "the request was cut short")
+            return _error_response(400, "the client closed the connection before the request was complete")
         except Exception as error:
             print(f"error: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-            return _refusal(500, "the model failed on this request; the server's terminal says how")
+            return _error_response(500, "the model failed on this request; the server's terminal shows the error")
         finally:
-            self._underway -= taken
+            self._num_pending -= accepted
 
-    async def _probabilities(self, request: Request, taken: bool) -> np.ndarray:
+    async def _probabilities(self, request: Request, accepted: bool) -> np.ndarray:
+        """Soft assignments [n, k] of the rows of a request; `accepted` is False if the queue is full."""
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        refused = None
+        refusal = None
         if media not in (JSON, FORM, *NUMPY) and not media.startswith("image/"):
             known = ", ".join((JSON, *NUMPY, "image/...", FORM))
-            refused = Refused(415, f"the content type '{media[:40]}' is unknown: send {known}")
-        elif not taken:
-            refused = Refused(503, f"{self._limits.max_queue} requests are under way: try again")
-        async with _timeout(self._limits.timeout, 408, "the request did not come"):
-            body = await _body(request, self._limits.max_bytes, refused)
-            parts = await _files(request, body, self._limits.max_rows) if media == FORM else [body]
+            refusal = RefusedRequest(415, f"the content type '{media[:40]}' is unknown: send {known}")
+        elif not accepted:
+            refusal = RefusedRequest(503, f"{self._limits.max_queue} requests are pending: try again")
+        async with _timeout(self._limits.timeout, 408, "the request did not arrive"):
+            body = await _read_body(request, self._limits.max_bytes, refusal)
+            parts = await _read_files(request, body, self._limits.max_rows) if media == FORM else [body]
         if not all(parts):
-            raise Refused(400, "the request is empty")
-        decode = partial(features, media, parts, self._model.inputs, self._limits)
+            raise RefusedRequest(400, "the request is empty")
+        decode = partial(decode_features, media, parts, self._model.inputs, self._limits)
         async with _timeout(self._limits.timeout, 503, "there was no answer"):
             rows = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
             return await self._batcher(rows)
 
 
 @asynccontextmanager
-async def _timeout(seconds: float, status: int, what: str) -> AsyncIterator[None]:
+async def _timeout(seconds: float, status: int, event: str) -> AsyncIterator[None]:
+    """Raises RefusedRequest with `status` if the block takes longer than `seconds`; `event` begins the message."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError as error:
-        raise Refused(status, f"{what} within {seconds:g} s: try again") from error
+        raise RefusedRequest(status, f"{event} within {seconds:g} s: try again") from error
 
 
-async def _body(request: Request, most: int, refused: Refused | None) -> bytes:
-    """The body; Refused if it has more than `most` bytes, or as told.
+async def _read_body(request: Request, max_bytes: int, refusal: RefusedRequest | None) -> bytes:
+    """Reads the body of a request.
 
-    It is read to its end in any case, though not kept, since a client that still sends would not hear the answer.
+    The body is always read to its end, because a client that is still sending does not read the response. Bytes that
+    are not needed are not kept.
+
+    Args:
+      request: the request.
+      max_bytes: largest accepted size of the body.
+      refusal: an exception to raise after the body has been read, or None.
+
+    Returns:
+      The body.
+
+    Raises:
+      RefusedRequest: `refusal`, or the body has more than `max_bytes` bytes.
     """
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
-        if size <= most and not refused:
+        if size <= max_bytes and not refusal:
             parts.append(part)
-    if refused:
-        raise refused
-    if size > most:
-        raise Refused(413, f"the request has {size} bytes, at most {most} are taken")
+    if refusal:
+        raise refusal
+    if size > max_bytes:
+        raise RefusedRequest(413, f"the request has {size} bytes, at most {max_bytes} are accepted")
     return b"".join(parts)
 
 
-async def _files(request: Request, body: bytes, most: int) -> list[bytes]:
-    """The contents of a form's files, in its order."""
+async def _read_files(request: Request, body: bytes, max_files: int) -> list[bytes]:
+    """The contents of the files of a form, in the order of the form."""
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    # One more than is taken, so that it is the number of rows that is refused.
+    # Starlette accepts one file more, so that our own message about too many rows is sent.
     async with Request(request.scope, receive).form(
-        max_files=most + 1, max_fields=most, max_part_size=len(body)
+        max_files=max_files + 1, max_fields=max_files, max_part_size=len(body)
     ) as form:
         files = [await value.read() for _, value in form.multi_items() if not isinstance(value, str)]
     if not files:
-        raise Refused(400, "the form has no file: send images as files, curl -F file=@photo.jpg")
+        raise RefusedRequest(400, "the form has no file: send images as files, curl -F file=@photo.jpg")
     return files
 
 
-def _answer(probabilities: np.ndarray, names: list[list[str]]) -> JSONResponse:
+def _prediction_response(probabilities: np.ndarray, names: list[list[str]]) -> JSONResponse:
     clusters = probabilities.argmax(1).tolist()
-    told = {"names": [names[cluster] for cluster in clusters]} if names else {}
-    return JSONResponse({"clusters": clusters, "probabilities": probabilities.tolist(), **told})
+    words = {"names": [names[cluster] for cluster in clusters]} if names else {}
+    return JSONResponse({"clusters": clusters, "probabilities": probabilities.tolist(), **words})
 
 
-def _refusal(status: int, reason: Any, headers: Any = None) -> JSONResponse:
-    # It may quote the request, of which a name can be as long as a body.
+def _error_response(status: int, reason: Any, headers: Any = None) -> JSONResponse:
+    # The reason may quote the request, and a name in a request can be as long as its body.
     return JSONResponse({"error": " ".join(str(reason).split())[:400]}, status, headers)
 
 
 async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
-    """404 and 405, in Starlette's words."""
-    known = "POST /predict and GET /health are answered"
+    """The response to an unknown path (404) or method (405), with Starlette's text."""
+    known = "this server answers POST /predict and GET /health"
     reason = f"{request.method} {request.url.path}: {error.detail.lower()}; {known}"
-    return _refusal(error.status_code, reason, error.headers)
+    return _error_response(error.status_code, reason, error.headers)
 
 
 def application(model: Model, limits: Limits) -> Starlette:
-    """The ASGI application."""
+    """Builds the ASGI application.
+
+    Args:
+      model: the exported model that computes the predictions.
+      limits: limits on the size, the number and the time of requests.
+
+    Returns:
+      The application, with the routes ``/health`` and ``/predict``.
+    """
     service = Service(model, limits)
     routes = [
         Route("/health", service.health, methods=["GET"]),
         Route("/predict", service.predict, methods=["POST"]),
     ]
-    return Starlette(routes=routes, lifespan=service.running, exception_handlers={HTTPException: _http_error})
+    handlers: Any = {HTTPException: _http_error}
+    return Starlette(routes=routes, lifespan=service.running, exception_handlers=handlers)

@@ -1,4 +1,4 @@
-"""A model that `clustering_jax.export` wrote: read, checked and ready to predict, without the run it came from."""
+"""Reads and checks an exported model, and predicts with it. The run that the model came from is not needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from clustering_jax.errors import UserError
 from clustering_jax.serving.inputs import Inputs
 
-# Of the layout of the directory; artefacts have a version of their own, JAX's.
+# Version of the layout of the directory. The JAX artefact inside has a version of its own.
 FORMAT = 1
 ARTEFACT, PARAMS, PREPROCESSING, MANIFEST, SUMS = (
     "predict.jax_export",
@@ -29,63 +29,79 @@ ARTEFACT, PARAMS, PREPROCESSING, MANIFEST, SUMS = (
 
 
 class Contents(NamedTuple):
-    """What a model's directory holds besides the artefact: model.json, preprocessing.json and params.npz."""
+    """The contents of the directory of a model, without the artefact.
+
+    Attributes:
+      manifest: content of model.json.
+      preprocessing: content of preprocessing.json.
+      variables: the tree of parameters in params.npz.
+    """
 
     manifest: dict[str, Any]
     preprocessing: dict[str, Any]
     variables: dict[str, Any]
 
 
-def digest(data: bytes) -> str:
-    """As SHA256SUMS has it."""
+def sha256(data: bytes) -> str:
+    """The SHA-256 checksum of `data` in hexadecimal, as in the file SHA256SUMS."""
     return hashlib.sha256(data).hexdigest()
 
 
-def packed(variables: Mapping[str, Any]) -> bytes:
-    """The tree as a `.npz`, paths as keys."""
+def to_npz(variables: Mapping[str, Any]) -> bytes:
+    """Serialises a tree of arrays as a `.npz` file whose keys are the paths in the tree."""
     file = io.BytesIO()
-    np.savez(file, **{path: np.asarray(x) for path, x in flatten_dict(dict(variables), sep="/").items()})
+    arrays: dict[str, Any] = {path: np.asarray(x) for path, x in flatten_dict(dict(variables), sep="/").items()}
+    np.savez(file, **arrays)
     return file.getvalue()
 
 
-def contents(directory: str | Path) -> tuple[Contents, bytes]:
-    """What `directory` holds, and its artefact, after a look at every checksum.
+def read(directory: str | Path) -> tuple[Contents, bytes]:
+    """Reads an exported model and checks the checksum of every file.
+
+    Args:
+      directory: a directory that `clustering_jax.serving.export.write` wrote.
+
+    Returns:
+      The contents and the serialised artefact.
 
     Raises:
-      UserError: it is no such directory, a file is missing or damaged, or the layout is another version's.
+      UserError: the directory holds no exported model, a file is missing or damaged, or the layout has another version.
     """
-    files = _checked(Path(directory).expanduser())
+    files = _read_checked(Path(directory).expanduser())
     manifest = json.loads(files[MANIFEST])
     if manifest["format"] != FORMAT:
-        theirs, ours = f"of format {manifest['format']}", f"this clustering_jax reads {FORMAT}"
-        raise UserError(f"{directory} is {theirs}, {ours}: export it with this version, or install that one")
+        theirs, ours = f"has format {manifest['format']}", f"this clustering_jax reads format {FORMAT}"
+        raise UserError(f"{directory} {theirs}, {ours}: export the model again, or install the other version")
     with np.load(io.BytesIO(files[PARAMS]), allow_pickle=False) as archive:
         variables = unflatten_dict(dict(archive), sep="/")
     return Contents(manifest, json.loads(files[PREPROCESSING]), variables), files[ARTEFACT]
 
 
-def _checked(directory: Path) -> dict[str, bytes]:
-    """The files by name."""
+def _read_checked(directory: Path) -> dict[str, bytes]:
+    """The content of each file by name; UserError if a checksum is wrong."""
     if not (directory / SUMS).is_file():
-        raise UserError(f"{directory} is no exported model: give what clustering_jax.serving.export wrote")
+        raise UserError(f"{directory} is no exported model: give a directory that clustering_jax.export wrote")
     lines = (directory / SUMS).read_text(errors="replace").splitlines()
-    wanted = {name: found for found, _, name in (line.partition("  ") for line in lines)}
+    checksums = {name: checksum for checksum, _, name in (line.partition("  ") for line in lines)}
     files = {}
     for name in (ARTEFACT, PARAMS, PREPROCESSING, MANIFEST):
         try:
             files[name] = (directory / name).read_bytes()
         except OSError as error:
             raise UserError(f"{directory / name} can't be read ({error.strerror}): export the model again") from error
-        if digest(files[name]) != wanted.get(name):
-            raise UserError(f"{directory / name} is damaged, it is not what {SUMS} says: export the model again")
+        if sha256(files[name]) != checksums.get(name):
+            raise UserError(f"{directory / name} is damaged, its checksum is not in {SUMS}: export the model again")
     return files
 
 
 @dataclass(frozen=True)
 class Model:
-    """Predicts new rows.
+    """An exported model that predicts new rows.
 
-    manifest: content of model.json. sizes: rows that programs are compiled for; batches are padded to the next one.
+    Attributes:
+      manifest: content of model.json.
+      inputs: the inputs that the model takes.
+      sizes: the batch sizes that are compiled, ascending. A batch is padded to the next larger size.
     """
 
     manifest: dict[str, Any]
@@ -96,21 +112,28 @@ class Model:
 
     @classmethod
     def load(cls, directory: str | Path, *, max_batch: int = 64) -> Model:
-        """Reads `directory`; max_batch: rows at a time, at least 1.
+        """Reads an exported model.
+
+        Args:
+          directory: a directory that `clustering_jax.serving.export.write` wrote.
+          max_batch: largest number of rows that are computed together, at least 1.
+
+        Returns:
+          The model.
 
         Raises:
-          UserError: as `contents`; the artefact is of a JAX that this one can't read, or for other devices;
-            flatbuffers is not installed.
+          UserError: see `read`; also if this version of JAX can't read the artefact, the artefact is for other devices,
+            or flatbuffers is not installed.
         """
-        found, artefact = contents(directory)
+        contents, artefact = read(directory)
         flatbuffers_or_error()
         try:
             exported = jax.export.deserialize(bytearray(artefact))
-        except Exception as error:  # ValueError for versions, anything else for what is inside
-            reason, theirs = " ".join(str(error).split())[:200], found.manifest["versions"]["jax"]
+        except Exception as error:  # ValueError for another version, other exceptions for a damaged artefact.
+            reason, theirs = " ".join(str(error).split())[:200], contents.manifest["versions"]["jax"]
             raise UserError(
                 f"{directory} was exported by JAX {theirs}, which JAX {jax.__version__} can't read ({reason}): "
-                f"python -m clustering_jax.export --model={directory} --output=NEW makes it anew of its parameters"
+                f"export it again with python -m clustering_jax.export --model={directory} --output=NEW"
             ) from error
         ours = jax.export.default_export_platform()
         if ours not in exported.platforms:
@@ -118,37 +141,52 @@ class Model:
         sizes = [1]
         while sizes[-1] < max_batch:
             sizes.append(min(4 * sizes[-1], max_batch))
-        inputs = Inputs.of(found.preprocessing)
-        return cls(found.manifest, inputs, tuple(sizes), jax.device_put(found.variables), jax.jit(exported.call))
+        inputs = Inputs.from_preprocessing(contents.preprocessing)
+        return cls(contents.manifest, inputs, tuple(sizes), jax.device_put(contents.variables), jax.jit(exported.call))
 
     @property
     def names(self) -> list[list[str]]:
-        """Words for each cluster, of methods that have them."""
+        """The words that name each cluster; empty if the method names no clusters."""
         return self.manifest["names"]
 
     def compile(self) -> None:
-        """Compiles for every size now, and not when the first batch of a size comes."""
+        """Compiles every batch size now, so that the first requests need not wait for it."""
         for size in self.sizes:
             self.run({name: np.zeros(x.shape, x.dtype) for name, x in self.inputs.signature(size).items()})
 
     def predict_proba(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Soft assignments [n, k] of arrays as `Inputs.features` takes them."""
+        """Predicts the clusters of a user's arrays.
+
+        Args:
+          arrays: arrays by name, see `Inputs.features`.
+
+        Returns:
+          Soft assignments [n, k].
+        """
         return self.run(self.inputs.features(arrays, "the input"))
 
     def run(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Soft assignments [n, k] of features as `Inputs.signature` has them, n above 0."""
+        """Predicts the clusters of preprocessed features.
+
+        Args:
+          features: arrays as in `Inputs.signature`, with at least one row.
+
+        Returns:
+          Soft assignments [n, k].
+        """
         n, most = len(next(iter(features.values()))), self.sizes[-1]
         chunks = [{k: v[start : start + most] for k, v in features.items()} for start in range(0, n, most)]
-        return np.concatenate([self._padded(chunk, min(most, n - i * most)) for i, chunk in enumerate(chunks)])
+        return np.concatenate([self._run_padded(chunk, min(most, n - i * most)) for i, chunk in enumerate(chunks)])
 
-    def _padded(self, features: dict[str, np.ndarray], n: int) -> np.ndarray:
+    def _run_padded(self, features: dict[str, np.ndarray], n: int) -> np.ndarray:
+        """Pads `n` rows to the next compiled size by repeating the first row."""
         index = np.zeros(min(size for size in self.sizes if size >= n), int)
         index[:n] = np.arange(n)
         return np.asarray(self._call(self._variables, {k: v[index] for k, v in features.items()}))[:n]
 
 
 def flatbuffers_or_error() -> None:
-    """Raises UserError where the library is not installed that artefacts are written and read with."""
+    """Raises UserError if flatbuffers, which reads and writes artefacts, is not installed."""
     try:
         import flatbuffers  # noqa: F401
     except ImportError as error:

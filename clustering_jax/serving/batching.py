@@ -1,4 +1,4 @@
-"""Requests that come at the same time are computed together."""
+"""Dynamic batching: requests that arrive at the same time are computed together."""
 
 from __future__ import annotations
 
@@ -14,74 +14,86 @@ import numpy as np
 Features = dict[str, np.ndarray]
 
 
-class _Waiting(NamedTuple):
+class _PendingRequest(NamedTuple):
     features: Features
-    rows: int
-    answer: asyncio.Future
+    num_rows: int
+    result: asyncio.Future
 
 
 class Batcher:
-    """Gathers rows of several requests for one call of `run`, and gives each its own rows of what comes back.
+    """Joins the rows of several requests, calls a function once, and returns to each request its own rows.
 
-    A batch closes at `max_batch` rows or `max_wait` seconds after the loop could take it, and meanwhile the one before
-    it is computed, by one thread. A single request may have more rows than that.
+    A batch is closed when it has `max_batch` rows, or `max_wait` seconds after the previous batch was finished. While
+    one thread computes a batch, the next one fills. A single request may have more than `max_batch` rows.
+
+    Args:
+      run: computes the outputs of a batch of features, row by row.
+      max_batch: largest number of rows in a batch of several requests.
+      max_wait: seconds to wait for more requests.
     """
 
     def __init__(self, run: Callable[[Features], np.ndarray], *, max_batch: int, max_wait: float):
         self._run, self._max_batch, self._max_wait = run, max_batch, max_wait
-        self._waiting: deque[_Waiting] = deque()
-        self._some, self._enough = asyncio.Event(), asyncio.Event()
+        self._pending: deque[_PendingRequest] = deque()
+        self._not_empty, self._full = asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1)
 
     async def __call__(self, features: Features) -> np.ndarray:
-        """What `run` makes of `features`, n rows in each; raises what `run` raises."""
-        rows = len(next(iter(features.values())))
-        request = _Waiting(features, rows, asyncio.get_running_loop().create_future())
-        self._waiting.append(request)
-        self._mark()
-        return await request.answer
+        """Computes the outputs of one request.
+
+        Args:
+          features: arrays by name, with n rows each.
+
+        Returns:
+          The n rows that `run` computed. An exception in `run` is raised here.
+        """
+        num_rows = len(next(iter(features.values())))
+        request = _PendingRequest(features, num_rows, asyncio.get_running_loop().create_future())
+        self._pending.append(request)
+        self._update_events()
+        return await request.result
 
     async def serve(self) -> None:
-        """Answers until it is cancelled."""
+        """Computes batches until it is cancelled."""
         while True:
-            await self._some.wait()
+            await self._not_empty.wait()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._enough.wait(), self._max_wait)
-            await self._answer(self._take())
+                await asyncio.wait_for(self._full.wait(), self._max_wait)
+            await self._compute(self._next_batch())
 
-    def _mark(self) -> None:
-        rows = sum(request.rows for request in self._waiting)
-        for event, is_set in ((self._some, rows > 0), (self._enough, rows >= self._max_batch)):
+    def _update_events(self) -> None:
+        rows = sum(request.num_rows for request in self._pending)
+        for event, is_set in ((self._not_empty, rows > 0), (self._full, rows >= self._max_batch)):
             event.set() if is_set else event.clear()
 
-    def _take(self) -> list[_Waiting]:
-        """The requests of the next batch, first come, first served; whoever has given up is passed over."""
-        taken: list[_Waiting] = []
+    def _next_batch(self) -> list[_PendingRequest]:
+        """The requests of the next batch in the order of arrival, without requests that were cancelled."""
+        batch: list[_PendingRequest] = []
         rows = 0
-        while self._waiting and (not taken or rows + self._waiting[0].rows <= self._max_batch):
-            request = self._waiting.popleft()
-            if not request.answer.done():
-                taken.append(request)
-                rows += request.rows
-        self._mark()
-        return taken
+        while self._pending and (not batch or rows + self._pending[0].num_rows <= self._max_batch):
+            request = self._pending.popleft()
+            if not request.result.done():
+                batch.append(request)
+                rows += request.num_rows
+        self._update_events()
+        return batch
 
-    async def _answer(self, batch: list[_Waiting]) -> None:
+    async def _compute(self, batch: list[_PendingRequest]) -> None:
         if not batch:
             return
         try:
             joined = {name: np.concatenate([r.features[name] for r in batch]) for name in batch[0].features}
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, joined)
+            outputs = await asyncio.get_running_loop().run_in_executor(self._thread, self._run, joined)
         except Exception as error:
             for request in batch:
-                _settle(request.answer, error)
+                _finish(request.result, error)
             return
-        ends = np.cumsum([request.rows for request in batch])
-        for request, rows in zip(batch, np.split(found, ends[:-1]), strict=True):
-            _settle(request.answer, rows)
+        ends = np.cumsum([request.num_rows for request in batch])
+        for request, rows in zip(batch, np.split(outputs, ends[:-1]), strict=True):
+            _finish(request.result, rows)
 
 
-def _settle(answer: asyncio.Future, value: np.ndarray | Exception) -> None:
-    if answer.done():  # given up meanwhile
+def _finish(result: asyncio.Future, value: np.ndarray | Exception) -> None:
+    if result.done():  # The client has gone away.
         return
-    answer.set_exception(value) if isinstance(value, Exception) else answer.set_result(value)
+    result.set_exception(value) if isinstance(value, Exception) else result.set_result(value)

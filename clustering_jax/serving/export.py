@@ -1,4 +1,4 @@
-"""Writes a trained model as a directory that needs neither the run nor the methods to predict."""
+"""Writes a trained model as a directory that can predict without the run and without the code of the methods."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from clustering_jax.serving.artefact import (
     PREPROCESSING,
     SUMS,
     Contents,
-    digest,
     flatbuffers_or_error,
-    packed,
+    sha256,
+    to_npz,
 )
 from clustering_jax.serving.inputs import Inputs, preprocessing
 
@@ -31,46 +31,69 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def of_run(workdir: str | Path) -> Contents:
-    """What is to be exported of the newest checkpoint of a run; of several seeds the one that the run kept.
+    """Reads the model of a finished or unfinished run from its newest checkpoint.
+
+    Args:
+      workdir: directory of the run. If the run has several seeds, the seed that the run selected is read.
+
+    Returns:
+      The contents to export.
 
     Raises:
-      UserError: as `Predictor.restore`.
+      UserError: see `Predictor.restore`.
     """
     run = Predictor.restore(workdir)
-    told = {"method": run.config["method"], "num_clusters": run.config["num_clusters"], "names": run.names}
-    manifest = {"format": FORMAT, **told, "config": run.config}
+    manifest = {
+        "format": FORMAT,
+        "method": run.config["method"],
+        "num_clusters": run.config["num_clusters"],
+        "names": run.names,
+        "config": run.config,
+    }
     inputs = preprocessing(run.shapes, run.scalings, run.config["data"])
     return Contents(manifest, inputs, jax.device_get(run.variables))
 
 
-def artefact(found: Contents, platforms: tuple[str, ...] = PLATFORMS) -> jax.export.Exported:
-    """``(variables, features) -> [n, k]`` for any n, in the form that suits each of `platforms`."""
-    # Of the run's length only the optimiser's schedule would know, and nothing is trained.
-    method = from_config(found.manifest["config"], {"train": 1})
+def artefact(contents: Contents, platforms: tuple[str, ...] = PLATFORMS) -> jax.export.Exported:
+    """Exports the prediction of a model as a `jax.export` artefact.
+
+    Args:
+      contents: the model.
+      platforms: platforms that the artefact can run on.
+
+    Returns:
+      The function ``(variables, features) -> [n, k]`` for any number of rows n.
+    """
+    # The number of steps matters only for the schedule of the optimiser, and nothing is trained here.
+    method = from_config(contents.manifest["config"], {"train": 1})
     (n,) = jax.export.symbolic_shape("n")
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), found.variables)
-    features = Inputs.of(found.preprocessing).signature(n)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), contents.variables)
+    features = Inputs.from_preprocessing(contents.preprocessing).signature(n)
     return jax.export.export(jax.jit(method.predict), platforms=platforms)(abstract, features)
 
 
-def write(found: Contents, output: str | Path) -> None:
-    """Writes the directory `output`, which appears as a whole or not at all.
+def write(contents: Contents, output: str | Path) -> None:
+    """Writes a model as a directory. The directory appears only when it is complete.
+
+    Args:
+      contents: the model.
+      output: the directory. It must not exist, or must be empty.
 
     Raises:
-      UserError: there is something in `output` already, it can't be written, or flatbuffers is not installed.
+      UserError: `output` is not empty or can't be written, or flatbuffers is not installed.
     """
     flatbuffers_or_error()
     output = Path(os.path.abspath(Path(output).expanduser()))
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"--output={output} exists and is not an empty directory: give a new one")
-    manifest = {**found.manifest, "platforms": list(PLATFORMS), "versions": versions()}
+    manifest = {**contents.manifest, "platforms": list(PLATFORMS), "versions": versions()}
     files = {
-        ARTEFACT: bytes(artefact(found).serialize()),
-        PARAMS: packed(found.variables),
-        PREPROCESSING: json.dumps(found.preprocessing).encode(),
+        ARTEFACT: bytes(artefact(contents).serialize()),
+        PARAMS: to_npz(contents.variables),
+        PREPROCESSING: json.dumps(contents.preprocessing).encode(),
         MANIFEST: json.dumps(manifest, indent=2).encode(),
     }
-    files[SUMS] = "".join(f"{digest(data)}  {name}\n" for name, data in files.items()).encode()
+    files[SUMS] = "".join(f"{sha256(data)}  {name}\n" for name, data in files.items()).encode()
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

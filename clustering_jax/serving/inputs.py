@@ -1,8 +1,9 @@
-"""What an exported model takes: arrays by name as a user has them, and the features that they become."""
+"""The inputs of an exported model: turns the arrays of a user into the features that the network takes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,18 +13,23 @@ import numpy as np
 from clustering_jax.data.embeddings import unit_rows
 from clustering_jax.data.images.arrays import as_images
 from clustering_jax.data.images.folder import fit_rows
-from clustering_jax.data.views.dataset import new_rows
 from clustering_jax.data.views.files import Source
-from clustering_jax.data.views.pca import projected
+from clustering_jax.data.views.new_rows import new_rows
 from clustering_jax.errors import UserError, nearest
 
 
 def preprocessing(
     shapes: Mapping[str, tuple[int, ...]], scalings: Mapping[str, Any] | None, data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What `Inputs.of` reads, as JSON keeps it. Views that the training did not scale are taken as they are.
+    """Describes the preprocessing of a model as JSON data for `Inputs.from_preprocessing`.
 
-    shapes: of one example of each feature. data: options of the training's data.
+    Args:
+      shapes: per-example shape of each feature.
+      scalings: fitted scaling of each view. If None, views are not scaled.
+      data: the config of the training data.
+
+    Returns:
+      The shapes, the scalings, and what to do with missing views.
     """
     kept = {"image": shapes["image"]} if "image" in shapes else {k: v for k, v in shapes.items() if k != "mask"}
     if scalings is None and "image" not in kept:
@@ -38,8 +44,10 @@ def preprocessing(
 class Inputs(NamedTuple):
     """The inputs of one model.
 
-    shapes: of one example of each feature. scalings: of views, as `multiview.scaled` takes them. missing: of views, as
-    for `multiview`.
+    Attributes:
+      shapes: per-example shape of each feature.
+      scalings: fitted scaling of each view, as `apply_scalings` takes it.
+      missing: what to do with a missing view, as in the config of multi-view data.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -47,25 +55,33 @@ class Inputs(NamedTuple):
     missing: str
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> Inputs:
-        """From what `preprocessing` returned."""
-        shapes = {name: tuple(shape) for name, shape in found["shapes"].items()}
-        return cls(shapes, _numbers(found["scalings"] or {}), found["missing"])
+    def from_preprocessing(cls, description: Mapping[str, Any]) -> Inputs:
+        """Creates the inputs from the result of `preprocessing`."""
+        shapes = {name: tuple(shape) for name, shape in description["shapes"].items()}
+        return cls(shapes, _as_arrays(description["scalings"] or {}), description["missing"])
 
     @property
     def kind(self) -> str:
-        """ "images", "embeddings" or "views"."""
+        """The kind of data: "images", "embeddings" or "views"."""
         return "views" if "image" not in self.shapes else "images" if len(self.shapes["image"]) == 3 else "embeddings"
 
     def signature(self, n: Any) -> dict[str, jax.ShapeDtypeStruct]:
-        """The features of `n` rows; with views always the mask, so that any subset of them will do."""
-        dtype = np.uint8 if self.kind == "images" else np.float32
-        found = {name: jax.ShapeDtypeStruct((n, *shape), dtype) for name, shape in self.shapes.items()}
-        mask = {"mask": jax.ShapeDtypeStruct((n, len(found)), bool)} if self.kind == "views" else {}
-        return {**found, **mask}
+        """Shape and dtype of each feature.
 
-    def told(self) -> dict[str, dict[str, Any]]:
-        """Type and shape of the arrays by name, for people."""
+        Args:
+          n: number of rows; an integer or a symbolic dimension.
+
+        Returns:
+          One entry per feature. With views there is always a "mask" [n, views], so that any subset of the views can be
+          given.
+        """
+        dtype = np.uint8 if self.kind == "images" else np.float32
+        features = {name: jax.ShapeDtypeStruct((n, *shape), dtype) for name, shape in self.shapes.items()}
+        mask = {"mask": jax.ShapeDtypeStruct((n, len(features)), bool)} if self.kind == "views" else {}
+        return {**features, **mask}
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Dtype and shape of each accepted array as text, for people."""
         if self.kind == "images":
             return {"image": {"dtype": "uint8, or float in [0, 1]", "shape": ["n", *self.shapes["image"]]}}
         if self.kind == "embeddings":
@@ -74,15 +90,19 @@ class Inputs(NamedTuple):
         return {name: {"dtype": "number", "shape": ["n", width]} for name, width in columns.items()}
 
     def features(self, arrays: Mapping[str, np.ndarray], origin: str) -> dict[str, np.ndarray]:
-        """The features of n rows, as `signature` has them.
+        """Checks and preprocesses the arrays of a user.
 
         Args:
-          arrays: "image", uint8 or float in [0, 1] [n, h, w] or [n, h, w, c] of any size, which is resized, or
-            embeddings [n, d]; or "view0", "view1", ... [n, d_v] before scaling, all or some, with them perhaps "mask"
-            [n, views]. origin: what messages call them.
+          arrays: arrays by name. A model of images takes "image": uint8, or float in [0, 1], [n, h, w] or [n, h, w, c],
+            of any height and width (images are resized). A model of embeddings takes "image": [n, d]. A model of views
+            takes some or all of "view0", "view1", ...: [n, d_v] before scaling, and optionally "mask": [n, views].
+          origin: how error messages call the source of the arrays.
+
+        Returns:
+          The features as in `signature`.
 
         Raises:
-          UserError: arrays that are unknown, missing, empty, of a wrong type or shape, or not finite.
+          UserError: an array is unknown, missing or empty, has a wrong dtype or shape, or is not finite.
         """
         known = [*self.shapes, *(["mask"] if self.kind == "views" else [])]
         for name in arrays:
@@ -100,20 +120,24 @@ class Inputs(NamedTuple):
         return {"image": unit_rows(array, origin)}
 
     def _views(self, arrays: Mapping[str, np.ndarray], origin: str) -> dict[str, np.ndarray]:
-        source = Source(origin, Path(), True, {name: lambda array=array: array for name, array in arrays.items()})
+        readers: dict[str, Any] = {name: partial(np.asarray, array) for name, array in arrays.items()}
+        source = Source(origin, Path(), True, readers)
         numbers = sorted(int(name.removeprefix("view")) for name in arrays if name != "mask")
         options = {"views": [f"view{v}" for v in range(len(self.shapes))], "missing": self.missing}
         options |= {"mask_key": "mask"} if "mask" in arrays else {}
-        found = projected(new_rows(source, options, self.scalings, numbers)).features
-        n = len(found[f"view{numbers[0]}"])
+        views = new_rows(source, options, self.scalings, numbers).features
+        n = len(views[f"view{numbers[0]}"])
         features = {name: np.zeros(like.shape, like.dtype) for name, like in self.signature(n).items()}
-        features["mask"][:, numbers] = found["mask"][:, numbers] if "mask" in found else True
-        return {**features, **{name: rows for name, rows in found.items() if name != "mask"}}
+        features["mask"][:, numbers] = views["mask"][:, numbers] if "mask" in views else True
+        return {**features, **{name: rows for name, rows in views.items() if name != "mask"}}
 
 
-def _numbers(scalings: Mapping[str, Any]) -> dict[str, Any]:
-    """The lists as arrays, once and not for every request."""
-    return {
-        name: _numbers(value) if isinstance(value, Mapping) else np.asarray(value) if isinstance(value, list) else value
-        for name, value in scalings.items()
-    }
+def _as_arrays(scalings: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts lists to arrays, once per model instead of once per request."""
+    arrays: dict[str, Any] = {}
+    for name, value in scalings.items():
+        if isinstance(value, Mapping):
+            arrays[name] = _as_arrays(value)
+        else:
+            arrays[name] = np.asarray(value) if isinstance(value, list) else value
+    return arrays

@@ -1,4 +1,7 @@
-"""What a request's body holds: JSON, NumPy's files or images, from anyone: nothing is unpickled or left unmeasured."""
+"""Decodes the body of a request: JSON, NumPy files or images.
+
+A request may come from anyone, so nothing is unpickled, and the size of everything is checked before it is used.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,20 @@ ORIGIN = "the request"
 JSON = "application/json"
 NUMPY = ("application/octet-stream", "application/x-npy", "application/x-npz")
 FORM = "multipart/form-data"
-# Those of `images.EXTENSIONS`: Pillow knows more, and for some it starts other programs.
+# The formats of `data.images.listing.EXTENSIONS`. Pillow knows more, and it starts other programs for some of them.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class Limits(NamedTuple):
-    """What one server does at most.
+    """The limits of one server.
 
-    max_bytes: of a body, unpacked too. max_rows: of a request. max_queue: requests under way. max_batch: rows computed
-    together. max_wait_ms: that a batch waits for more. timeout: seconds for a request to come, and to be answered.
+    Attributes:
+      max_bytes: largest size of the body of a request, both as sent and after unpacking.
+      max_rows: largest number of rows in a request.
+      max_queue: largest number of requests that are pending at the same time.
+      max_batch: largest number of rows that are computed together.
+      max_wait_ms: milliseconds that a batch waits for more rows.
+      timeout: seconds in which a request must arrive, and seconds in which it must be answered.
     """
 
     max_bytes: int = 16 * 2**20
@@ -39,72 +47,99 @@ class Limits(NamedTuple):
     timeout: float = 30.0
 
 
-class Refused(Exception):
-    """A request that is not answered: an HTTP status, and one line that says why."""
+class RefusedRequest(Exception):
+    """A request that the server does not answer.
+
+    Args:
+      status: the HTTP status of the response.
+      reason: one line that explains why.
+    """
 
     def __init__(self, status: int, reason: str):
         super().__init__(reason)
         self.status = status
 
 
-def features(media: str, parts: Sequence[bytes], inputs: Inputs, limits: Limits) -> dict[str, np.ndarray]:
-    """The features of a request, see `Inputs.signature`.
+def decode_features(media: str, parts: Sequence[bytes], inputs: Inputs, limits: Limits) -> dict[str, np.ndarray]:
+    """Decodes the features of a request.
 
     Args:
-      media: type of the content. parts: the body, or the files of a form.
+      media: content type of the request.
+      parts: the body, or the files of a form.
+      inputs: the inputs of the model.
+      limits: the limits of the server.
+
+    Returns:
+      The features as in `Inputs.signature`.
 
     Raises:
-      Refused: a body that can't be read, or is too much. UserError: arrays that the model does not take.
+      RefusedRequest: the body can't be read or is too large.
+      UserError: the model does not take these arrays.
     """
     if media == JSON or media in NUMPY:
-        arrays = _of_json(parts[0], inputs) if media == JSON else _of_numpy(parts[0], inputs, limits.max_bytes)
+        arrays = _decode_json(parts[0], inputs) if media == JSON else _decode_numpy(parts[0], inputs, limits.max_bytes)
         _check_rows(max((len(array) for array in arrays.values() if array.ndim), default=0), limits)
         return inputs.features(arrays, ORIGIN)
     if inputs.kind != "images":
-        raise Refused(415, f"this model takes {' and '.join(inputs.shapes)} as {JSON}, .npy or .npz, not image files")
+        accepted = f"{' and '.join(inputs.shapes)} as {JSON}, .npy or .npz"
+        raise RefusedRequest(415, f"this model takes {accepted}, not image files")
     _check_rows(len(parts), limits)
-    images = np.stack([picture(part, inputs.shapes["image"]) for part in parts])
+    images = np.stack([decode_image(part, inputs.shapes["image"]) for part in parts])
     return inputs.features({"image": images}, ORIGIN)
 
 
 def _check_rows(rows: int, limits: Limits) -> None:
     if rows > limits.max_rows:
-        raise Refused(413, f"{ORIGIN} has {rows} rows, at most {limits.max_rows} are answered at once: send several")
+        raise RefusedRequest(
+            413, f"{ORIGIN} has {rows} rows, at most {limits.max_rows} are accepted: send several requests"
+        )
 
 
-def picture(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """An image file, upright, as uint8 of `shape` (h, w, c); Refused if it is none, broken, or too large for Pillow."""
+def decode_image(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """Decodes an image file, turns it upright and resizes it.
+
+    Args:
+      data: the content of the file.
+      shape: the wanted shape (h, w, c).
+
+    Returns:
+      The image, uint8 [h, w, c].
+
+    Raises:
+      RefusedRequest: the file is not an image, is damaged, or has more pixels than Pillow considers safe.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
-            # Above this Pillow only warns.
+            # Pillow itself only warns above this size.
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             ImageOps.exif_transpose(image, in_place=True)
             return fit_image(image, shape)
     except UnidentifiedImageError as error:
-        raise Refused(400, f"{ORIGIN} is not an image ({', '.join(IMAGE_FORMATS)})") from error
+        raise RefusedRequest(400, f"{ORIGIN} is not an image ({', '.join(IMAGE_FORMATS)})") from error
     except Image.DecompressionBombError as error:
-        raise Refused(413, f"the image is too large: {_line(error)}") from error
-    except Exception as error:  # decoders of broken files raise nearly anything
-        raise Refused(400, f"the image can't be read ({_line(error)})") from error
+        raise RefusedRequest(413, f"the image is too large: {_one_line(error)}") from error
+    except Exception as error:  # The decoders raise nearly any exception for a damaged file.
+        raise RefusedRequest(400, f"the image can't be read ({_one_line(error)})") from error
 
 
-def _of_json(body: bytes, inputs: Inputs) -> dict[str, np.ndarray]:
+def _decode_json(body: bytes, inputs: Inputs) -> dict[str, np.ndarray]:
     try:
-        found = json.loads(body, parse_constant=_no_number)
-        arrays = {str(name): np.asarray(value) for name, value in found.items()}
-    except Exception as error:  # of JSON, of its encoding, of lists that are nested too deep, uneven or no numbers
+        lists = json.loads(body, parse_constant=_refuse_constant)
+        arrays = {str(name): np.asarray(value) for name, value in lists.items()}
+    except Exception as error:  # Bad JSON or encoding, or lists that are too deep, uneven or not of numbers.
         wanted = ", ".join(f'"{name}": [[...], ...]' for name in inputs.shapes)
-        raise Refused(400, f"{ORIGIN} is not JSON of arrays, {{{wanted}}} ({_line(error)})") from error
-    return {name: _typed(array, inputs.kind) for name, array in arrays.items()}
+        raise RefusedRequest(400, f"{ORIGIN} is not JSON of arrays, {{{wanted}}} ({_one_line(error)})") from error
+    return {name: _with_dtype(array, inputs.kind) for name, array in arrays.items()}
 
 
-def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no number")
+def _refuse_constant(word: str) -> None:
+    """Refuses NaN and Infinity, which Python's JSON parser accepts."""
+    raise ValueError(f"{word} is not a number")
 
 
-def _typed(array: np.ndarray, kind: str) -> np.ndarray:
-    """JSON's whole numbers are the levels of pixels, if they can be, and embeddings like others."""
+def _with_dtype(array: np.ndarray, kind: str) -> np.ndarray:
+    """JSON has one type of number: integers are pixel values for images, and floats for embeddings."""
     if array.dtype.kind not in "iu" or kind == "views":
         return array
     if kind == "embeddings":
@@ -114,39 +149,39 @@ def _typed(array: np.ndarray, kind: str) -> np.ndarray:
     return array.astype(np.uint8)
 
 
-def _of_numpy(body: bytes, inputs: Inputs, max_bytes: int) -> dict[str, np.ndarray]:
-    """The arrays of a `.npz`, or the one of a `.npy`; of a model with one input the name may be any."""
+def _decode_numpy(body: bytes, inputs: Inputs, max_bytes: int) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` or the single array of a `.npy`. A model with one input accepts any name."""
     try:
-        arrays = _members(body, max_bytes) if body.startswith(b"PK") else {"": _array(body)}
-    except Refused:
+        arrays = _read_npz(body, max_bytes) if body.startswith(b"PK") else {"": _read_npy(body)}
+    except RefusedRequest:
         raise
-    except Exception as error:  # of headers, zip files and their compression
-        raise Refused(400, f"{ORIGIN} is no .npy or .npz file, or damaged ({_line(error)})") from error
+    except Exception as error:  # Bad headers, bad zip files, bad compression.
+        raise RefusedRequest(400, f"{ORIGIN} is no .npy or .npz file, or damaged ({_one_line(error)})") from error
     if len(arrays) == len(inputs.shapes) == 1:
         return dict(zip(inputs.shapes, arrays.values(), strict=True))
     if "" in arrays:
-        raise Refused(400, f"a .npy has one array, the model takes {' and '.join(inputs.shapes)}: send a .npz")
+        raise RefusedRequest(400, f"a .npy has one array, the model takes {' and '.join(inputs.shapes)}: send a .npz")
     return arrays
 
 
-def _members(body: bytes, max_bytes: int) -> dict[str, np.ndarray]:
+def _read_npz(body: bytes, max_bytes: int) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
-        members = archive.infolist()
-        if sum(member.file_size for member in members) > max_bytes:
-            raise Refused(413, f"{ORIGIN} is more than {max_bytes} bytes when unpacked")
-        # Not one byte more than announced, whatever comes out of the compression.
-        read = {m.filename.removesuffix(".npy"): archive.open(m).read(m.file_size) for m in members}
-    return {name: _array(data) for name, data in read.items()}
+        files = archive.infolist()
+        if sum(file.file_size for file in files) > max_bytes:
+            raise RefusedRequest(413, f"{ORIGIN} is more than {max_bytes} bytes when unpacked")
+        # Reads no more bytes than the header announces, even if the compressed data holds more.
+        contents = {f.filename.removesuffix(".npy"): archive.open(f).read(f.file_size) for f in files}
+    return {name: _read_npy(data) for name, data in contents.items()}
 
 
-def _array(data: bytes) -> np.ndarray:
-    """The array of a `.npy`: a view of `data`, so that no header can ask for more memory than was sent."""
+def _read_npy(data: bytes) -> np.ndarray:
+    """The array of a `.npy`, as a view of `data`, so that a header can't request more memory than was sent."""
     file = io.BytesIO(data)
     version = np.lib.format.read_magic(file)
     if version > (2, 0):
         raise ValueError("a structured array")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(file)
     if dtype.hasobject:
         raise ValueError("Python objects, which are not loaded")
     size = math.prod(shape) * dtype.itemsize
@@ -155,5 +190,5 @@ def _array(data: bytes) -> np.ndarray:
     return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape, order="F" if fortran else "C")
 
 
-def _line(error: Any) -> str:
+def _one_line(error: Any) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__

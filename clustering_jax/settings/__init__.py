@@ -1,5 +1,37 @@
 """Settings of the methods and the configs made from them. No JAX."""
 
-from clustering_jax.settings.base import ADAM, EMBEDDINGS, MERGED, RUN, SMOKE, STREAMING, cc, cmmc, dmim, dxmc
+from clustering_jax.settings.base import (
+    ADAM,
+    EMBEDDINGS,
+    MERGED,
+    RUN,
+    SMOKE,
+    STREAMING,
+    is_smoke,
+    new_config,
+    split_variant,
+)
+from clustering_jax.settings.cc import cc
+from clustering_jax.settings.cmmc import cmmc
+from clustering_jax.settings.dmim import dmim
+from clustering_jax.settings.dxmc import dxmc
+from clustering_jax.settings.temi import temi
+from clustering_jax.settings.turtle import turtle
 
-__all__ = ["ADAM", "EMBEDDINGS", "MERGED", "RUN", "SMOKE", "STREAMING", "cc", "cmmc", "dmim", "dxmc"]
+__all__ = [
+    "ADAM",
+    "EMBEDDINGS",
+    "MERGED",
+    "RUN",
+    "SMOKE",
+    "STREAMING",
+    "cc",
+    "cmmc",
+    "dmim",
+    "dxmc",
+    "is_smoke",
+    "new_config",
+    "split_variant",
+    "temi",
+    "turtle",
+]

@@ -1,95 +1,164 @@
-"""Defaults that the files in `configs/` change.
+"""Settings that the methods share, and how a config is made from them.
 
-A config is a ConfigDict: what is listed here can be set on the command line, ``--config.batch_size=128``, and a name
-that is not is refused with the nearest one.
+A config is a ConfigDict. Every key that it lists can be set on the command line, ``--config.batch_size=128``; an
+unknown key is refused with the nearest known one.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from clustering_jax.errors import UserError
+from clustering_jax.settings.validate import NonNegativeFloat, NonNegativeInt
 
 SMOKE = "smoke"
 
 
-ADAM = {
-    "learning_rate": 3e-4,
-    "schedule": "constant",
-    "warmup_steps": 0,
-    "b1": 0.9,
-    "b2": 0.999,
-    "eps": 1e-8,
-    "weight_decay": 0.0,
-    "clip_norm": 0.0,
-}
+class Config(NamedTuple):
+    """Keys of every config."""
+
+    # Name of the method; the config file sets it.
+    method: str
+    # Seed of the weights, the batches, the augmentation and the noise.
+    seed: int = 0
+    # Number of runs with the seeds `seed`, `seed + 1`, ... that train side by side. One is kept, chosen without labels.
+    num_seeds: int = 1
+    # Number of clusters, 2 or more. For views and embeddings, 0 or "auto" chooses it in `cluster_range`.
+    num_clusters: int = 10
+    # Smallest and largest number of clusters to try when `num_clusters` is "auto".
+    cluster_range: tuple[int, int] = (2, 30)
+    # Rows of a step over all devices; 0 is all rows. A number above the number of rows is reduced, with a warning.
+    batch_size: int = 256
+    # Length of the training, in passes over the rows. 0 scores the weights of `init_from` without training.
+    epochs: int = 1000
+    # Path of the authors' released PyTorch checkpoint to start from, for CC and CMMC. It is read without PyTorch, and
+    # no code in it is run.
+    init_from: str = ""
+    # Score k-means on the pixels, views or embeddings too, where there are labels.
+    kmeans_baseline: bool = False
+    # Data set to train on: `data.source` and the settings of this source. A config file replaces the group as a whole.
+    data: dict[str, Any] = {}  # noqa: RUF012
+    # Another data set to score and assign, with the keys of `data`; empty is the one trained on. Not for views.
+    scored: dict[str, Any] = {}  # noqa: RUF012
+    # CC only: a second data set, with the keys of `data`. Before each epoch it is passed over once with the instance
+    # loss alone.
+    unlabelled: dict[str, Any] = {}  # noqa: RUF012
 
 
-RUN = {
-    "log_every": 50,  # steps
-    "evaluate_every": 10,  # epochs; 0 is only at the end
-    "checkpoint_every": 10,  # epochs; 0 is only at the end and when interrupted
-    "keep": 2,  # checkpoints
-    "resident_gib": 4.0,  # larger data sets stay on the host
-}
+class Optimizer(NamedTuple):
+    """Keys of the group `optimizer`: Adam, with PyTorch's defaults except for the learning rate."""
+
+    # Peak learning rate of Adam.
+    learning_rate: NonNegativeFloat = 3e-4
+    # Schedule of the rate: "constant", or "cosine" down to 0 at the last step.
+    schedule: str = "constant"
+    # Steps in which the rate rises linearly from 0 to the peak.
+    warmup_steps: NonNegativeInt = 0
+    # Decay of the first moment of Adam, in [0, 1).
+    b1: float = 0.9
+    # Decay of the second moment of Adam, in [0, 1).
+    b2: float = 0.999
+    # Number added to the denominator of Adam.
+    eps: NonNegativeFloat = 1e-8
+    # L2 added to the gradient, as in PyTorch's Adam (not the decoupled decay of AdamW).
+    weight_decay: NonNegativeFloat = 0.0
+    # Weight decay of AdamW, of parameters whose name ends in "kernel". It is multiplied by the learning rate.
+    decoupled_decay: NonNegativeFloat = 0.0
+    # Largest global norm of the gradient; 0 does not clip.
+    clip_norm: NonNegativeFloat = 0.0
 
 
-# Of the sources "folder" and "tfds", for sets larger than the memory: docs/data.md.
-STREAMING = {
-    "streaming": False,  # images are read when a batch wants them
-    "shuffle_block": 0,  # rows read side by side; 0 is a full shuffle
-    "shuffle_window": 16,  # blocks mixed at a time
-}
+class Run(NamedTuple):
+    """Keys of the group `run`."""
+
+    # Steps between two lines of metrics.jsonl.
+    log_every: int = 50
+    # Epochs between two evaluations of all rows; 0 evaluates only at the end.
+    evaluate_every: int = 10
+    # Epochs between two checkpoints; 0 saves only at the end and when interrupted.
+    checkpoint_every: int = 10
+    # Number of checkpoints kept.
+    keep: int = 2
+    # Data sets up to this size, in GiB, are kept in the memory of the devices. Larger ones stay on the host, and each
+    # batch is copied.
+    resident_gib: float = 4.0
 
 
-EMBEDDINGS = {
-    "source": "embeddings",
-    "path": "",
-    "split": "train",
-    "image_key": "image",
-    "label_key": "",
-    "train_key": "",
-    "nouns": "",
-    "noun_key": "nouns",
-    "word_key": "noun_words",
-}
+class Streaming(NamedTuple):
+    """Keys of the group `data` for image sets larger than the memory: docs/data.md."""
+
+    # Read images when a batch needs them, for sets larger than the memory.
+    streaming: bool = False
+    # Rows read together when streaming; 0 is a full shuffle.
+    shuffle_block: int = 0
+    # Blocks that are mixed with each other.
+    shuffle_window: int = 16
 
 
-def _defaults(method: str, **groups: Any) -> dict[str, Any]:
-    """What every config has, and the method's own."""
-    return {
-        "method": method,
-        "seed": 0,
-        # Runs of seeds seed, seed + 1, ... trained side by side; one is kept, chosen without labels.
-        "num_seeds": 1,
-        "num_clusters": 10,  # 0 (or auto): chosen in this range without labels, see `choose`
-        "cluster_range": (2, 30),
-        "batch_size": 256,  # 0 is all rows
-        "epochs": 1000,
-        # The authors' released checkpoint to start from.
-        "init_from": "",
-        # ACC, NMI, ... of k-means on the raw pixels or views beside the final scores.
-        "kmeans_baseline": False,
-        "data": {},
-        # What is scored and assigned, if not the data trained on: another split, say.
-        "scored": {},
-        # CC: a second stream without labels, passed over before each epoch with the instance loss alone (STL-10).
-        "unlabelled": {},
-        "model": {},
-        "optimizer": dict(ADAM),
-        "run": dict(RUN),
-        **groups,
-    }
+class Embeddings(NamedTuple):
+    """Keys of the group `data` for embeddings."""
 
+    # "embeddings": a file, or a directory that `clustering_jax.embed` wrote.
+    source: str = "embeddings"
+    # Path of the embeddings. Where it is empty, the group `embed` says how to make them.
+    path: str = ""
+    # Rows to take: "all"; a split of an embedded directory; or "train" and "test" by `train_key`.
+    split: str = "train"
+    # Array of the embeddings of the images, float [n, d].
+    image_key: str = "image"
+    # Array of the labels, int [n], for scoring only; empty reads none.
+    label_key: str = ""
+    # Array of 0 and 1, [n], with 1 for the rows of the split "train".
+    train_key: str = ""
+    # Another file with the nouns; empty is `data.path`.
+    nouns: str = ""
+    # Array of the embeddings of the nouns, float [m, d].
+    noun_key: str = "nouns"
+    # Array of the nouns, text [m].
+    word_key: str = "noun_words"
+
+
+class Embed(NamedTuple):
+    """Keys of the group `embed`: embeddings to make where `data.path` is empty."""
+
+    # Directory of a CLIP model with model.safetensors, config.json and tokenizer.json, or with the files of open_clip.
+    clip: str = ""
+    # Images to embed: for each split, by its name, a `source` and the settings of this source.
+    splits: dict[str, Any] = {}  # noqa: RUF012
+    # Directory of WordNet, its index.noun, or a text file with one noun on each line.
+    nouns: str = ""
+    # Length of the shorter side before the centre is cropped, in pixels; 0 is the model's own.
+    resize: int = 0
+    # Images embedded at a time.
+    batch_size: int = 64
+    # Directory that keeps embedded nouns for other runs; empty keeps none.
+    cache: str = ""
+
+
+ADAM, RUN = Optimizer()._asdict(), Run()._asdict()
+STREAMING, EMBEDDINGS = Streaming()._asdict(), Embeddings()._asdict()
 
 MERGED = ("model", "optimizer", "run", "embed")
 
 
-def _changed(defaults: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
-    """The groups in `MERGED` are merged into the defaults; others replace them."""
-    config = ConfigDict(defaults)
+def new_config(method: str, changes: Mapping[str, Any], **defaults: Any) -> ConfigDict:
+    """The config of a method.
+
+    Args:
+      method: name of the method.
+      changes: keys that a config file sets. The groups in `MERGED` are merged into the defaults; the other groups
+        replace them.
+      defaults: the defaults of the method, where they differ from `Config`: values, and settings tuples for groups.
+
+    Returns:
+      The config.
+    """
+    groups = {"model": {}, "optimizer": Optimizer(), "run": Run(), **defaults}
+    plain = {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in groups.items()}
+    config = ConfigDict({**Config(method)._asdict(), **plain})
     for name, value in changes.items():
         if name in MERGED:
             config[name].update(value)
@@ -98,172 +167,33 @@ def _changed(defaults: dict[str, Any], changes: dict[str, Any]) -> ConfigDict:
     return config
 
 
-def cc(variant: str = "", **changes: Any) -> ConfigDict:
-    """CC as published, for `configs/cc_*.py`.
-
-    Args:
-      variant: "" or "smoke": two steps on small generated images, to see that everything runs.
-      changes: what the config changes, see `_changed`.
+def is_smoke(variant: str) -> bool:
+    """Whether a variant is the smoke run.
 
     Raises:
-      UserError: an unknown variant.
+      UserError: the variant is neither "" nor "smoke".
     """
-    model = {
-        "backbone": "resnet34",
-        "stem": "imagenet",
-        "width": 64,
-        "image_size": 224,
-        "instance_dim": 128,
-        "instance_temperature": 0.5,
-        "cluster_temperature": 1.0,
-        "dtype": "float32",
-        "remat": False,
-        "average_decay": 0.0,
-        "ten_crop": False,
-        "refine": "none",
-        "scan_epochs": 50,
-        "scan_neighbours": 20,
-        "scan_entropy_weight": 5.0,
-        "selflabel_epochs": 200,
-        "selflabel_threshold": 0.99,
-        "refine_learning_rate": 1e-4,
-        "refine_weight_decay": 1e-4,
-    }
-    augment = {"kind": "natural", "strength": 0.5, "blur": False}
-    config = _changed(_defaults("cc", model=model, augment=augment), changes)
-    return _smoke(config) if _known(variant) else config
-
-
-def cmmc(variant: str = "", **changes: Any) -> ConfigDict:
-    """CMMC as in the authors' code, for `configs/cmmc_*.py`; `epochs` is the length of the contrastive stage.
-
-    Args:
-      variant: "" or "smoke": two steps of each stage on small generated views.
-      changes: what the config changes, see `_changed`.
-
-    Raises:
-      UserError: an unknown variant.
-    """
-    model = {
-        "hidden": (500, 500, 2000),
-        "latent_dim": 512,
-        "feature_dim": 128,
-        "feature_temperature": 0.5,
-        "label_temperature": 1.0,
-        "reconstruction_epochs": 200,
-        "matching_steps": 50,
-        "kmeans_restarts": 100,
-        "pseudo_labels_of": "features",
-        "chunk": 0,
-        "double_softmax": True,
-        "entropy_per_pair": True,
-        "dtype": "float32",
-    }
-    run = {**RUN, "evaluate_every": 0, "checkpoint_every": 50}
-    config = _changed(_defaults("cmmc", epochs=50, model=model, run=run), changes)
-    if _known(variant):
-        config.batch_size, config.epochs = max(8, config.num_clusters), 1
-        config.model.update({"reconstruction_epochs": 1, "matching_steps": 2, "kmeans_restarts": 2})
-        config.run.log_every = 1
-        config.data = ConfigDict({"source": "planted", "n": 2 * config.batch_size})
-    return config
-
-
-def dmim(variant: str = "", **changes: Any) -> ConfigDict:
-    """DMIM as in the authors' demonstration, for `configs/dmim_*.py`: each epoch is one step on all rows.
-
-    Args:
-      variant: "" or "smoke": two steps on small generated views.
-      changes: what the config changes, see `_changed`.
-
-    Raises:
-      UserError: an unknown variant.
-    """
-    model = {
-        "over_clusters": 10,
-        "cluster_weight": 1.0,
-        "over_weight": 1.0,
-        "superfluous_weight": 1.0,
-        "balance_weight": 0.5,
-        "superfluous": "prior",
-        "heads": "h",
-        "symmetrize": True,
-        "balanced": "first",
-        "double_softmax": True,
-        "power": 10.0,
-        "refresh_epochs": 5,
-        "common_statistics": True,
-        "trunk_std": 0.02,
-        "head_std": 0.0,
-        "prediction": "first",
-        "full_batch": True,
-    }
-    run = {**RUN, "evaluate_every": 50, "checkpoint_every": 100}
-    optimizer = {**ADAM, "learning_rate": 5e-4}
-    config = _changed(_defaults("dmim", epochs=500, model=model, optimizer=optimizer, run=run), changes)
-    if _known(variant):
-        n = 2 * max(8, config.num_clusters)
-        config.batch_size, config.epochs = (n, 2) if config.model.full_batch else (n // 2, 1)
-        config.run.log_every = 1
-        config.data = ConfigDict({"source": "planted", "n": n})
-    return config
-
-
-def dxmc(variant: str = "", **changes: Any) -> ConfigDict:
-    """DXMC as in the authors' code, for `configs/dxmc_*.py`.
-
-    Args:
-      variant: "" or "smoke": two steps on generated embeddings.
-      changes: what the config changes, see `_changed`.
-
-    Raises:
-      UserError: an unknown variant.
-    """
-    model = {
-        "space_seed": 0,
-        "centers": 0,
-        "nouns_per_center": 5,
-        "center_restarts": 10,
-        "retrieval_temperature": 0.005,
-        "neighbours": 50,
-        "hidden": 512,
-        "instance_dim": 1024,
-        "cluster_temperature": 0.5,
-        "instance_temperature": 0.05,
-        "entropy_weight": 5.0,
-        "normalized_instance": False,
-        "consistent": False,
-    }
-    optimizer = {**ADAM, "learning_rate": 1e-3, "b2": 0.99}
-    # Embeddings to be made where data.path is empty: see `embed.embed`.
-    embed = {"clip": "", "splits": {}, "nouns": "", "resize": 0, "batch_size": 64, "cache": ""}
-    defaults = _defaults(
-        "dxmc", batch_size=512, epochs=20, model=model, optimizer=optimizer, data=EMBEDDINGS, embed=embed
-    )
-    config = _changed(defaults, changes)
-    if _known(variant):
-        config.batch_size, config.epochs = max(8, config.num_clusters), 1
-        config.run.log_every = 1
-        generated = {"source": "planted_embeddings", "n": 2 * config.batch_size}
-        config.data, config.scored = ConfigDict(generated), ConfigDict({})
-        config.embed.update({"clip": "", "splits": ConfigDict({})})
-        config.model.centers = 0
-    return config
-
-
-def _known(variant: str) -> bool:
     if variant not in ("", SMOKE):
         raise UserError(f"unknown variant ':{variant}': only ':{SMOKE}'")
     return variant == SMOKE
 
 
-def _smoke(config: ConfigDict) -> ConfigDict:
-    config.batch_size, config.epochs = max(8, config.num_clusters), 1
-    config.model.image_size = min(32, config.model.image_size)
-    config.model.update({"scan_epochs": 1, "selflabel_epochs": 1})
-    config.run.log_every = 1
-    generated = {"source": "synthetic", "size": 32, "num_clusters": config.num_clusters}
-    config.data = ConfigDict({**generated, "n": 2 * config.batch_size})
-    if config.unlabelled:
-        config.unlabelled = ConfigDict({**generated, "n": 2 * config.batch_size, "seed": 1})
-    return config
+def split_variant(variant: str, names: Collection[str]) -> tuple[str, str]:
+    """Splits the variant of a config with several data sets: ``NAME``, ``smoke``, or ``NAME,smoke``.
+
+    Args:
+      variant: text after the colon of ``--config=FILE:VARIANT``.
+      names: names of the config's data sets; the first one is the default.
+
+    Returns:
+      The name, and "smoke" or "".
+
+    Raises:
+      UserError: an unknown name.
+    """
+    name, comma, smoke = variant.rpartition(",")
+    if not comma:
+        name, smoke = (next(iter(names)), variant) if variant in ("", SMOKE) else (variant, "")
+    if name not in names or smoke not in ("", SMOKE):
+        raise UserError(f"unknown variant ':{variant}': choose {', '.join(names)}; add ',{SMOKE}' for the smoke run")
+    return name, smoke

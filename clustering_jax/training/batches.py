@@ -1,4 +1,4 @@
-"""Batches of a run's data streams, as pure functions of (seed, step)."""
+"""The batches of a run's data streams, as pure functions of (seed, step)."""
 
 from __future__ import annotations
 
@@ -11,86 +11,120 @@ import numpy as np
 from jax.sharding import Mesh
 
 from clustering_jax.data.base import Dataset, batch_indices, partner_rows
-from clustering_jax.data.images.streaming import Lazy, Read, read_ahead
+from clustering_jax.data.images.streaming import LazyArray, RowSubset, read_ahead
 from clustering_jax.method import Phase
 from clustering_jax.parallel import batch_rows, local_batch_indices, replicate
 
 
 def is_resident(streams: Mapping[str, Dataset], limit: int) -> bool:
-    """Whether all data sets together are in memory and take at most `limit` bytes, and so live on the device."""
+    """Returns whether all data sets can be kept on the device.
+
+    Args:
+      streams: data sets by name.
+      limit: the most bytes that all of them together may take. A `LazyArray` is never resident.
+    """
     features = [v for d in streams.values() for v in d.features.values()]
-    return not any(isinstance(v, Lazy) for v in features) and sum(v.nbytes for v in features) <= limit
+    return not any(isinstance(v, LazyArray) for v in features) and sum(v.nbytes for v in features) <= limit
 
 
 class Feed:
-    """Data sets that fit are on every device as a whole and `resident`; others come from the host batch by batch, of
-    which each process reads the rows of its own devices; of `Lazy` ones it reads the next batches of a stream ahead.
+    """Gives the batches of a run to its compiled update.
 
-    seeds: one, or one for each run that trains beside the others: their batches differ.
+    If all data sets fit on the device, they are `resident`: every device holds all of them, and the update gathers the
+    rows. Otherwise each process reads from the host, one batch at a time, the rows for its own devices. It prefetches
+    the next batches of a `LazyArray`.
+
+    Args:
+      streams: data sets by the names that the phases use.
+      seed_list: one seed for each run that trains side by side. Each seed has its own batches.
+      batch_size: global batch size, over all devices.
+      mesh: the devices.
+      limit: the most bytes of resident data, see `is_resident`.
     """
 
     def __init__(
-        self, streams: Mapping[str, Dataset], *, seeds: Sequence[int], batch_size: int, mesh: Mesh, limit: int
+        self, streams: Mapping[str, Dataset], *, seed_list: Sequence[int], batch_size: int, mesh: Mesh, limit: int
     ):
-        self._streams, self._seeds, self._batch_size = streams, seeds, batch_size
+        self._streams, self._seed_list, self._batch_size = streams, seed_list, batch_size
         self.resident = is_resident(streams, limit)
-        self._batch, self._places = partial(batch_rows, mesh=mesh), local_batch_indices(batch_size, mesh)
+        self._batch, self._local_indices = partial(batch_rows, mesh=mesh), local_batch_indices(batch_size, mesh)
         put = partial(replicate, mesh=mesh)
         self._data = {k: put(dict(d.features)) if self.resident else d.features for k, d in streams.items()}
-        # By stream and feature: the step that comes next, and the reader that has it.
-        self._readers: dict[tuple[str, str], tuple[int, Iterator[Read]]] = {}
+        # By stream and feature: the next step, and the reader that prefetches it.
+        self._readers: dict[tuple[str, str], tuple[int, Iterator[RowSubset]]] = {}
 
     def __call__(
-        self, phase: Phase, step: int, count: int, targets: Mapping[str, np.ndarray], length: int
+        self, phase: Phase, step: int, count: int, targets: Mapping[str, Any], length: int
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray], np.ndarray, np.int32]:
-        """Steps `step` to ``step + count`` of the phase's stream.
+        """Returns the arguments of the compiled update for steps `step` to ``step + count`` of the phase's stream.
+
+        Args:
+          phase: the phase that the steps belong to.
+          step: the first step, counted within the stream.
+          count: number of steps, 1 to `length`; 1 if the data are not resident.
+          targets: arrays [n, ...] by name.
+          length: number of steps in the result. Steps beyond `count` repeat the last one.
 
         Returns:
-          data and targets (whole arrays when `resident`, else what the one batch holds of them), row numbers int32
-          [length, b] ([length, seeds, b] for several seeds, unless the phase takes the whole stream) as "index" and,
-          by feature, of partners; epochs int32 [length], and `count`, how many of these are to be taken; the others
-          fill up.
+          ``(data, targets, rows, epochs, count)``. If `resident`, data and targets are whole arrays, otherwise the
+          rows of the one batch. rows holds row numbers by name: "index", and each feature with partners. They are
+          int32 [length, b], or [length, seeds, b] for several seeds, unless the phase takes the whole stream. epochs
+          is int32 [length].
         """
         n, data = self._streams[phase.stream].num_examples, self._data[phase.stream]
         steps = np.arange(step, step + count, dtype=np.int32)
-        each = [self._rows(phase, int(s), n) for s in steps]
-        filled = np.minimum(np.arange(length), count - 1)
-        rows = {name: np.stack([found[name] for found in each])[filled] for name in each[0]}
-        epochs = (steps if phase.whole else steps // (n // self._batch_size))[filled]
+        rows_of_steps = [self._rows(phase, int(s), n) for s in steps]
+        padded = np.minimum(np.arange(length), count - 1)
+        rows = {name: np.stack([rows[name] for rows in rows_of_steps])[padded] for name in rows_of_steps[0]}
+        epochs = (steps if phase.whole else steps // (n // self._batch_size))[padded]
         if not self.resident:
-            first = {name: found[0] for name, found in rows.items()}
+            first = {name: numbers[0] for name, numbers in rows.items()}
             if list(first) == ["index"] and not phase.whole:
-                data = {k: self._ahead(phase, step, k, v) if isinstance(v, Lazy) else v for k, v in data.items()}
-            data = taken(data, first, self._batch)
+                lazy = {k: v for k, v in data.items() if isinstance(v, LazyArray)}
+                data = {**data, **{k: self._read_ahead(phase, step, k, v) for k, v in lazy.items()}}
+            data = take_rows(data, first, self._batch)
             targets = {k: self._batch(v, first["index"]) for k, v in targets.items()}
         return dict(data), dict(targets), rows, epochs, np.int32(count)
 
-    def _ahead(self, phase: Phase, step: int, name: str, source: Lazy) -> Read:
-        """The rows of `source` that this process needs at `step`; any but the step after the last starts anew."""
+    def _read_ahead(self, phase: Phase, step: int, name: str, source: LazyArray) -> RowSubset:
+        """Returns the rows of `source` that this process needs at `step`.
+
+        The reader prefetches the next steps. A step other than the next one starts a new reader.
+        """
 
         def rows_of(step: int) -> np.ndarray:
-            return np.sort(self._rows(phase, step, len(source))["index"][self._places])
+            return np.sort(self._rows(phase, step, len(source))["index"][self._local_indices])
 
-        due, reader = self._readers.get((phase.stream, name), (-1, iter(())))
-        if step != due:
+        next_step, reader = self._readers.get((phase.stream, name), (-1, iter(())))
+        if step != next_step:
             reader = read_ahead(source, rows_of, range(step, np.iinfo(np.int32).max))
         self._readers[phase.stream, name] = step + 1, reader
         return next(reader)
 
     def _rows(self, phase: Phase, step: int, n: int) -> dict[str, np.ndarray]:
-        """Rows of a batch and of its partners."""
+        """Returns the row numbers of a batch and of its partners, stacked if there are several seeds."""
         partners, blocks = self._streams[phase.stream].partners, self._streams[phase.stream].blocks
-        batch, each = partial(batch_indices, step=step, n=n, batch_size=self._batch_size, blocks=blocks), []
-        for seed in self._seeds:
+        batch = partial(batch_indices, step=step, n=n, batch_size=self._batch_size, blocks=blocks)
+        rows_of_seeds = []
+        for seed in self._seed_list:
             index = np.arange(n, dtype=np.int32) if phase.whole else batch(seed)
-            each.append({"index": index, **partner_rows(seed, step, index, partners)})
-        if len(each) == 1 or (phase.whole and not partners):
-            return each[0]
-        return {name: np.stack([found[name] for found in each]) for name in each[0]}
+            rows_of_seeds.append({"index": index, **partner_rows(seed, step, index, partners)})
+        if len(rows_of_seeds) == 1 or (phase.whole and not partners):
+            return rows_of_seeds[0]
+        return {name: np.stack([rows[name] for rows in rows_of_seeds]) for name in rows_of_seeds[0]}
 
 
-def taken(data: Mapping[str, Any], rows: Mapping[str, Any], take: Callable = getitem) -> dict[str, Any]:
-    """Each feature at ``rows["index"]``, and "FEATURE_partner" at ``rows[FEATURE]`` where that is there."""
-    own, partners = rows["index"], {name: found for name, found in rows.items() if name != "index"}
-    features = {k: take(v, own) for k, v in data.items()}
-    return features | {f"{k}_partner": take(data[k], found) for k, found in partners.items()}
+def take_rows(data: Mapping[str, Any], rows: Mapping[str, Any], take: Callable = getitem) -> dict[str, Any]:
+    """Gathers the rows of a batch.
+
+    Args:
+      data: arrays [n, ...] by feature.
+      rows: row numbers [b]: those of the batch as "index", those of the partners by feature.
+      take: ``(array, row numbers) -> rows``.
+
+    Returns:
+      Each feature at ``rows["index"]``; and "FEATURE_partner" at ``rows[FEATURE]`` for each feature with partners.
+    """
+    partners = {name: numbers for name, numbers in rows.items() if name != "index"}
+    features = {k: take(v, rows["index"]) for k, v in data.items()}
+    return features | {f"{k}_partner": take(data[k], numbers) for k, numbers in partners.items()}

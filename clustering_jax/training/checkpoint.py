@@ -1,8 +1,8 @@
-"""Checkpoints that are checked when they are read.
+"""Checkpoints that are verified when they are read.
 
-Orbax writes them atomically, but restores a flipped byte without a word and reports a truncated part by one of four
-unrelated exceptions. So each checkpoint carries a checksum of every leaf, and a damaged one is set aside in
-favour of the one before it.
+Orbax writes checkpoints atomically. But it restores a flipped byte without an error, and it reports a truncated file by
+one of four unrelated exceptions. So each checkpoint here carries a checksum of every leaf. A damaged checkpoint is set
+aside, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -23,22 +23,31 @@ from clustering_jax.parallel import any_process_blocking, is_first
 
 
 def checksums(tree: Any) -> dict[str, str]:
-    """A digest of shape, type and bytes of every leaf, by its path."""
+    """Returns a digest of the shape, type and bytes of every leaf, by the path of the leaf."""
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
     return {jax.tree_util.keystr(path): _digest(np.asarray(leaf)) for path, leaf in leaves}
 
 
 def _digest(x: np.ndarray) -> str:
     digest = hashlib.blake2b(f"{x.shape}{x.dtype}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(x).view(np.uint8).reshape(-1) if x.size else b"")
+    if x.size:
+        digest.update(np.ascontiguousarray(x).view(np.uint8).reshape(-1).data)
     return digest.hexdigest()
 
 
 class Store:
-    """The checkpoints of one run, in `directory`.
+    """The checkpoints of one run.
 
-    A checkpoint at a step holds `state` (a tree of arrays), `targets` (arrays by name, may be empty) and `meta` (JSON).
-    At least two are kept, so that there is one to fall back on.
+    A checkpoint belongs to a step. It holds `state` (a tree of arrays), `targets` (arrays by name, possibly none) and
+    `meta` (JSON values).
+
+    Args:
+      directory: the directory of the checkpoints. It is created if it does not exist.
+      keep: number of checkpoints to keep, at least 2, so that there is an older one if the newest is damaged.
+      read_only: whether nothing is written or moved.
+
+    Raises:
+      UserError: the directory can't be created.
     """
 
     def __init__(self, directory: str | Path, *, keep: int = 2, read_only: bool = False):
@@ -47,7 +56,7 @@ class Store:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{self.directory} can't be made ({error.strerror})") from error
+            raise UserError(f"{self.directory} can't be created ({error.strerror}): choose another workdir") from error
         options = ocp.CheckpointManagerOptions(
             max_to_keep=max(keep, 2),
             enable_async_checkpointing=False,
@@ -57,14 +66,21 @@ class Store:
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, state: Any, targets: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-        """Writes a checkpoint and returns when it is on disk. A step that is there already stays as it is.
+        """Writes a checkpoint and returns when it is on disk. An existing checkpoint of the step stays as it is.
+
+        Args:
+          step: number of steps taken.
+          state: tree of arrays.
+          targets: arrays by name.
+          meta: JSON values.
 
         Raises:
-          UserError: it could not be written (a full disk, say); the checkpoints before it are untouched.
+          UserError: the checkpoint could not be written, for example because the disk is full. The earlier
+            checkpoints are intact.
         """
         if step in self._manager.all_steps():
             return
-        # As NumPy arrays: of JAX's, Orbax lets each device write a part, and compiles a program for every part.
+        # As NumPy arrays: for JAX arrays, Orbax lets each device write a part and compiles a program for each part.
         state = jax.device_get(state)
         shapes = {k: [list(v.shape), str(v.dtype)] for k, v in targets.items()}
         meta = {**meta, "targets": shapes, "checksums": checksums({"state": state, "targets": targets})}
@@ -79,25 +95,29 @@ class Store:
             raise UserError(f"{self.directory}: checkpoint {step} could not be written ({reason})") from error
 
     def restore(self, abstract_state: Any) -> tuple[int, Any, dict[str, np.ndarray], dict[str, Any]] | None:
-        """The newest intact checkpoint as ``(step, state, targets, meta)``; None where there is none at all.
+        """Reads the newest intact checkpoint.
 
         Args:
           abstract_state: tree of `jax.ShapeDtypeStruct` with the shardings to restore to.
+
+        Returns:
+          ``(step, state, targets, meta)``, or None if there is no checkpoint.
 
         Raises:
           UserError: every checkpoint is damaged.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        damaged = []
+        damaged: list[int] = []
         for step in steps:
-            found, reason = None, "another process can't read it"
+            content, reason = None, "another process can't read it"
             try:
-                found = self._read(step, abstract_state)
+                content = self._read(step, abstract_state)
             except Exception as error:  # Orbax reports damage by unrelated types: Exception, ValueError, KeyError, ...
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            if not any_process_blocking(found is None):
+            any_failed = any_process_blocking(content is None)
+            if content is not None and not any_failed:
                 self._set_aside(damaged)
-                return step, *found
+                return step, *content
             if is_first():
                 print(f"warning: checkpoint {step} of {self.directory} is damaged: {reason}", file=sys.stderr)
             damaged.append(step)
@@ -106,7 +126,7 @@ class Store:
         return None
 
     def newest_meta(self) -> dict[str, Any] | None:
-        """`meta` of the newest checkpoint whose `meta` can be read; None where there is none."""
+        """Returns the `meta` of the newest checkpoint whose `meta` is readable, or None."""
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._meta(step)
@@ -124,26 +144,27 @@ class Store:
             shapes = {k: jax.ShapeDtypeStruct(*v) for k, v in meta["targets"].items()}
             items["targets"] = ocp.args.StandardRestore(shapes)
         restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        state, targets = (
-            restored["state"],
-            {k: np.asarray(v) for k, v in (restored.get("targets") or {}).items()},
-        )
-        found = checksums({"state": state, "targets": targets})
-        wrong = [path for path, digest in meta["checksums"].items() if found.get(path) != digest]
+        state = restored["state"]
+        targets = {k: np.asarray(v) for k, v in (restored.get("targets") or {}).items()}
+        actual = checksums({"state": state, "targets": targets})
+        wrong = [path for path, digest in meta["checksums"].items() if actual.get(path) != digest]
         if wrong:
-            raise ValueError(f"{len(wrong)} of {len(found)} arrays differ from their checksums, first {wrong[0]}")
+            raise ValueError(f"{len(wrong)} of {len(actual)} arrays differ from their checksums, first {wrong[0]}")
         return state, targets, meta
 
     def _set_aside(self, steps: list[int]) -> None:
-        """The first process moves damaged steps out of the way of new ones of the same number; nothing is deleted."""
+        """Moves damaged checkpoints away, so that new ones can take their steps. Nothing is deleted.
+
+        Only process 0 moves them; the others wait for it.
+        """
         for step in [] if self._read_only or not is_first() else steps:
             target = self.directory.parent / "damaged" / f"{self.directory.name}_{step}"
             target.rmtree(missing_ok=True)
             target.parent.mkdir(exist_ok=True)
-            # In a bucket a directory is there once something is in it.
+            # In a bucket, a directory exists only once something is in it.
             (target.parent / "README").write_text("Checkpoints that differ from their checksums; nothing reads them.\n")
             (self.directory / str(step)).rename(target)
-        any_process_blocking(True)  # none reads the directory before it is done
+        any_process_blocking(True)  # no process reads the directory before this is done
         self._manager.reload()
 
     def close(self) -> None:

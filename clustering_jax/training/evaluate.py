@@ -1,32 +1,40 @@
-"""Inference over a whole data set in its own order, and the scores of what comes out."""
+"""Inference over a whole data set, in the order of its rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
-from clustering_jax.data.images.streaming import Lazy, read_ahead
+from clustering_jax.data.images.streaming import LazyArray, read_ahead
 from clustering_jax.parallel import batch_rows, batch_sharding, data_mesh, local_batch_indices, replicate, replicated
 
-# Enough that the device never waits; the rows of more would fill the memory.
+# Batches in flight: enough that the device never waits. More of them would fill the memory with their rows.
 QUEUED = 8
 
 
 def make_infer(function: Callable, batch_size: int) -> Callable:
-    """Compiles ``(variables, batch) -> [n, ...]`` for any number of rows.
+    """Compiles `function` for any number of rows.
 
-    Returns ``infer(variables, features)``: `features` is a dictionary of arrays ``[n, ...]`` (memory maps too), read
-    `batch_size` rows at a time, `Lazy` ones ahead; the last batch is padded by its first row, so one compiled shape
-    serves all. With several processes each reads its part of a batch, and gets all of the result.
+    The last batch is padded with copies of its first row, so one compiled shape serves all batches. With several
+    processes, each process reads its part of every batch and gets the whole result.
+
+    Args:
+      function: ``(variables, batch) -> [b, ...]``.
+      batch_size: rows at a time, over all devices.
+
+    Returns:
+      ``infer(variables, features) -> [n, ...]``, where `features` is a dictionary of arrays [n, ...]. Memory maps are
+      read one batch at a time, and a `LazyArray` is read ahead.
     """
     mesh = data_mesh(batch_size)
-    places = local_batch_indices(batch_size, mesh)
+    local_indices = local_batch_indices(batch_size, mesh)
     rows, whole = batch_sharding(mesh), replicated(mesh)
     apply = jax.jit(function, in_shardings=(whole, rows), out_shardings=rows if jax.process_count() == 1 else whole)
 
-    def chunks(variables, features: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
+    def chunks(variables: Any, features: Mapping[str, Any]) -> Iterator[tuple[jax.Array, int]]:
         total = len(next(iter(features.values())))
         starts = range(0, total, batch_size)
 
@@ -35,25 +43,33 @@ def make_infer(function: Callable, batch_size: int) -> Callable:
             return np.where(index < total, index, starts[number])
 
         def rows_of(number: int) -> np.ndarray:
-            return np.unique(index_of(number)[places])
+            return np.unique(index_of(number)[local_indices])
 
-        ahead = {k: read_ahead(v, rows_of, range(len(starts))) for k, v in features.items() if isinstance(v, Lazy)}
+        numbers = range(len(starts))
+        readers = {k: read_ahead(v, rows_of, numbers) for k, v in features.items() if isinstance(v, LazyArray)}
         for number, start in enumerate(starts):
-            read = {**features, **{k: next(reader) for k, reader in ahead.items()}}
-            batch = {k: batch_rows(v, index_of(number), mesh) for k, v in read.items()}
+            sources = {**features, **{k: next(reader) for k, reader in readers.items()}}
+            batch = {k: batch_rows(v, index_of(number), mesh) for k, v in sources.items()}
             yield apply(variables, batch), min(batch_size, total - start)
 
-    def infer(variables, features: Mapping[str, np.ndarray]) -> np.ndarray:
+    def infer(variables: Any, features: Mapping[str, Any]) -> np.ndarray:
         return concatenate(chunks(replicate(variables, mesh), features))
 
     return infer
 
 
 def concatenate(parts: Iterable[tuple[jax.Array, int]]) -> np.ndarray:
-    """Joins ``(padded batch, rows that count)``, of which no more than `QUEUED` wait for the device at a time."""
-    found = []
+    """Joins padded batches, of which at most `QUEUED` wait for the device at a time.
+
+    Args:
+      parts: pairs of a padded batch [b, ...] and the number of its valid rows.
+
+    Returns:
+      The valid rows, [n, ...].
+    """
+    batches: list[tuple[jax.Array, int]] = []
     for part, size in parts:
-        found.append((part, size))
-        if len(found) > QUEUED:
-            found[-1 - QUEUED][0].block_until_ready()
-    return np.concatenate([np.asarray(part)[:size] for part, size in found])
+        batches.append((part, size))
+        if len(batches) > QUEUED:
+            batches[-1 - QUEUED][0].block_until_ready()
+    return np.concatenate([np.asarray(part)[:size] for part, size in batches])

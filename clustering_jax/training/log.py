@@ -1,4 +1,4 @@
-"""What a run writes for people: metrics.jsonl, the progress bar, small files replaced in one move."""
+"""What a run reports during training: metrics.jsonl and the progress bar."""
 
 from __future__ import annotations
 
@@ -18,43 +18,59 @@ from clustering_jax.parallel import is_first
 
 
 class MetricsLog:
-    """metrics.jsonl, one JSON object a line, and the progress bar.
+    """Writes metrics.jsonl, one JSON object per line, and shows the progress bar.
 
-    Terms of the steps are gathered as device arrays and fetched when a line is due, so that the devices need not wait.
-    Lines after `first_step`, from a run cut short, are dropped on opening. Only the first process writes. quiet: the
-    file alone, nothing in the terminal.
+    The terms of the steps are collected as device arrays and fetched only when a line is due, so that the devices need
+    not wait. If a run was interrupted, its lines after `first_step` are dropped at the start. Only process 0 writes.
+
+    Args:
+      path: the file: a path of this machine, or a path of etils to a bucket.
+      first_step: the step that the run starts from.
+      total_steps: number of steps of the whole run.
+      batch_size: images per step, for the rate.
+      quiet: whether to show nothing in the terminal.
     """
 
     def __init__(self, path: str | Path, first_step: int, total_steps: int, batch_size: int, *, quiet: bool = False):
-        self.path, self._batch_size = Path(path) if is_local(path) else path, batch_size
-        self._lines, self._out, self._shown = self._kept(first_step), is_first(), is_first() and not quiet
+        self.path, self._batch_size = _as_path(path), batch_size
+        self._lines, self._writes, self._shows = self._old_lines(first_step), is_first(), is_first() and not quiet
         write_atomic(self.path, self._lines)
-        # Nothing can be added to an object in a bucket: there it is written anew for each line.
-        appends = self._out and is_local(path)
+        # An object in a bucket can't be appended to, so there the whole file is written again for each line.
+        appends = self._writes and is_local(path)
         self._file = self.path.open("a", encoding="utf-8", buffering=1) if appends else None
-        # disable=None: no bar where stderr is not a terminal, where it would fill a log file.
-        disable = None if self._shown else True
+        # disable=None: no bar if stderr is not a terminal, where it would fill a log file.
+        disable = None if self._shows else True
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=disable, dynamic_ncols=True)
         self._pending: list[tuple[Mapping[str, jax.Array], int]] = []
         self._since, self._step = time.monotonic(), first_step
         if first_step:
-            self._say(f"resuming at step {first_step} of {total_steps}")
+            self._print(f"resuming at step {first_step} of {total_steps}")
 
-    def _kept(self, first_step: int) -> list[str]:
+    def _old_lines(self, first_step: int) -> list[str]:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
         return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first_step]
 
     def add(self, terms: Mapping[str, jax.Array], count: int) -> None:
-        """Takes the terms ``{name: [steps, ...]}`` of a call, the first `count` of each.
+        """Adds the terms of one call of the update. It waits for the previous call, so at most two are in flight.
 
-        Waits for the call before it: two under way are enough.
+        Args:
+          terms: ``{name: [steps, ...]}``. Only the first `count` entries of each term are valid.
+          count: number of steps that the call took.
         """
         if self._pending:
             jax.block_until_ready(self._pending[-1][0])
         self._pending.append((terms, count))
 
     def flush(self, step: int, phase: str) -> dict[str, float]:
-        """Writes the means since the last line and returns them; nothing where no step was taken."""
+        """Writes a line with the means since the last line.
+
+        Args:
+          step: the current step.
+          phase: name of the phase.
+
+        Returns:
+          The means by name; empty, and no line, if no step was taken.
+        """
         if not self._pending:
             return {}
         fetched = jax.device_get(self._pending)
@@ -68,27 +84,27 @@ class MetricsLog:
         return values
 
     def restart(self, step: int) -> None:
-        """Starts the clock of the rate anew, after work that is not training."""
+        """Restarts the clock of the rate, after work that is not training."""
         self._since, self._step = time.monotonic(), step
 
     def report(self, step: int, scores: Mapping[str, float]) -> None:
-        """Writes an evaluation to the file and the terminal."""
+        """Writes the scores of an evaluation to the file and to the terminal."""
         self._write(step, {f"eval/{k}": v for k, v in scores.items()})
-        shown = " ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in scores.items())
-        self._say(f"step {step}: {shown}")
+        line = " ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in scores.items())
+        self._print(f"step {step}: {line}")
         self.restart(step)
 
-    def _say(self, text: str) -> None:
-        if self._shown:
+    def _print(self, text: str) -> None:
+        if self._shows:
             self._bar.write(text)
 
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
-        # JSON has no word for a number that is not finite.
+        # JSON has no notation for numbers that are not finite.
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         line = json.dumps({"step": step, **clean}) + "\n"
         if self._file:
             self._file.write(line)
-        elif self._out:
+        elif self._writes:
             self._lines.append(line)
             write_atomic(self.path, self._lines)
 
@@ -101,6 +117,11 @@ class MetricsLog:
         self._bar.close()
 
 
+def _as_path(path: Any) -> Any:
+    """Returns a `Path`, or the path of etils: both have the same methods, but no common type."""
+    return Path(path) if is_local(path) else path
+
+
 def _means(pending: list[Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """Mean of each term of the last call over the calls that have it."""
+    """Returns the mean of each term of the last call, over all calls that have the term."""
     return {name: float(np.mean(np.concatenate([t[name] for t in pending if name in t]))) for name in pending[-1]}

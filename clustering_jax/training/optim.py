@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import optax
 
 from clustering_jax.errors import UserError, nearest
+from clustering_jax.settings.base import Optimizer
+from clustering_jax.settings.validate import settings_of
 
 
 def _constant(peak: float, warmup: int, total: int) -> optax.Schedule:
@@ -20,33 +25,31 @@ def _cosine(peak: float, warmup: int, total: int) -> optax.Schedule:
 SCHEDULES = {"constant": _constant, "cosine": _cosine}
 
 
-def make_optimizer(
-    *,
-    total_steps: int,
-    learning_rate: float = 3e-4,
-    schedule: str = "constant",
-    warmup_steps: int = 0,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    clip_norm: float = 0.0,
-) -> optax.GradientTransformation:
-    """Adam as the four papers use it.
+def make_optimizer(*, total_steps: int, **settings: Any) -> optax.GradientTransformation:
+    """Adam, or AdamW, as the papers use it.
 
     Args:
       total_steps: length of the cosine schedule, in steps.
-      learning_rate: peak rate.
-      schedule: "constant" or "cosine" (to zero), each after `warmup_steps` of linear warm-up.
-      weight_decay: L2 added to the gradient, as torch's Adam has it (not AdamW's decoupled decay).
-      clip_norm: largest global gradient norm; 0 clips nothing.
+      settings: fields of `Optimizer`, which documents them and holds their defaults.
+
+    Returns:
+      The gradient transformation.
 
     Raises:
-      UserError: an unknown schedule.
+      UserError: an unknown setting or schedule, with the nearest one, or a value out of range.
     """
-    if schedule not in SCHEDULES:
-        raise UserError(f"unknown schedule '{schedule}'{nearest(schedule, SCHEDULES)}")
-    parts = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    parts += [optax.add_decayed_weights(weight_decay)] if weight_decay else []
-    parts.append(optax.adam(SCHEDULES[schedule](learning_rate, warmup_steps, total_steps), b1=b1, b2=b2, eps=eps))
-    return optax.chain(*parts)
+    s = settings_of(Optimizer, settings, "optimizer", group="optimizer")
+    if s.schedule not in SCHEDULES:
+        raise UserError(f"unknown schedule '{s.schedule}'{nearest(s.schedule, SCHEDULES)}")
+    parts = [optax.clip_by_global_norm(s.clip_norm)] if s.clip_norm else []
+    parts += [optax.add_decayed_weights(s.weight_decay)] if s.weight_decay else []
+    rate = SCHEDULES[s.schedule](s.learning_rate, s.warmup_steps, total_steps)
+    moments = {"b1": s.b1, "b2": s.b2, "eps": s.eps}
+    if s.decoupled_decay:
+        return optax.chain(*parts, optax.adamw(rate, **moments, weight_decay=s.decoupled_decay, mask=_kernels))
+    return optax.chain(*parts, optax.adam(rate, **moments))
+
+
+def _kernels(params: Any) -> Any:
+    """True for each kernel. The name decides, not the rank: heads that train side by side add a dimension to biases."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: str(path[-1].key).endswith("kernel"), params)

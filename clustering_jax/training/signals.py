@@ -1,36 +1,41 @@
-"""How a run stops before its end."""
+"""The ways in which a run stops early."""
 
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 
 class Interrupted(Exception):
-    """SIGTERM or SIGINT came; the step reached is saved."""
+    """SIGTERM or SIGINT arrived during training. The current step is saved."""
 
 
 class Stopped(BaseException):
-    """SIGTERM or SIGINT came outside of the loop. No `Exception`: what handles those would take it for damage."""
+    """SIGTERM or SIGINT arrived outside of the training loop.
+
+    It is not an `Exception`, because code that handles exceptions would take it for damaged data.
+    """
 
 
 class Diverged(Exception):
-    """A loss or gradient was not finite; the last checkpoint is from before that."""
+    """A loss or a gradient was not finite. The last checkpoint is older than that."""
 
 
 class Signals:
-    """While entered, notes SIGTERM and SIGINT in `caught`, for the loop to stop at the end of its step.
+    """A context manager that records SIGTERM and SIGINT in `caught`, so that the loop can stop after its step.
 
-    Never entered it leaves them to the program: Ctrl-C then is a KeyboardInterrupt, at once.
+    Until it is entered, the signals keep their handlers: Ctrl-C then raises KeyboardInterrupt at once.
     """
 
     caught = False
 
     def __enter__(self) -> Signals:
-        self.caught, self._old = False, {}
+        self.caught = False
+        self._handlers: dict[signal.Signals, Any] = {}
         for name in (signal.SIGTERM, signal.SIGINT):
             try:
-                self._old[name] = signal.signal(name, self._note)
-            except ValueError:  # not the main thread: signals are its caller's business
+                self._handlers[name] = signal.signal(name, self._note)
+            except ValueError:  # not the main thread: its caller handles signals
                 break
         return self
 
@@ -38,5 +43,5 @@ class Signals:
         self.caught = True
 
     def __exit__(self, *_: object) -> None:
-        for name, handler in self._old.items():
+        for name, handler in self._handlers.items():
             signal.signal(name, handler)

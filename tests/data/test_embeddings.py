@@ -217,7 +217,7 @@ def test_damaged_and_missing_files(tmp_path):
     refuses("absent.npz' does not exist", tmp_path / "absent.npz")
     refuses("path is empty", "")
     (tmp_path / "e.txt").write_text("1")
-    refuses("e.txt is of no known type", tmp_path / "e.txt")
+    refuses("e.txt is of an unknown type", tmp_path / "e.txt")
     whole = write(tmp_path / "e.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     refuses("cut.npz can't be read, it is damaged", tmp_path / "cut.npz")

@@ -8,6 +8,7 @@ from clustering_jax.data.planted import planted, planted_embeddings
 from clustering_jax.estimators import (
     ContrastiveClustering,
     CrossModalClustering,
+    FeatureClustering,
     MultiViewClustering,
     SemanticClustering,
 )
@@ -31,6 +32,18 @@ WORD_SETTINGS = {
 MULTIVIEW = MultiViewClustering(2, reconstruction_epochs=0, learning_rate=0.01, settings=VIEW_SETTINGS, **COMMON)
 CROSSMODAL = CrossModalClustering(2, learning_rate=0.01, settings={"run.evaluate_every": 0}, **COMMON)
 SEMANTIC = SemanticClustering(2, settings=WORD_SETTINGS, **COMMON)
+HEAD_SETTINGS = {"model.inner_learning_rate": 0.1}
+TEMI_SETTINGS = {
+    "model.heads": 2,
+    "model.hidden": 64,
+    "model.width": 32,
+    "model.neighbours": 10,
+    "model.teacher_decay": 0.9,
+    "model.warmup_epochs": 0,
+    "run.evaluate_every": 0,
+}
+TURTLE = FeatureClustering(2, learning_rate=0.01, settings=HEAD_SETTINGS, **COMMON)
+TEMI = FeatureClustering(2, head="temi", learning_rate=0.003, settings=TEMI_SETTINGS, **COMMON)
 
 # A prime number of rows, as above, in one batch.
 N, K = 47, 3

@@ -3,12 +3,12 @@
 import pytest
 from sklearn.utils import estimator_checks, get_tags
 
-from clustering_jax.estimators import ContrastiveClustering, SemanticClustering
-from tests.estimators.small import CROSSMODAL, MULTIVIEW, SEMANTIC
+from clustering_jax.estimators import ContrastiveClustering, FeatureClustering, SemanticClustering
+from tests.estimators.small import CROSSMODAL, MULTIVIEW, SEMANTIC, TEMI, TURTLE
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-ESTIMATORS = (MULTIVIEW, CROSSMODAL, SEMANTIC)
+ESTIMATORS = (MULTIVIEW, CROSSMODAL, SEMANTIC, TURTLE, TEMI)
 ONE = "n_clusters=1, which is refused: the methods contrast clusters"
 # What scikit-learn has no tag for.
 ONE_CLUSTER = {
@@ -39,7 +39,7 @@ QUICK = {
 
 
 def unfit(estimator):
-    return {**ONE_CLUSTER, **(ZEROS if isinstance(estimator, SemanticClustering) else {})}
+    return {**ONE_CLUSTER, **(ZEROS if isinstance(estimator, SemanticClustering | FeatureClustering) else {})}
 
 
 def cases():

@@ -29,4 +29,4 @@ def test_example(code, tmp_path, monkeypatch, capsys):
 
 
 def test_each_has_an_example():
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5

@@ -56,8 +56,8 @@ def run(directory, method, data, seeds=(0,)):
         state, _ = loop.fit(
             method,
             {"train": data},
-            side_by_side.initial(method, seeds, first),
-            seeds=seeds,
+            side_by_side.init_variables(method, seeds, first),
+            seed_list=seeds,
             batch_size=BATCH,
             schedule=loop.Schedule(log_every=1),
             store=store,

@@ -18,7 +18,7 @@ from clustering_jax.inference.results import write_assignments
 from clustering_jax.report import charts, content, layout, montage, svg
 from clustering_jax.report.markup import Html, element, joined
 from clustering_jax.report.page import page
-from tests import report_content as made
+from tests.report import report_content as made
 
 VOID = {"meta", "img"}
 
@@ -315,11 +315,11 @@ WORDS = {
     ],
     "words": ["<b>bold</b>", "fox", f"Most confident: {made.EVIL} (1.00)"],
     "views": [f"Most confident: {made.EVIL} (1.00)"],
-    "seeds": ["mean ± std of 3 seeds", "0.900 ± 0.900", "The seed of the least criterion is kept"],
+    "seeds": ["mean ± std of 3 seeds", "0.900 ± 0.900", "The seed with the smallest criterion is selected"],
     "no labels": ["Silhouette, mean", "Cluster sizes"],
-    "data gone": ["Left out: 'x' is gone", "Cluster sizes", "The data is not at hand"],
+    "data gone": ["Left out: 'x' is gone", "Cluster sizes", "The data is not available"],
     "nothing yet": ["This run has not finished", "Config"],
-    "many clusters": ["100 of 120 clusters: the largest, and none that is empty.", "The 40 largest have one."],
+    "many clusters": ["The 100 largest of 120 clusters are shown", "Only the 40 largest clusters have a number."],
     "one cluster": ["1 of 10 clusters are occupied"],
     "chosen number": ["Number of clusters, chosen by silhouette"],
 }

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clustering_jax.report.page import page
-from tests import report_content as made
+from tests.report import report_content as made
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")

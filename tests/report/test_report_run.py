@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from clustering_jax import report, run
+from clustering_jax import data, report, run
 from clustering_jax.errors import UserError
 from clustering_jax.training.signals import Interrupted
 from tests.test_run import call
@@ -71,7 +71,7 @@ def test_data_that_is_gone_or_another_is_said(finished, tmp_path):
     lines = (workdir / "assignments.csv").read_text().replace("\n3,", "\nthree,", 1)
     (workdir / "assignments.csv").write_text(lines)
     text = report.write(workdir).read_text()
-    assert "the data has other ids now" in text and "Map of the embedding" not in text
+    assert "the data has ids that differ" in text and "Map of the embedding" not in text
 
 
 @pytest.mark.slow
@@ -96,11 +96,17 @@ def test_an_unfinished_run_says_so(tmp_path, monkeypatch):
     assert "holds no checkpoints" in text and "Over time" in text and "<h2>Scores" not in text
 
 
-def test_a_report_that_fails_loses_nothing(tmp_path, monkeypatch):
+def test_a_report_that_fails_is_a_warning_and_leaves_no_file(finished, tmp_path, monkeypatch):
+    """`run.train` writes result.json before it calls `at_end`."""
+    settings = json.loads((finished[1] / "config.json").read_text())
+    scored = data.load(**settings["scored"])
     monkeypatch.setattr(report, "page", lambda *_: 1 / 0)
-    with pytest.warns(UserWarning, match="there is no report \\(division by zero\\)"):
-        run.train(config(write(tmp_path / "emb.npz"), epochs=2), tmp_path / "run")
-    assert (tmp_path / "run" / "result.json").is_file() and not list((tmp_path / "run").glob("*report*"))
+    with pytest.warns(UserWarning, match="the report was not written \\(division by zero\\)"):
+        report.at_end(finished[1], settings, scored, lambda features: features["image"])
+    shutil.copytree(finished[1], tmp_path / "run", ignore=shutil.ignore_patterns("report.html"))
+    with pytest.warns(UserWarning, match="division by zero"):
+        report.at_end(tmp_path / "run", settings, scored, lambda features: features["image"])
+    assert not list((tmp_path / "run").glob("*report*"))
 
 
 def test_a_report_that_cannot_be_written(finished, tmp_path):
@@ -125,8 +131,7 @@ def test_a_chosen_number_outlives_the_checkpoints(finished, tmp_path):
 
 
 def test_no_run_no_report(tmp_path):
-    with pytest.raises(UserError, match="holds no run"):
-        report.write(tmp_path)
-    code, out, err = call("report", f"--workdir={tmp_path / 'absent'}")
-    assert code == 2 and out == "" and err.startswith("error: ") and len(err.splitlines()) == 1
+    for workdir in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UserError, match="holds no run"):
+            report.write(workdir)
     assert not list(tmp_path.iterdir())

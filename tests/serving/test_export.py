@@ -12,6 +12,7 @@ import pytest
 
 from clustering_jax import cli
 from clustering_jax.errors import UserError
+from clustering_jax.export import main
 from clustering_jax.inference.new_rows import examples
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.serving import export
@@ -23,8 +24,8 @@ from clustering_jax.serving.artefact import (
     PREPROCESSING,
     SUMS,
     Model,
-    contents,
-    digest,
+    read,
+    sha256,
 )
 from tests.runs import CLUSTERS, NAMES, config_of, rows, workdir_of
 from tests.test_run import ROOT, environment
@@ -98,8 +99,11 @@ def test_missing_rows_are_told_by_nan_or_by_a_mask(root):
 
 
 def test_views_that_were_not_scaled_are_taken_as_they_are():
-    told = export.preprocessing({"view0": (3,), "view1": (2,), "mask": (2,)}, None, {"source": "digits_views"})
-    inputs, arrays = export.Inputs.of(told), {"view0": np.ones((2, 3)), "view1": np.full((2, 2), 7)}
+    description = export.preprocessing({"view0": (3,), "view1": (2,), "mask": (2,)}, None, {"source": "digits_views"})
+    inputs, arrays = (
+        export.Inputs.from_preprocessing(description),
+        {"view0": np.ones((2, 3)), "view1": np.full((2, 2), 7)},
+    )
     found = inputs.features(arrays, "x")
     assert {name: x.dtype for name, x in found.items()} == {"view0": np.float32, "view1": np.float32, "mask": bool}
     assert all((found[name] == rows).all() for name, rows in arrays.items()) and found["mask"].all()
@@ -107,7 +111,7 @@ def test_views_that_were_not_scaled_are_taken_as_they_are():
 
 def test_each_platform_has_its_own_convolutions(root):
     """CUDA and TPU have the native ones, and no more matrix products than the heads'; the CPU has lowered some."""
-    found, _ = contents(root / "cc" / "model")
+    found, _ = read(root / "cc" / "model")
     text = {p: export.artefact(found, (p,)).mlir_module() for p in export.PLATFORMS}
     convolutions = {p: module.count("stablehlo.convolution") for p, module in text.items()}
     products = {p: module.count("stablehlo.dot_general") for p, module in text.items()}
@@ -118,10 +122,10 @@ def test_each_platform_has_its_own_convolutions(root):
 
 @pytest.mark.parametrize("name", ["ten_crop", "bfloat16"])
 def test_settings_of_the_prediction_go_with_the_model(root, name):
-    found, _ = contents(root / "cc" / "model")
+    found, _ = read(root / "cc" / "model")
     changes = {"ten_crop": True} if name == "ten_crop" else {"dtype": "bfloat16"}
     found.manifest["config"]["model"] |= changes
-    plain, changed = (export.artefact(c, ("cpu",)).mlir_module() for c in (contents(root / "cc" / "model")[0], found))
+    plain, changed = (export.artefact(c, ("cpu",)).mlir_module() for c in (read(root / "cc" / "model")[0], found))
     assert ("bf16" in changed) == (name == "bfloat16") and plain != changed
 
 
@@ -131,7 +135,7 @@ def test_the_artefact_is_for_all_three_and_picks_the_form_of_the_cpu(root):
     assert exported.platforms == export.PLATFORMS
     compiled = jax.jit(exported.call).lower(model._variables, model.inputs.signature(8)).compile().as_text()
     native = len(re.findall(r" convolution\(", compiled))
-    cpu = export.artefact(contents(root / "cc" / "model")[0], ("cpu",)).mlir_module()
+    cpu = export.artefact(read(root / "cc" / "model")[0], ("cpu",)).mlir_module()
     assert native == cpu.count("stablehlo.convolution")
 
 
@@ -154,7 +158,7 @@ def run_main(monkeypatch, capsys, *flags):
     """Exit code and both outputs of the command."""
     monkeypatch.setattr(sys, "argv", ["export", *map(str, flags)])
     with pytest.raises(SystemExit) as caught:
-        cli.run(export.main)
+        cli.run(main)
     return caught.value.code or 0, *capsys.readouterr()
 
 
@@ -192,7 +196,7 @@ def test_refusals_are_one_line(root, tmp_path, monkeypatch, capsys, flags, words
 
 
 def test_what_fails_halfway_leaves_nothing(root, tmp_path, monkeypatch):
-    found, _ = contents(root / "dxmc" / "model")
+    found, _ = read(root / "dxmc" / "model")
     real = export.Path.write_bytes
 
     def fails(path, data):
@@ -214,7 +218,7 @@ def damaged(root, tmp_path, name, change, *, sums=False):
     path.unlink() if change is None else path.write_bytes(change(path.read_bytes()))
     if sums:
         names = [line.split()[1] for line in (tmp_path / SUMS).read_text().splitlines()]
-        (tmp_path / SUMS).write_text("".join(f"{digest((tmp_path / n).read_bytes())}  {n}\n" for n in names))
+        (tmp_path / SUMS).write_text("".join(f"{sha256((tmp_path / n).read_bytes())}  {n}\n" for n in names))
     return tmp_path
 
 
@@ -231,7 +235,7 @@ def test_damage_is_noticed(root, tmp_path, name, damage):
 
 def test_another_version_of_the_layout_is_refused(root, tmp_path):
     newer = damaged(root, tmp_path, MANIFEST, lambda data: data.replace(b'"format": 1', b'"format": 2'), sums=True)
-    with pytest.raises(UserError, match="of format 2, this clustering_jax reads 1"):
+    with pytest.raises(UserError, match="has format 2, this clustering_jax reads format 1"):
         Model.load(newer)
 
 
@@ -247,7 +251,7 @@ def test_an_artefact_that_jax_can_not_read_is_made_anew(root, tmp_path):
     damaged(root, old, ARTEFACT, lambda data: b"an artefact of a past version", sums=True)
     with pytest.raises(UserError, match=re.escape(f"python -m clustering_jax.export --model={old} --output=NEW")):
         Model.load(old)
-    export.write(contents(old)[0], tmp_path / "new")
+    export.write(read(old)[0], tmp_path / "new")
     assert Model.load(tmp_path / "new").predict_proba(rows("dxmc", 2)).shape == (2, CLUSTERS)
 
 
@@ -268,7 +272,7 @@ def test_an_artefact_that_jax_can_not_read_is_made_anew(root, tmp_path):
         ("cmmc", {"view0": np.ones((2, 7)), "view1": np.ones((3, 9))}, "has 2 rows"),
         ("cmmc", {"view2": np.ones((2, 7))}, "'view2'"),
         ("cmmc", {"view0": np.array([["a"] * 7])}, "not numbers"),
-        ("dmim", {"view0": np.full((1, 7), np.inf)}, "no float32 number"),
+        ("dmim", {"view0": np.full((1, 7), np.inf)}, "not finite in float32"),
     ],
     ids=lambda value: str(value)[:30].replace("\n", " ") if isinstance(value, str) else "",
 )

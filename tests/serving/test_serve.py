@@ -24,7 +24,7 @@ from clustering_jax.serving import export
 from clustering_jax.serving.app import application
 from clustering_jax.serving.artefact import MANIFEST, Model
 from clustering_jax.serving.batching import Batcher
-from clustering_jax.serving.requests import Limits, Refused, features
+from clustering_jax.serving.requests import Limits, RefusedRequest, decode_features
 from tests.runs import CLUSTERS, NAMES, contents_of, rows
 from tests.test_run import start
 
@@ -188,8 +188,8 @@ BAD = {
     "wrong dtype": ("cc", npy(np.zeros((1, 8, 8), complex)), NPY, 400, "must be uint8"),
     "wrong width": ("cmmc", npz(view0=np.ones((2, 6))), NPY, 400, "6 columns"),
     "NaN": ("cc", npy(np.full((1, 8, 8), np.nan)), NPY, 400, "NaN"),
-    "NaN in JSON": ("cmmc", b'{"view0": [[NaN, 1, 1, 1, 1, 1, 1]]}', JSON, 400, "NaN is no number"),
-    "infinite in JSON": ("cmmc", b'{"view0": [[1e999, 1, 1, 1, 1, 1, 1]]}', JSON, 400, "no float32 number"),
+    "NaN in JSON": ("cmmc", b'{"view0": [[NaN, 1, 1, 1, 1, 1, 1]]}', JSON, 400, "NaN is not a number"),
+    "infinite in JSON": ("cmmc", b'{"view0": [[1e999, 1, 1, 1, 1, 1, 1]]}', JSON, 400, "not finite in float32"),
     "level 256": ("cc", b'{"image": [[[256]]]}', JSON, 400, "from 256 to 256"),
     "empty body": ("cc", b"", NPY, 400, "empty"),
     "empty array": ("cc", npy(np.zeros((0, 8, 8), np.uint8)), NPY, 400, "no images"),
@@ -240,8 +240,8 @@ def test_a_lie_about_what_is_unpacked_takes_no_memory(models):
     data, inputs = bomb(), Model.load(models["cmmc"]).inputs
     tracemalloc.start()
     try:
-        with pytest.raises(Refused, match="damaged"):
-            features(NPY, [data], inputs, LIMITS)
+        with pytest.raises(RefusedRequest, match="damaged"):
+            decode_features(NPY, [data], inputs, LIMITS)
         assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
     finally:
         tracemalloc.stop()
@@ -313,7 +313,7 @@ def test_a_full_queue_is_told_and_those_in_it_are_answered(dxmc):
     slow, body = Slow(dxmc), npy(EMBEDDINGS["image"])
     with running(slow, LIMITS._replace(max_queue=2)) as port, ThreadPoolExecutor(3) as pool:
         answers = as_completed([pool.submit(ask, port, body, NPY) for _ in range(3)])
-        assert next(answers).result() == (503, {"error": "2 requests are under way: try again"})
+        assert next(answers).result() == (503, {"error": "2 requests are pending: try again"})
         slow.go.set()
         assert [answer.result()[0] for answer in answers] == [200, 200]
         assert ask(port, body, NPY)[0] == 200
@@ -417,9 +417,9 @@ def test_a_signal_ends_it_after_what_is_under_way(models):
     "flags, words",
     [
         ("{tmp}", "is no exported model"),
-        ("{model} --port=99999", "--port=99999 can't be listened on"),
-        ("{model} --port={taken}", "can't be listened on"),
-        ("{model} --host=no.such.host.invalid", "can't be listened on"),
+        ("{model} --port=99999", "can't listen on --host=127.0.0.1 --port=99999"),
+        ("{model} --port={taken}", "can't listen on"),
+        ("{model} --host=no.such.host.invalid", "can't listen on"),
         ("{model} --max_rows=0", "--max_rows=0: choose a number above 0"),
         ("{model} --max_wait_ms=-1", "--max_wait_ms=-1.0"),
         ("{damaged}", "is damaged"),

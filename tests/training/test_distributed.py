@@ -20,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from clustering_jax import main
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
-from clustering_jax.methods.dxmc.cache import Stages
+from clustering_jax.methods.cache import ArrayCache
 from clustering_jax.parallel import data_mesh
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.log import MetricsLog
@@ -249,7 +249,7 @@ def test_an_error_of_one_process_ends_all(tmp_path):
 @pytest.mark.slow
 def test_a_workdir_that_is_not_shared_is_refused(tmp_path):
     codes, _, errs = ended(start(tmp_path / "mine", METHODS["dmim"], last=[f"--workdir={tmp_path / 'other'}"]))
-    assert codes == [2, 2] and all("is not one directory for all processes" in err for err in errs)
+    assert codes == [2, 2] and all("is not shared: all processes need the same directory" in err for err in errs)
 
 
 def test_a_batch_that_cannot_be_shared(monkeypatch):
@@ -312,7 +312,7 @@ def test_a_workdir_in_a_bucket():
         assert [x["step"] for x in lines(workdir)] == seen
     rows, calls = np.arange(6.0), []
     for _ in range(2):
-        found = Stages(workdir / "prepared", jax.random.key(0))("rows", (), lambda: calls.append(1) or rows)
+        found = ArrayCache(workdir / "prepared", jax.random.key(0))("rows", (), lambda: calls.append(1) or rows)
         np.testing.assert_array_equal(found, rows)
     assert len(calls) == 1
     assert sorted(path.name for path in workdir.iterdir()) == ["config.json", "metrics.jsonl", "prepared"]

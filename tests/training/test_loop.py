@@ -11,7 +11,7 @@ import pytest
 
 from clustering_jax.data.base import batch_indices
 from clustering_jax.method import Objective, Phase
-from clustering_jax.training import loop
+from clustering_jax.training import loop, seeds, update
 from clustering_jax.training.checkpoint import Store, checksums
 from clustering_jax.training.evaluate import make_infer
 from clustering_jax.training.log import MetricsLog
@@ -19,18 +19,18 @@ from clustering_jax.training.signals import Diverged, Interrupted
 from tests import toy
 
 
-def run(directory, method, *, schedule=None, evaluate=None, streams=None, batch_size=8, seeds=(0,)):
+def run(directory, method, *, schedule=None, evaluate=None, streams=None, batch_size=8, seed_list=(0,)):
     directory.mkdir(exist_ok=True)
     streams = streams or {"train": toy.dataset()}
     features = streams["train"].features
-    each = [toy.init(jax.random.key(seed), features) for seed in seeds]
+    each = [toy.init(jax.random.key(seed), features) for seed in seed_list]
     store = Store(directory / "checkpoints")
     try:
         return loop.fit(
             method,
             streams,
-            each[0] if len(seeds) == 1 else jax.tree.map(lambda *x: np.stack(x), *each),
-            seeds=seeds,
+            each[0] if len(seed_list) == 1 else jax.tree.map(lambda *x: np.stack(x), *each),
+            seed_list=seed_list,
             batch_size=batch_size,
             schedule=schedule or loop.Schedule(log_every=2, checkpoint_every=4),
             store=store,
@@ -49,13 +49,13 @@ def lines(directory):
 
 def by_hand(method, data, steps, batch_size=8, seed=0):
     """The same training as a plain Python loop: no jit, no scan, no mesh."""
-    state = loop.init_state(method, toy.init(jax.random.key(seed), data.features))
+    state = update.init_state(method, toy.init(jax.random.key(seed), data.features))
     phase = method.phases[0]
     for step in range(steps):
         index = batch_indices(seed, step, data.num_examples, batch_size)
         key = jax.random.fold_in(jax.random.key(seed), step // (data.num_examples // batch_size))
         batch = {"x": data.features["x"][index], "index": index}
-        state, _ = loop.train_step(phase, loop.optimizers(method), state, batch, key)
+        state, _ = update.train_step(phase, update.optimizers(method), state, batch, key)
     return state
 
 
@@ -109,7 +109,7 @@ def test_streams_alternate_and_share_one_optimiser(tmp_path):
     assert [p.phase.stream for p in places] == (["other"] * 2 + ["train"] * 3) * 4
     assert [p.stream_step for p in places if p.phase.stream == "train"] == list(range(12))
     assert [p.stream_step for p in places if p.phase.stream == "other"] == list(range(8))
-    assert len(loop.optimizers(method)) == 1
+    assert len(update.optimizers(method)) == 1
     state = run(tmp_path, method, streams={"train": toy.dataset(), "other": toy.dataset(seed=1)})
     assert int(state.opt_states[0][0].count) == 20
 
@@ -141,7 +141,7 @@ def test_the_guard_stops_before_anything_bad_is_saved(tmp_path):
         run(tmp_path, toy.method(12, optax.sgd(1e30)))
     store = Store(tmp_path / "checkpoints")
     abstract = jax.eval_shape(
-        lambda: loop.init_state(toy.method(), toy.init(jax.random.key(0), {"x": np.ones((1, 5))}))
+        lambda: update.init_state(toy.method(), toy.init(jax.random.key(0), {"x": np.ones((1, 5))}))
     )
     assert store.restore(abstract) is None
     store.close()
@@ -190,9 +190,9 @@ def test_a_whole_phase_sees_every_row_once_in_order_whatever_the_devices(tmp_pat
 
 def test_the_seeds_are_taken_apart_by_one_program(caplog):
     trees = {"a": np.arange(6).reshape(3, 2), "b": np.arange(15.0).reshape(3, 5)}
-    keys = loop.keys_of([5, 6, 7])
+    keys = seeds.keys_of([5, 6, 7])
     with jax.log_compiles():
-        each = list(loop.members(keys, trees, 3))
+        each = list(seeds.each_seed(keys, trees, 3))
     assert caplog.text.count("Compiling") == 1
     for i, (key, found) in enumerate(each):
         assert key == keys[i]
@@ -202,18 +202,18 @@ def test_the_seeds_are_taken_apart_by_one_program(caplog):
 @pytest.mark.parametrize("options", [{}, {"two_phases": True}, {"two_phases": True, "whole": True}], ids=str)
 def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path, options):
     method = toy.method(8, **options)
-    together = run(tmp_path / "all", method, seeds=(3, 4, 9))
+    together = run(tmp_path / "all", method, seed_list=(3, 4, 9))
     for i, seed in enumerate((3, 4, 9)):
-        alone = run(tmp_path / str(seed), method, seeds=(seed,))
-        assert_close(loop.member(together, i), alone, 1e-5)
+        alone = run(tmp_path / str(seed), method, seed_list=(seed,))
+        assert_close(seeds.take_seed(together, i), alone, 1e-5)
 
 
 @pytest.mark.parametrize("at", [0, 9, 13])
 def test_seeds_side_by_side_resume_bitwise(tmp_path, monkeypatch, at):
     method = toy.method(two_phases=True, whole=True)
-    whole = run(tmp_path / "whole", method, seeds=(0, 1))
+    whole = run(tmp_path / "whole", method, seed_list=(0, 1))
     with monkeypatch.context() as patch:
         interrupt_at(at, patch)
         with pytest.raises(Interrupted, match="is saved"):
-            run(tmp_path / "cut", method, seeds=(0, 1))
-    assert checksums(run(tmp_path / "cut", method, seeds=(0, 1))) == checksums(whole)
+            run(tmp_path / "cut", method, seed_list=(0, 1))
+    assert checksums(run(tmp_path / "cut", method, seed_list=(0, 1))) == checksums(whole)

@@ -61,3 +61,19 @@ def test_schedules(name, warmup, points):
 def test_an_unknown_schedule_names_the_nearest():
     with pytest.raises(UserError, match="cosine"):
         make_optimizer(total_steps=1, schedule="cosin")
+
+
+@pytest.mark.parametrize("name, decayed", [("kernel", True), ("last_kernel", True), ("bias", False), ("scale", False)])
+def test_adamw_decays_matrices_alone(name, decayed):
+    """By its name: side by side, biases are matrices too. The decay is multiplied by the rate of the step."""
+    tx = make_optimizer(total_steps=len(GRADS), learning_rate=0.1, warmup_steps=3, decoupled_decay=0.2)
+    params = {name: jnp.full((2, 3), 2.0)}
+    state = tx.init(params)
+    m = v = 0.0
+    w = 2.0
+    for t, g in enumerate(GRADS, 1):
+        updates, state = tx.update({name: jnp.full((2, 3), g, jnp.float32)}, state, params)
+        params = optax.apply_updates(params, updates)
+        m, v, rate = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g, 0.1 * min((t - 1) / 3, 1)
+        w -= rate * ((m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8) + 0.2 * decayed * w)
+    np.testing.assert_allclose(params[name], w, rtol=1e-5)

@@ -14,7 +14,7 @@ from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import kmeans_baseline
 from clustering_jax.method import Method
-from clustering_jax.methods.cmmc.method import shared_information
+from clustering_jax.methods.views import mean_pairwise_mi
 from clustering_jax.settings import cmmc
 from clustering_jax.training import seeds
 
@@ -126,20 +126,20 @@ def test_errors(finished, tmp_path):
     [([[0, 1], [1, 0], [0, 1], [1, 0]], np.log(2)), ([[0, 0]] * 4, 0.0), ([[0, 0], [0, 1], [1, 0], [1, 1]], 0.0)],
     ids=["renamed", "collapsed", "independent"],
 )
-def test_shared_information(labels, expected):
+def test_mean_pairwise_mi(labels, expected):
     labels = np.array(labels)
-    assert shared_information(labels, np.ones((4, 2), bool)) == pytest.approx(expected, abs=1e-12)
+    assert mean_pairwise_mi(labels, np.ones((4, 2), bool)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("mask", [[[1, 0]] * 4, [[1]] * 4], ids=["no row with both", "one view"])
-def test_shared_information_of_nothing_is_0(mask):
-    assert shared_information(np.zeros(np.shape(mask), int), np.array(mask, bool)) == 0
+def test_mean_pairwise_mi_of_nothing_is_0(mask):
+    assert mean_pairwise_mi(np.zeros(np.shape(mask), int), np.array(mask, bool)) == 0
 
 
-def test_shared_information_counts_rows_with_both_views():
+def test_mean_pairwise_mi_counts_rows_with_both_views():
     labels = np.array([[0, 1], [1, 0], [0, 1], [1, 0], [1, 1]])
     mask = np.array([[1, 1]] * 4 + [[1, 0]], bool)
-    assert shared_information(labels, mask) == pytest.approx(np.log(2))
+    assert mean_pairwise_mi(labels, mask) == pytest.approx(np.log(2))
 
 
 LABELS = np.arange(30) % 3

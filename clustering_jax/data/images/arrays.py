@@ -1,4 +1,4 @@
-"""Images from NumPy files, whole or as a stream. Nothing pickled is ever loaded."""
+"""Reads images from NumPy files, whole or as a stream. Pickled data are never loaded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ from clustering_jax.errors import UserError, nearest
 
 IMAGE_KEYS = ("image", "images", "x", "arr_0")
 CHUNK = 1024
-# How far outside of [0, 1] a float pixel may be, as resizing overshoots; less than rounding takes back.
+# Float pixels may leave [0, 1] by this much, because resizing overshoots. Rounding to uint8 removes less than this.
 SLACK = 1e-3
 
 
 class _Stored(NamedTuple):
-    """An array in a file: the key of a `.npz`'s member ("" in a `.npy`), and what its header says."""
+    """The header of an array in a file.
+
+    Attributes:
+      path: the file.
+      key: key of the array in a `.npz`; "" for a `.npy`.
+      shape: shape of the array.
+      dtype: type of its elements.
+      fortran: whether the elements are in Fortran order.
+    """
 
     path: Path
     key: str
@@ -34,17 +42,18 @@ class _Stored(NamedTuple):
 
 
 def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dataset:
-    """Images of a `.npy` or `.npz` file, as uint8 ``[n, h, w, c]``.
+    """Reads the images of a `.npy` or `.npz` file as uint8 ``[n, h, w, c]``.
 
-    The array is ``[n, h, w]`` or ``[n, h, w, c]`` with c 1 or 3, uint8, or float in [0, 1], which is scaled
-    by 255 and rounded. A uint8 `.npy` is memory-mapped.
+    The array in the file is ``[n, h, w]`` or ``[n, h, w, c]`` with c = 1 or 3. It is uint8, or float in [0, 1], which
+    is scaled by 255 and rounded. A uint8 `.npy` is memory-mapped.
 
     Args:
-      path: the file. image_key: of a `.npz`; "" finds image, images, x or arr_0, or the only array there is.
-      label_key: of a `.npz`, integers or strings ``[n]``; "" reads no labels.
+      path: the file.
+      image_key: key of the images in a `.npz`; "" takes image, images, x or arr_0, or the only array.
+      label_key: key of the labels in a `.npz`, integers or strings ``[n]``; "" reads no labels.
 
     Raises:
-      UserError: the file is missing, damaged, or holds something else (objects, NaN, other ranks or types).
+      UserError: the file is missing or damaged, or holds something else (objects, NaN, another rank or type).
     """
     path = _existing(path)
     stored = _inspect(path, image_key)
@@ -60,19 +69,34 @@ def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dat
 
 
 def iter_array(path: str | Path, chunk: int, *, image_key: str = "") -> Iterator[tuple[list[str], np.ndarray]]:
-    """The images that `arrays` loads, as ``(ids, uint8 [m, h, w, c])`` of `chunk` rows.
+    """Yields the images that `arrays` loads in chunks.
 
-    Memory is constant, but for a `.npz` array in Fortran order, which is loaded whole.
+    The memory is constant, except that a `.npz` array in Fortran order is loaded whole.
+
+    Args:
+      path: the file.
+      chunk: largest number of images at a time.
+      image_key: as for `arrays`.
+
+    Yields:
+      ``(ids, uint8 [m, h, w, c])`` with m <= chunk.
 
     Raises:
-      UserError: as `arrays`; a bad pixel is reported when its chunk is reached.
+      UserError: as `arrays`; a bad pixel is reported when its chunk is read.
     """
     for first, rows in _pixels(_inspect(_existing(path), image_key), chunk):
         yield [str(i) for i in range(first, first + len(rows))], rows
 
 
 def as_images(array: np.ndarray, origin: str) -> np.ndarray:
-    """An array in memory as `arrays` loads one of a file, uint8 ``[n, h, w, c]``; origin: what messages call it.
+    """Converts an array in memory as `arrays` converts an array of a file.
+
+    Args:
+      array: [n, h, w] or [n, h, w, c] with c = 1 or 3, uint8, or float in [0, 1].
+      origin: name of the array in messages.
+
+    Returns:
+      uint8 ``[n, h, w, c]``.
 
     Raises:
       UserError: as `arrays`.
@@ -83,28 +107,28 @@ def as_images(array: np.ndarray, origin: str) -> np.ndarray:
 
 
 def _existing(path: str | Path) -> Path:
-    found = Path(path).expanduser()
-    if not str(path) or not found.exists():
+    file = Path(path).expanduser()
+    if not str(path) or not file.exists():
         raise UserError(f"'{path}' does not exist: give a .npy or .npz file")
-    if found.is_dir() or found.suffix not in (".npy", ".npz"):
-        raise UserError(f"{found} is not a .npy or .npz file: save the images with numpy.save, or give a folder")
-    return found
+    if file.is_dir() or file.suffix not in (".npy", ".npz"):
+        raise UserError(f"{file} is not a .npy or .npz file: save the images with numpy.save, or give a folder")
+    return file
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turns what NumPy and zipfile raise over a bad file into one line that names it."""
+    """Turns what NumPy and zipfile raise for a bad file into one line that names the file."""
     try:
         yield
     except UserError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} can't be read, it is damaged or no NumPy file ({reason}): save it again") from error
+        raise UserError(f"{path} can't be read, it is damaged or not a NumPy file ({reason}): save it again") from error
 
 
 def _inspect(path: Path, key: str) -> _Stored:
-    """The header of the image array, checked."""
+    """Returns the header of the image array, checked."""
     with _reading(path):
         if path.suffix == ".npy":
             with path.open("rb") as file:
@@ -119,7 +143,7 @@ def _inspect(path: Path, key: str) -> _Stored:
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype, bool]:
-    """Shape, dtype and column order; leaves `file` at the first element."""
+    """Returns shape, dtype and whether the order is Fortran's. It leaves `file` at the first element."""
     version = np.lib.format.read_magic(file)
     if version > (2, 0):
         raise ValueError("a structured array")
@@ -133,10 +157,10 @@ def _find_key(path: Path, keys: list[str], key: str) -> str:
         if key not in keys:
             raise UserError(f"{path} has no array '{key}'{nearest(key, keys)}")
         return key
-    found = [k for k in IMAGE_KEYS if k in keys] or (keys if len(keys) == 1 else [])
-    if not found:
-        raise UserError(f"{path} holds {', '.join(sorted(keys)) or 'nothing'}: say by image_key which array is images")
-    return found[0]
+    candidates = [k for k in IMAGE_KEYS if k in keys] or (keys if len(keys) == 1 else [])
+    if not candidates:
+        raise UserError(f"{path} holds {', '.join(sorted(keys)) or 'nothing'}: set image_key to the array of images")
+    return candidates[0]
 
 
 def _check(stored: _Stored) -> None:
@@ -151,7 +175,7 @@ def _check(stored: _Stored) -> None:
         raise UserError(f"{stored} has shape {shape}: it holds no images")
     if len(shape) == 4 and shape[3] not in (1, 3):
         hint = "transpose(0, 2, 3, 1), channels come last" if shape[1] in (1, 3) else "keep 1 or 3 channels"
-        raise UserError(f"{stored} has shape {shape}, so {shape[3]} channels: {hint}")
+        raise UserError(f"{stored} has shape {shape}, which means {shape[3]} channels: {hint}")
 
 
 def _image_shape(stored: _Stored) -> tuple[int, ...]:
@@ -159,7 +183,7 @@ def _image_shape(stored: _Stored) -> tuple[int, ...]:
 
 
 def _pixels(stored: _Stored, chunk: int) -> Iterator[tuple[int, np.ndarray]]:
-    """``(first row, uint8 [m, h, w, c])`` by and by."""
+    """Yields ``(first row, uint8 [m, h, w, c])`` for each chunk."""
     first = 0
     with _reading(stored.path):
         for rows in _raw(stored, chunk):
@@ -169,18 +193,18 @@ def _pixels(stored: _Stored, chunk: int) -> Iterator[tuple[int, np.ndarray]]:
 
 def _raw(stored: _Stored, chunk: int) -> Iterator[np.ndarray]:
     if not stored.key or stored.fortran:
-        # Rows of a Fortran-ordered array lie all over the member, which can't be read but as a whole.
-        found = np.load(stored.path, mmap_mode="r", allow_pickle=False)
-        array = found[stored.key] if stored.key else found
+        # The rows of a Fortran-ordered array are spread over the whole array, so it is read as a whole.
+        loaded = np.load(stored.path, mmap_mode="r", allow_pickle=False)
+        array = loaded[stored.key] if stored.key else loaded
         yield from (array[i : i + chunk] for i in range(0, stored.shape[0], chunk))
         return
     with zipfile.ZipFile(stored.path) as archive, archive.open(f"{stored.key}.npy") as file:
         _header(file)
         row_bytes = stored.dtype.itemsize * int(np.prod(stored.shape[1:]))
         for start in range(0, stored.shape[0], chunk):
-            wanted = min(chunk, stored.shape[0] - start) * row_bytes
-            data = file.read(wanted)
-            if len(data) < wanted:
+            size = min(chunk, stored.shape[0] - start) * row_bytes
+            data = file.read(size)
+            if len(data) < size:
                 raise ValueError("it ends early")
             yield np.frombuffer(data, stored.dtype).reshape(-1, *stored.shape[1:])
 
@@ -190,7 +214,9 @@ def _to_uint8(stored: _Stored, first: int, rows: np.ndarray) -> np.ndarray:
         return rows
     finite = np.isfinite(rows).reshape(len(rows), -1).all(1)
     if not finite.all():
-        raise UserError(f"{stored} row {first + int(finite.argmin())} has pixels that are NaN or infinite: mend it")
+        raise UserError(
+            f"{stored} row {first + int(finite.argmin())} has pixels that are NaN or infinite: correct them"
+        )
     low, high = float(rows.min()), float(rows.max())
     if low < -SLACK or high > 1 + SLACK:
         raise UserError(f"{stored} has pixels from {low:g} to {high:g}: scale floats to [0, 1], or store uint8")
@@ -198,7 +224,7 @@ def _to_uint8(stored: _Stored, first: int, rows: np.ndarray) -> np.ndarray:
 
 
 def _labels(path: Path, key: str, n: int) -> np.ndarray | None:
-    """Labels as int64 [n]; strings become their rank."""
+    """Returns labels as int64 [n]. Strings become their rank in sorted order."""
     if path.suffix == ".npy":
         raise UserError(f"{path} holds one array: labels (label_key='{key}') need a .npz")
     with _reading(path), np.load(path, allow_pickle=False) as archive:

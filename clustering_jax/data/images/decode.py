@@ -1,7 +1,8 @@
-"""Image files to pixels: every picture of a set in turn, or those that are wanted."""
+"""Decodes image files to pixels: a whole set in order, or single images on demand."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,18 +12,39 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from clustering_jax.data.images.streaming import Lazy
+from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 
 MODES = {1: "L", 3: "RGB"}
+# Suffixes that Pillow reads with the plugin that the extra "heic" installs; none without it.
+HEIC = frozenset()
+with contextlib.suppress(ImportError):
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    HEIC = frozenset({".heic", ".heif"})
 
 
-def decoded(
+def decode_chunks(
     root: Path, names: list[str], shape: tuple[int, ...], chunk: int, on_error: str
 ) -> Iterator[tuple[list[str], np.ndarray, list[str]]]:
-    """``(ids, rows uint8 [m, h, w, c], what went wrong with the others)`` for every `chunk` files.
+    """Decodes files with threads, one chunk at a time.
 
-    Chunks are waited for one by one, so that neither memory nor work after a failure grows with the folder.
+    Each chunk is finished before the next one starts. So neither the memory nor the work after a failure grows with
+    the folder.
+
+    Args:
+      root: the folder.
+      names: paths of the files relative to `root`. They are also the ids.
+      shape: (h, w, c) of the result.
+      chunk: files per chunk, at least 1.
+      on_error: "error" or "skip", see `clustering_jax.data.images.folder.folder`.
+
+    Yields:
+      ``(ids, rows uint8 [m, h, w, c], failures)``, where `failures` has one line per unreadable file.
+
+    Raises:
+      UserError: a file is unreadable and `on_error` is "error".
     """
 
     def read(name: str) -> np.ndarray | str:
@@ -40,17 +62,28 @@ def decoded(
             yield [i for i, _ in good], rows, failures
 
 
-def lazy_files(root: Path, names: list[str], shape: tuple[int, ...]) -> Lazy:
-    """The images below `root` as `shape` (h, w, c), read when they are wanted; UserError then for an unreadable one."""
+def lazy_files(root: Path, names: list[str], shape: tuple[int, ...]) -> LazyArray:
+    """Returns the image files `names` below `root` as an array that reads them on demand.
+
+    Indexing the array raises UserError if an image is unreadable.
+
+    Args:
+      root: the folder.
+      names: paths of the n files relative to `root`.
+      shape: (h, w, c) of each image in the result.
+
+    Returns:
+      uint8 [n, h, w, c].
+    """
 
     def read(rows: np.ndarray) -> Iterator[np.ndarray]:
         for row in rows:
-            found = read_image(root / names[row], partial(fit_image, shape=shape))
-            if isinstance(found, str):
-                raise UserError(_unreadable(found))
-            yield found
+            image = read_image(root / names[row], partial(fit_image, shape=shape))
+            if isinstance(image, str):
+                raise UserError(_unreadable(image))
+            yield image
 
-    return Lazy((len(names), *shape), read)
+    return LazyArray((len(names), *shape), read)
 
 
 def _unreadable(reason: str) -> str:
@@ -58,7 +91,11 @@ def _unreadable(reason: str) -> str:
 
 
 def read_image(path: Path, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarray | str:
-    """What `fit` makes of the image, upright, or in one line why there is none."""
+    """Opens an image, applies its EXIF orientation, and returns ``fit(image)``.
+
+    Returns:
+      What `fit` returns; or, if the image is unreadable, a line of text that says why.
+    """
     try:
         with Image.open(path) as image:
             ImageOps.exif_transpose(image, in_place=True)
@@ -71,13 +108,20 @@ def read_image(path: Path, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarr
 
 
 def fit_image(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
-    """The whole picture as uint8 of `shape` (h, w, c), c 1 or 3: antialiased bilinear, transparency dropped.
+    """Resizes the whole image with antialiased bilinear interpolation. Transparency is dropped.
+
+    Args:
+      image: an image of Pillow.
+      shape: (h, w, c) of the result, with c = 1 or 3.
+
+    Returns:
+      uint8 [h, w, c].
 
     Raises:
-      OSError: 32-bit pixels, whose range is unknown. Decoders raise nearly anything over broken files.
+      OSError: the pixels have 32 bits, so their range is unknown. Decoders raise nearly anything on broken files.
     """
     if image.mode.startswith("I;16"):
-        # convert() would clip at 255; of 16-bit colour Pillow keeps the high byte.
+        # convert() would clip at 255. For 16-bit colour images, Pillow keeps the high byte; do the same here.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise OSError(f"32-bit pixels, mode {image.mode}")

@@ -1,10 +1,7 @@
-"""Images to cluster: scikit-learn's digits, folders of files, generated ones; and new ones as a stream."""
+"""Image data sets: scikit-learn's digits, folders of image files, generated images; and new images as a stream."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,29 +10,38 @@ from PIL import Image
 
 from clustering_jax.data.base import Dataset, blocks_of, row_ids
 from clustering_jax.data.images.arrays import iter_array
-from clustering_jax.data.images.decode import MODES, decoded, fit_image, lazy_files
+from clustering_jax.data.images.decode import MODES, decode_chunks, fit_image, lazy_files
+from clustering_jax.data.images.listing import existing_folder, image_paths, list_images
 from clustering_jax.data.images.streaming import load_grain
-from clustering_jax.data.images.synsets import SYNSETS
-from clustering_jax.errors import UserError, nearest
+from clustering_jax.errors import UserError
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 CHUNK = 512
 
 
 def digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten digits, uint8 ``[n, 8, 8, 1]``, with labels; no download."""
+    """Returns scikit-learn's 1,797 handwritten digits, uint8 ``[n, 8, 8, 1]``, with labels. It needs no download."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    images = np.rint(found.images[..., None] * (255 / 16)).astype(np.uint8)
-    return Dataset({"image": images}, row_ids(len(images)), found.target.astype(np.int64), "digits", "all")
+    bunch = load_digits()
+    images = np.rint(bunch.images[..., None] * (255 / 16)).astype(np.uint8)
+    return Dataset({"image": images}, row_ids(len(images)), bunch.target.astype(np.int64), "digits", "all")
 
 
 def synthetic(*, n: int = 256, size: int = 32, channels: int = 3, num_clusters: int = 10, seed: int = 0) -> Dataset:
-    """Generated images: stripes whose angle and colour are the class's, with a random phase and noise.
+    """Generates images of stripes. The class sets their angle and colour; the phase and the noise are random.
+
+    Args:
+      n: number of images, at least 1.
+      size: side of the images in pixels, at least 1.
+      channels: 3 for RGB, 1 for grey.
+      num_clusters: number of classes, at least 1.
+      seed: at least 0.
 
     Returns:
-      uint8 ``[n, size, size, channels]``, classes as equally many as `n` allows, in random order.
+      uint8 ``[n, size, size, channels]`` in random order of the classes. The class sizes differ by at most 1.
+
+    Raises:
+      UserError: a number is out of range.
     """
     if min(n, size, num_clusters) < 1 or channels not in MODES:
         wrong = f"n {n}, size {size}, num_clusters {num_clusters}, channels {channels}"
@@ -65,34 +71,39 @@ def folder(
     shuffle_block: int = 0,
     shuffle_window: int = 16,
 ) -> Dataset:
-    """Image files below a folder, flat or nested, decoded by threads into one array; no cache on disk.
+    """Reads the image files below a folder, flat or nested, into one array. Nothing is cached on disk.
 
-    The rows are in natural order of their paths ("2.png" before "10.png"). EXIF orientation is applied,
-    transparency dropped, 16-bit grey shortened to its high byte; the whole image is resized (antialiased
-    bilinear, the aspect ratio is not kept). Files of other types and hidden ones are passed over.
+    The rows are in natural order of their paths ("2.png" comes before "10.png"). EXIF orientation is applied,
+    transparency is dropped, and 16-bit grey keeps its high byte. The whole image is resized with antialiased bilinear
+    interpolation, so the aspect ratio is not kept. Hidden files and files of other types are ignored.
 
     Args:
-      path: the folder. size: side of the result in pixels.
-      labels_from_folders: labels are the topmost folders, in natural order; otherwise there are none.
-      on_error: "error" stops at an unreadable image, "skip" leaves it out and says so in the notes.
-      classes: keep only these class folders of `path` or of ``path/train``: a list, or a name in `SYNSETS`.
-      expected_count: how many images there must be; 0 is any. channels: 3 for RGB, 1 for grey.
-      streaming: images are read when a batch wants them, the same as in memory. An unreadable one is found then; or,
-        to be skipped, at the start, where every image is read once.
-      shuffle_block, shuffle_window: see `Blocks`; 0 is a full shuffle.
+      path: the folder.
+      size: side of the result in pixels, at least 1.
+      labels_from_folders: take the topmost folders, in natural order, as labels. Otherwise there are no labels.
+      on_error: "error" stops at an unreadable image; "skip" leaves it out and adds a note.
+      classes: keep only these class folders of `path` or of ``path/train``: a list, or a name in
+        `clustering_jax.data.images.synsets.SYNSETS`.
+      expected_count: number of images that must be there; 0 accepts any number.
+      channels: 3 for RGB, 1 for grey.
+      streaming: read each image when a batch needs it. The pixels are the same as without it. An unreadable image
+        is reported when it is read. With ``on_error="skip"``, every image is read once at the start to find them.
+      shuffle_block: rows per block of the block shuffle, see `clustering_jax.data.base.Blocks`; 0 is a full shuffle.
+      shuffle_window: number of blocks that are mixed with each other, at least 1.
 
     Returns:
-      uint8 ``[n, size, size, channels]``; the ids are the files' paths relative to `path`.
+      uint8 ``[n, size, size, channels]``. The ids are the paths of the files relative to `path`.
 
     Raises:
-      UserError: no such folder, no image in it, one unreadable, class folders missing, or another count.
+      UserError: the folder does not exist or has no images, an image is unreadable, class folders are missing, or
+        the number of images is not the expected one.
     """
     shape, blocks = _shape(size, size, channels), blocks_of(shuffle_block, shuffle_window)
-    root, names, labels, notes = listed(path, classes, expected_count, labels_from_folders, on_error)
+    root, names, labels, notes = list_images(path, classes, expected_count, labels_from_folders, on_error)
     if streaming:
         load_grain()
     images = None if streaming else np.empty((len(names), *shape), np.uint8)
-    kept, skipped = names, []
+    kept, skipped = names, list[str]()
     if images is not None or on_error == "skip":
         kept, skipped = _readable(root, names, shape, on_error, images)
     if skipped:
@@ -100,62 +111,61 @@ def folder(
     if not kept:
         raise UserError(f"none of the {len(names)} images in {root} can be read: {skipped[0]}")
     labels = None if labels is None else labels[np.isin(names, kept)]
-    found = lazy_files(root, kept, shape) if images is None else images[: len(kept)]
-    return Dataset({"image": found}, kept, labels, root.resolve().name, "all", notes, blocks=blocks)
+    rows = lazy_files(root, kept, shape) if images is None else images[: len(kept)]
+    return Dataset({"image": rows}, kept, labels, root.resolve().name, "all", notes, blocks=blocks)
 
 
 def _readable(
     root: Path, names: list[str], shape: tuple[int, ...], on_error: str, images: np.ndarray | None
 ) -> tuple[list[str], list[str]]:
-    """The names of images that can be read, one after the other into `images` if that is there, and what went wrong
-    with the others."""
+    """Decodes every image, and writes the readable ones to `images` unless that is None.
+
+    Returns:
+      ``(names of the readable images, one line about each unreadable image)``.
+    """
     kept: list[str] = []
     skipped: list[str] = []
-    for ids, rows, failures in decoded(root, names, shape, CHUNK, on_error):
+    for ids, rows, failures in decode_chunks(root, names, shape, CHUNK, on_error):
         if images is not None:
             images[len(kept) : len(kept) + len(ids)] = rows
         kept, skipped = kept + ids, skipped + failures
     return kept, skipped
 
 
-def listed(
-    path: str | Path,
-    classes: str | Sequence[str],
-    expected_count: int,
-    labels_from_folders: bool,
-    on_error: str,
-) -> tuple[Path, list[str], np.ndarray | None, tuple[str, ...]]:
-    """Root, paths of the images relative to it, labels and notes; arguments and errors of `folder`."""
-    if on_error not in ("error", "skip"):
-        raise UserError(f"on_error is '{on_error}': choose 'error' or 'skip'")
-    root = _folder(path)
-    class_folders = _class_folders(root, classes)
-    names, notes = _listing(root, class_folders)
-    if expected_count and len(names) != expected_count:
-        raise UserError(_miscount(root, names, class_folders, expected_count))
-    return root, names, _folder_labels(root, names, class_folders) if labels_from_folders else None, notes
-
-
 def iter_folder(
     path: str | Path, size: int | tuple[int, int], chunk: int, *, channels: int = 3, on_error: str = "error"
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """The images that `folder` loads, up to `chunk` at a time, in constant memory.
+    """Yields the images that `folder` loads in chunks, in constant memory.
 
-    Yields ``(ids, uint8 [m, h, w, channels])``. size: side, or (height, width). With ``on_error="skip"`` the
-    unreadable images are left out in silence.
+    Args:
+      path: the folder.
+      size: side of the result in pixels, or (height, width).
+      chunk: largest number of images at a time.
+      channels: 3 for RGB, 1 for grey.
+      on_error: "error" stops at an unreadable image; "skip" leaves it out without a note.
+
+    Yields:
+      ``(ids, uint8 [m, h, w, channels])`` with m <= chunk.
     """
     shape = _shape(*((size, size) if isinstance(size, int) else size), channels)
-    root = _folder(path)
-    for ids, rows, _ in decoded(root, _listing(root, [])[0], shape, chunk, on_error):
+    root = existing_folder(path)
+    for ids, rows, _ in decode_chunks(root, image_paths(root, [])[0], shape, chunk, on_error):
         yield ids, rows
 
 
 def iter_images(
     path: str | Path, shape: tuple[int, ...], chunk: int, *, on_error: str = "error"
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """`iter_folder` or `iter_array`, as `path` is, all images brought to `shape` (h, w, c).
+    """Yields the images of a folder (`iter_folder`) or of a file (`iter_array`), resized to one shape.
 
-    Yields ``(ids, uint8 [m, h, w, c])`` of up to `chunk` rows.
+    Args:
+      path: a folder of images, or a `.npy` or `.npz` file.
+      shape: (h, w, c) of the result.
+      chunk: largest number of images at a time.
+      on_error: as for `iter_folder`.
+
+    Yields:
+      ``(ids, uint8 [m, h, w, c])`` with m <= chunk.
     """
     if Path(path).expanduser().is_dir():
         yield from iter_folder(path, (shape[0], shape[1]), chunk, channels=shape[2], on_error=on_error)
@@ -165,7 +175,15 @@ def iter_images(
 
 
 def fit_rows(rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`fit_image` of each of uint8 ``[n, h, w, c]``."""
+    """Resizes images.
+
+    Args:
+      rows: uint8 ``[n, h, w, c]`` with c = 1 or 3.
+      shape: (h, w, c) of the result.
+
+    Returns:
+      uint8 [n, *shape]: `fit_image` of each row.
+    """
     if rows.shape[1:] == tuple(shape):
         return rows
     pictures = (Image.fromarray(row[..., 0] if row.shape[2] == 1 else row) for row in rows)
@@ -176,85 +194,3 @@ def _shape(height: int, width: int, channels: int) -> tuple[int, int, int]:
     if min(height, width) < 1 or channels not in MODES:
         raise UserError(f"images of {height} x {width} x {channels}: size must be positive and channels 1 or 3")
     return height, width, channels
-
-
-def _folder(path: str | Path) -> Path:
-    found = Path(path).expanduser()
-    if not str(path) or not found.exists():
-        raise UserError(f"'{path}' does not exist: give a folder of images")
-    if not found.is_dir():
-        raise UserError(f"{found} is not a folder: for .npy and .npz files use the data source 'arrays'")
-    return found
-
-
-def _class_folders(root: Path, classes: str | Sequence[str]) -> list[Path]:
-    """The folders of `classes`, natural order; empty for no choice."""
-    if isinstance(classes, str) and classes:
-        if classes not in SYNSETS:
-            raise UserError(f"unknown class list '{classes}'{nearest(classes, SYNSETS)}")
-        classes = SYNSETS[classes]
-    base = root if any((root / name).is_dir() for name in classes) else root / "train"
-    missing = [name for name in classes if not (base / name).is_dir()]
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise UserError(f"{root} lacks class folders of {len(classes)} wanted: {', '.join(missing[:3])}{more}")
-    return [base / name for name in sorted(classes, key=_natural)]
-
-
-def _natural(text: str) -> tuple:
-    """Sorts numbers in names by value; the text itself decides between "1" and "01"."""
-    parts = [re.split(r"(\d+)", part) for part in text.split("/")]
-    return [[int(p) if i % 2 else p for i, p in enumerate(part)] for part in parts], text
-
-
-def _walk(directory: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Files below `directory`; links are followed (subsets are often made of links), but not in circles."""
-    real = os.path.realpath(directory)
-    if real in above:
-        return
-    for entry in os.scandir(directory):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(Path(entry.path), above | {real})
-        elif entry.is_file():
-            yield Path(entry.path)
-
-
-def _listing(root: Path, class_folders: list[Path]) -> tuple[list[str], tuple[str, ...]]:
-    """``(paths of the images relative to root, notes)``."""
-    files = [f.relative_to(root).as_posix() for top in class_folders or [root] for f in _walk(top)]
-    names = sorted((f for f in files if Path(f).suffix.lower() in EXTENSIONS), key=_natural)
-    if not names:
-        raise UserError(f"{root} holds no images (looked for {' '.join(sorted(EXTENSIONS))})")
-    others = sorted(set(files).difference(names))
-    if not others:
-        return names, ()
-    return names, (f"passed over {len(others)} files in {root} that are no images by name, first {others[0]}",)
-
-
-def _miscount(root: Path, names: list[str], class_folders: list[Path], expected: int) -> str:
-    """The message about a wrong number of images; names a class folder to blame where all should be alike."""
-    message = f"{root} holds {len(names)} images, expected {expected}"
-    if not class_folders or expected % len(class_folders):
-        return f"{message}: check the path, or expected_count"
-    counts, each = Counter(_classes(root, names, class_folders)), expected // len(class_folders)
-    wrong = [f"{f.name} has {counts[f.name]}" for f in class_folders if counts[f.name] != each]
-    return f"{message}, {each} of each class: {wrong[0]} ({len(wrong)} classes are wrong)"
-
-
-def _classes(root: Path, names: list[str], class_folders: list[Path]) -> list[str]:
-    """The class folder of every image, "" for one in none."""
-    depth = len(class_folders[0].relative_to(root).parts) - 1 if class_folders else 0
-    return [name.split("/")[depth] if name.count("/") > depth else "" for name in names]
-
-
-def _folder_labels(root: Path, names: list[str], class_folders: list[Path]) -> np.ndarray:
-    found = _classes(root, names, class_folders)
-    if "" in found:
-        raise UserError(f"{root / names[found.index('')]} is in no class folder: labels_from_folders needs one")
-    known = sorted({f.name for f in class_folders} or set(found), key=_natural)
-    if len(known) < 2:
-        raise UserError(f"{root} has a single class folder, '{known[0]}': is the path one level too high?")
-    ranks = {name: rank for rank, name in enumerate(known)}
-    return np.array([ranks[name] for name in found], np.int64)

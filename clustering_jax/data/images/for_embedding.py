@@ -1,4 +1,4 @@
-"""Images one by one as their files have them, for models with a preprocessing of their own."""
+"""Reads images one by one at their stored size, for models with their own preprocessing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from clustering_jax.data.images.decode import read_image
-from clustering_jax.data.images.folder import listed
+from clustering_jax.data.images.listing import list_images
 from clustering_jax.data.sources import load
 from clustering_jax.errors import UserError, check_keywords
 
@@ -20,10 +20,16 @@ Fit = Callable[[Image.Image], np.ndarray]
 
 
 class ImageRows(NamedTuple):
-    """Images that are read when they are wanted.
+    """Images that are read on demand.
 
-    read: ``(row, fit) -> what fit makes of the PIL image``, or in one line why there is none. skip: such rows are to be
-    left out; otherwise they are an error. ids, labels, name, split, notes: as in `Dataset`.
+    Attributes:
+      read: ``(row, fit) -> fit(image)`` for the PIL image of that row; or, if it is unreadable, a line that says why.
+      ids: n strings, as in `Dataset`.
+      labels: int [n] or None, as in `Dataset`.
+      name: name of the data set.
+      split: name of the split.
+      notes: messages for the user, one line each.
+      skip: whether to leave unreadable images out. Otherwise they are an error.
     """
 
     read: Callable[[int, Fit], np.ndarray | str]
@@ -35,28 +41,44 @@ class ImageRows(NamedTuple):
     skip: bool = False
 
     def batch(self, start: int, stop: int, fit: Fit) -> list[np.ndarray | str]:
-        """Rows `start` to `stop`, read by threads; UserError at the first that can't be, unless they are skipped."""
+        """Reads rows `start` to `stop` with threads.
+
+        Args:
+          start: the first row.
+          stop: one after the last row.
+          fit: what to apply to each image.
+
+        Returns:
+          What `read` returns for each row.
+
+        Raises:
+          UserError: a row is unreadable, and unreadable rows are not skipped.
+        """
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = list(pool.map(lambda row: self.read(row, fit), range(start, stop)))
-        failures = [f for f in found if isinstance(f, str)]
+            results = list(pool.map(lambda row: self.read(row, fit), range(start, stop)))
+        failures = [result for result in results if isinstance(result, str)]
         if failures and not self.skip:
             raise UserError(f"{failures[0]}; remove it, or set on_error to skip")
-        return found
+        return results
 
 
 def image_rows(source: str = "", **options: Any) -> ImageRows:
-    """The images of a data source: "folder" (with the settings of `folder_rows`), or one that `load` knows.
+    """Returns the images of a data source.
+
+    Args:
+      source: "folder", or a source that `clustering_jax.data.load` knows.
+      options: settings of `folder_rows`, or of the source.
 
     Raises:
-      UserError: as the source raises.
+      UserError: as the source raises; or the source has no images.
     """
     if source == "folder":
         check_keywords(folder_rows, options, "data source 'folder'")
         if "path" not in options:
             raise UserError("data source 'folder' needs the setting 'path'")
         return folder_rows(**options)
-    found = load(source, **options)
-    images = found.features.get("image")
+    dataset = load(source, **options)
+    images = dataset.features.get("image")
     if images is None or images.ndim != 4:
         raise UserError(f"data source '{source}' has no images to embed")
 
@@ -64,7 +86,7 @@ def image_rows(source: str = "", **options: Any) -> ImageRows:
         image = np.asarray(images[row])
         return fit(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image))
 
-    return ImageRows(read, found.ids, found.labels, found.name, found.split, found.notes)
+    return ImageRows(read, dataset.ids, dataset.labels, dataset.name, dataset.split, dataset.notes)
 
 
 def folder_rows(
@@ -75,8 +97,19 @@ def folder_rows(
     classes: str | Sequence[str] = (),
     expected_count: int = 0,
 ) -> ImageRows:
-    """The image files below a folder, with the settings and errors of `images.folder`."""
-    root, names, labels, notes = listed(path, classes, expected_count, labels_from_folders, on_error)
+    """Returns the image files below a folder.
+
+    Args:
+      path: the folder.
+      labels_from_folders: take the topmost folders, in natural order, as labels. Otherwise there are no labels.
+      on_error: "error" stops at an unreadable image; "skip" leaves it out.
+      classes: keep only these class folders: a list, or a name in `clustering_jax.data.images.synsets.SYNSETS`.
+      expected_count: number of images that must be there; 0 accepts any number.
+
+    Raises:
+      UserError: as `clustering_jax.data.images.folder.folder`.
+    """
+    root, names, labels, notes = list_images(path, classes, expected_count, labels_from_folders, on_error)
 
     def read(row: int, fit: Fit) -> np.ndarray | str:
         return read_image(root / names[row], fit)

@@ -1,6 +1,6 @@
 """``python -m clustering_jax.data.images.prepare NAME [--tfds_dir=DIR]``: downloads and prepares a TFDS set.
 
-Needed once for each set, and the only part that needs TensorFlow: ``pip install "clustering_jax[prepare]"``.
+Run it once for each set. Nothing else needs TensorFlow: ``pip install "clustering_jax[prepare]"``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from clustering_jax.data.images.tfds import DEFAULT_DIR
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Downloads and writes the set in array_record format, which can be read without TensorFlow."""
+    """Downloads a set and writes it in array_record format, which can be read without TensorFlow."""
     parser = argparse.ArgumentParser(
         "python -m clustering_jax.data.images.prepare", description=(__doc__ or "").split("\n")[2]
     )
-    parser.add_argument("name", help="as TFDS calls it: cifar10, cifar100, stl10, ...")
-    parser.add_argument("--tfds_dir", default=DEFAULT_DIR, help="where prepared sets are (default: %(default)s)")
+    parser.add_argument("name", help="the name in TFDS: cifar10, cifar100, stl10, ...")
+    parser.add_argument("--tfds_dir", default=DEFAULT_DIR, help="directory of the prepared sets (default: %(default)s)")
     flags = parser.parse_args(arguments)
     if importlib.util.find_spec("tensorflow") is None:
         sys.exit('error: preparing a set needs TensorFlow once: pip install "clustering_jax[prepare]"')

@@ -1,4 +1,4 @@
-"""The ImageNet subsets that deep clustering papers report on, by WordNet ids (names of the class folders).
+"""The ImageNet subsets of the deep clustering papers, as WordNet ids, which are the names of the class folders.
 
 ImageNet-10 and ImageNet-Dogs: Chang et al., Deep Adaptive Image Clustering, ICCV 2017.
 Tiny-ImageNet: Le and Yang, Stanford CS231N, 2015.

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets, read without TensorFlow from sets prepared in a random-access format."""
+"""Reads TensorFlow Datasets without TensorFlow, from sets that were prepared in a random-access format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from clustering_jax.data.base import Dataset, blocks_of, known_labels, row_ids
 from clustering_jax.data.images.decode import fit_image
-from clustering_jax.data.images.streaming import Lazy, load_grain
+from clustering_jax.data.images.streaming import LazyArray, load_grain
 from clustering_jax.errors import UserError, nearest
 
 DEFAULT_DIR = "~/tensorflow_datasets"
@@ -36,25 +36,28 @@ def tfds(
     shuffle_block: int = 0,
     shuffle_window: int = 16,
 ) -> Dataset:
-    """A prepared TFDS set, decoded by threads to uint8 ``[n, h, w, c]``.
+    """Reads a prepared TFDS set. Threads decode the images to uint8 ``[n, h, w, c]``.
 
     Args:
-      name: as TFDS calls it, ``"cifar10"``, also with a version, ``"cifar10:3.0.2"`` (default: the newest).
-      splits: joined by "+" and read in that order, ``"train+test"``; slices too, ``"test[:1000]"``.
-      tfds_dir: where prepared sets are; "" is `DEFAULT_DIR`.
-      image_key, label_key: features of the set; a `label_key` of "" reads no labels.
-      size: side to resize to, for sets of mixed sizes; 0 keeps the images as they are.
-      streaming: images are read when a batch wants them, the same as in memory; labels are read at the start, for
-        which every record is fetched once and no image decoded.
-      shuffle_block, shuffle_window: see `Blocks`; 0 is a full shuffle.
+      name: the name of the set in TFDS, ``"cifar10"``, with or without a version, ``"cifar10:3.0.2"``. The default
+        version is the newest one.
+      splits: names joined by "+" and read in that order, ``"train+test"``. Slices work too, ``"test[:1000]"``.
+      tfds_dir: directory of the prepared sets; "" is `DEFAULT_DIR`.
+      image_key: feature that holds the images.
+      label_key: feature that holds the labels; "" reads no labels.
+      size: side to resize to in pixels, for sets of mixed sizes; 0 keeps the sizes.
+      streaming: read each image when a batch needs it. The pixels are the same as without it. The labels are read
+        at the start, which fetches every record once but decodes no image.
+      shuffle_block: rows per block of the block shuffle, see `clustering_jax.data.base.Blocks`; 0 is a full shuffle.
+      shuffle_window: number of blocks that are mixed with each other, at least 1.
 
     Returns:
-      The rows of the splits in stored order; ids are row numbers over all of them. Labels are None where
-      all are negative, as in an unlabelled split.
+      The rows of the splits in stored order. The ids are row numbers over all splits. The labels are None if all are
+      negative, as in an unlabelled split.
 
     Raises:
-      UserError: the set is not prepared there or not for random access (the message has the command), is
-        damaged, or has no such split or feature; images of several sizes.
+      UserError: the set is not prepared, or not for random access (the message has the command for it); it is
+        damaged, or has no such split or feature; or the images have several sizes.
     """
     root = _prepared(name, Path(tfds_dir or DEFAULT_DIR).expanduser(), tfds_dir)
     builder = _builder(root)
@@ -67,14 +70,14 @@ def tfds(
 
 
 def _prepared(name: str, parent: Path, tfds_dir: str) -> Path:
-    """The directory of the newest version that can be read at random."""
+    """Returns the directory of the newest version that allows random access."""
     base, _, version = name.partition(":")
-    found = [info for info in (parent / base).glob("*/dataset_info.json") if version in ("", info.parent.name)]
-    usable = [info.parent for info in found if _format(info) in FORMATS]
+    infos = [info for info in (parent / base).glob("*/dataset_info.json") if version in ("", info.parent.name)]
+    usable = [info.parent for info in infos if _format(info) in FORMATS]
     if not usable:
-        state = f"prepared as {_format(found[0])}, which needs TensorFlow to read" if found else "not prepared"
+        state = f"prepared as {_format(infos[0])}, which needs TensorFlow to read" if infos else "not prepared"
         flag = f" --tfds_dir={tfds_dir}" if tfds_dir else ""
-        where = " (delete it first)" if found else ""
+        where = " (delete it first)" if infos else ""
         raise UserError(
             f"{name} is {state} in {parent}{where}: run once: "
             f'pip install "clustering_jax[prepare]" && python -m clustering_jax.data.images.prepare {name}{flag}'
@@ -90,17 +93,17 @@ def _format(info: Path) -> str:
 
 
 def _builder(root: Path) -> Any:
-    # Importing it takes a second, and only this source needs it.
+    # The import takes a second, and only this source needs it.
     import tensorflow_datasets
 
     try:
         return tensorflow_datasets.builder_from_directory(root)
-    except Exception as error:  # of a broken features.json or an unknown class: nearly anything
+    except Exception as error:  # a broken features.json or an unknown class raises nearly anything
         raise UserError(f"{root} can't be read, it is damaged ({_line(error)}): prepare the set again") from error
 
 
 def _check_features(root: Path, features: Any, image_key: str, label_key: str) -> int:
-    """The channels of the images, after a look at the types."""
+    """Checks the types of both features and returns the number of image channels."""
     import tensorflow_datasets
 
     for key in filter(None, (image_key, label_key)):
@@ -115,9 +118,9 @@ def _check_features(root: Path, features: Any, image_key: str, label_key: str) -
 
 
 def _open(builder: Any, root: Path, split: str, image_key: str) -> Any:
-    """Random access to the examples of a split, images still encoded.
+    """Returns random access to the examples of a split. The images are still encoded.
 
-    TFDS would decode by OpenCV where that is installed, which makes other pixels of a JPEG than Pillow does.
+    If OpenCV is installed, TFDS decodes with it, and then the pixels of a JPEG differ from Pillow's.
     """
     import tensorflow_datasets
 
@@ -130,7 +133,7 @@ def _open(builder: Any, root: Path, split: str, image_key: str) -> Any:
 
 
 class _Rows(NamedTuple):
-    """The examples of several sources, one after the other. An image of side `size`; 0 is its own."""
+    """The examples of several sources in a row, with images resized to `size` (0 keeps their sizes)."""
 
     sources: list[Any]
     root: Path
@@ -140,24 +143,24 @@ class _Rows(NamedTuple):
     size: int
 
     def in_memory(self) -> tuple[np.ndarray, np.ndarray]:
-        """Images, and labels int64 [n], -1 where there are none."""
+        """Returns images, uint8 [n, h, w, c], and labels, int64 [n], which are -1 if there are no labels."""
         labels, images = self._no_labels(), np.empty((0, 0, 0, self.channels), np.uint8)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             first = 0
             for source, rows in self._chunks():
                 with self._reading(source, rows):
                     examples = source.__getitems__(rows)
-                    found = list(pool.map(self._decode, examples))
+                    decoded = list(pool.map(self._decode, examples))
                 if first == 0:
-                    images = np.empty((len(labels), *found[0].shape), np.uint8)
-                for row, image in enumerate(found, start=first):
+                    images = np.empty((len(labels), *decoded[0].shape), np.uint8)
+                for row, image in enumerate(decoded, start=first):
                     images[row] = self._checked(image, row, images.shape[1:])
                 labels[first : first + len(rows)] = self._labels_of(examples)
                 first += len(rows)
         return images, labels
 
-    def streamed(self) -> tuple[Lazy, np.ndarray]:
-        """`in_memory`, but images are read when they are wanted."""
+    def streamed(self) -> tuple[LazyArray, np.ndarray]:
+        """Returns the same as `in_memory`, but the images are read on demand."""
         load_grain()
         labels, first = self._no_labels(), 0
         for source, rows in self._chunks() if self.label_key else ():
@@ -173,7 +176,7 @@ class _Rows(NamedTuple):
                 image = self._image(self.sources[part], int(row - ends[part]) + len(self.sources[part]))
                 yield self._checked(image, row, shape)
 
-        return Lazy((len(labels), *shape), read), labels
+        return LazyArray((len(labels), *shape), read), labels
 
     def _no_labels(self) -> np.ndarray:
         return np.full(sum(len(source) for source in self.sources), -1, np.int64)
@@ -205,7 +208,7 @@ class _Rows(NamedTuple):
     def _reading(self, source: Any, rows: list[int]) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # array_record: RuntimeError and others; Pillow: nearly anything
+        except Exception as error:  # array_record raises RuntimeError and others; Pillow raises nearly anything
             where = f"{self.root} split '{source.split}', rows {rows[0]} to {rows[-1]}"
             raise UserError(f"{where} can't be read ({_line(error)}): prepare the set again") from error
 

@@ -1,4 +1,4 @@
-"""The arrays that a path stands for: of one file by key, of a folder, or of several files."""
+"""The arrays behind a path: those of one file by key, those of a folder, or those of several files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from typing import Any, NamedTuple
 from clustering_jax.data.views.readers import SUFFIXES, file_arrays, only_array, text_column
 from clustering_jax.errors import UserError, nearest
 
+Paths = str | Path | Sequence[str | Path]
+
 
 class Source(NamedTuple):
-    """Arrays not read yet.
+    """Arrays that are not read yet.
 
-    name: the path as given, for messages. root: where file names start. keyed: whether it is one file, whose arrays
-    have keys, or several, whose names are the keys, and "file:array" where one holds several. readers: by key.
+    Attributes:
+      name: the path as the user gave it, for messages.
+      root: the directory of the file names.
+      keyed: True for one file, whose arrays have keys; False for several files, whose names are the keys. An array of a
+        file with several arrays is then "file:array".
+      readers: functions that read an array, by key.
     """
 
     name: str
@@ -26,17 +32,21 @@ class Source(NamedTuple):
     readers: Mapping[str, Callable[[], Any]]
 
     def origin(self, key: str) -> str:
-        """The array in the words of a message."""
+        """Returns how messages name the array."""
         if not self.keyed or key not in self.readers:
             return str(self.root / key)
         return self.name if key == Path(self.name).name else f"{self.name} ['{key}']"
 
     def holder(self, key: str) -> str:
-        """The key of the reader that has `key`, if any has: that of its file where it is "file:array"."""
+        """Returns the key of the reader for `key`: for "file:array", the name of the file. It may not exist."""
         return key if self.keyed or key in self.readers else file_of(key)
 
     def find(self, key: str) -> str:
-        """The key of the array that another source has as `key`, "" if there is none: files go by their own names."""
+        """Finds the array that another source calls `key`. Files match by name, whatever their folder.
+
+        Returns:
+          The key in this source, "" if there is no such array.
+        """
         if self.holder(key) in self.readers:
             return key
         for name in (key, file_of(key)):
@@ -46,7 +56,14 @@ class Source(NamedTuple):
         return ""
 
     def read(self, key: str) -> Any:
-        """The array `key`, dense or sparse, or that of another file of this name; UserError if there is none."""
+        """Reads the array `key`, or the file of that name, even if it does not belong to the source.
+
+        Returns:
+          A dense or sparse array.
+
+        Raises:
+          UserError: there is no such array or file.
+        """
         if key in self.readers:
             return self.readers[key]()
         for name, inner in ((key, ""), (file_of(key), key.partition(":")[2])):
@@ -56,69 +73,71 @@ class Source(NamedTuple):
         raise self.absent(key)
 
     def absent(self, key: str) -> UserError:
-        """What to raise where there is no such array."""
+        """Returns the error for a missing array."""
         return UserError(f"{self.name} has no array '{key}'{nearest(key, self.readers)}")
 
     def read_labels(self, key: str) -> Any:
-        """`read`, but the first column of a CSV comes as text, its first line with it."""
+        """Reads labels: as `read`, except that a CSV gives its first column as text, with its first line."""
         file = self.root / key
         return text_column(file) if file.suffix.lower() == ".csv" and file.is_file() else self.read(key)
 
 
 def file_of(key: str) -> str:
-    """The file's name in "file" and in "file:array"."""
+    """Returns the name of the file in "file" or "file:array"."""
     return key.partition(":")[0]
 
 
-def open_source(path: str | Path | Sequence[str | Path] | Mapping[str, Any]) -> Source:
-    """What there is to read: `path` is a file, a folder, or several files, as a sequence or with commas; or the arrays
-    themselves by key.
+def open_source(path: Paths | Mapping[str, Any]) -> Source:
+    """Lists the arrays behind a path without reading them.
 
-    The files of a folder are in natural order of their names; hidden ones and other types are passed over.
+    The files of a folder are in natural order of their names. Hidden files and files of other types are ignored.
+
+    Args:
+      path: a file, a folder, or several files, as a sequence or as a string with commas; or arrays in memory by key.
 
     Raises:
-      UserError: a file is missing, damaged, of no known type or named twice; a folder without files.
+      UserError: a file is missing, damaged, of an unknown type or named twice; or the folder has no such files.
     """
     if isinstance(path, Mapping):
         return Source("X", Path(), True, {key: partial(path.__getitem__, key) for key in path})
     files = names(path)
     if not files:
         raise UserError("path is empty: give a file, a folder or several files with views")
-    found = [_existing(file) for file in files]
+    paths = [_existing(file) for file in files]
     twice = next((file for file in files if files.count(file) > 1), None)
     if twice:
         raise UserError(f"path names {twice} twice: name every view's file once")
     if len(files) > 1:
-        readers = {name: partial(only_array, file) for name, file in zip(files, found, strict=True)}
+        readers = {name: partial(only_array, file) for name, file in zip(files, paths, strict=True)}
         return Source(", ".join(files), Path(), False, readers)
-    if not found[0].is_dir():
-        return Source(files[0], Path(), True, file_arrays(found[0]))
-    inside = [f for f in found[0].iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
+    if not paths[0].is_dir():
+        return Source(files[0], Path(), True, file_arrays(paths[0]))
+    inside = [f for f in paths[0].iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith(".")]
     if not inside:
-        raise UserError(f"{found[0]} holds no files of arrays (looked for {' '.join(SUFFIXES)})")
+        raise UserError(f"{paths[0]} holds no files of arrays (looked for {' '.join(SUFFIXES)})")
     readers = {f.name: partial(only_array, f) for f in sorted(inside, key=lambda f: natural(f.name))}
-    return Source(files[0], found[0], False, readers)
+    return Source(files[0], paths[0], False, readers)
 
 
-def names(value: str | Path | Sequence[str | Path]) -> list[str]:
-    """A sequence as a list of strings; a string is split at its commas, unless it is the path of a file."""
+def names(value: Paths) -> list[str]:
+    """Returns a sequence as a list of strings. A string is split at its commas, unless it is the path of a file."""
     if not isinstance(value, str | Path):
         return [str(item) for item in value]
-    # os.path: Path.exists raises over a list longer than a file name may be.
+    # os.path, because Path.exists raises if the string is too long for a file name.
     is_path = os.path.exists(os.path.expanduser(value))
     parts = [str(value)] if is_path else str(value).split(",")
     return [part.strip() for part in parts if part.strip()]
 
 
 def natural(name: str) -> list[Any]:
-    """Sorts numbers in names by value."""
+    """Returns a sort key that compares numbers in names by value."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def _existing(path: str) -> Path:
-    found = Path(path).expanduser()
-    if not found.exists():
+    file = Path(path).expanduser()
+    if not file.exists():
         raise UserError(f"'{path}' does not exist: give a folder, or files of {' '.join(SUFFIXES)}")
-    if not found.is_dir() and found.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{found} is of no known type: give a folder, or files of {' '.join(SUFFIXES)}")
-    return found
+    if not file.is_dir() and file.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{file} is of an unknown type: give a folder, or files of {' '.join(SUFFIXES)}")
+    return file

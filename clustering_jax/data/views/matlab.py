@@ -1,4 +1,4 @@
-"""Arrays of MATLAB files by name, the cells of cell arrays and the fields of structs one by one."""
+"""Reads arrays of MATLAB files by name. The cells of cell arrays and the fields of structs are single arrays."""
 
 from __future__ import annotations
 
@@ -13,26 +13,32 @@ from clustering_jax.errors import UserError
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """Dense and sparse arrays in the words of MATLAB: ``"X1"``, ``"X{2}"`` of a cell array, ``"s.X"`` of a struct.
+    """Reads all arrays of a `.mat` file.
 
-    Versions to 7 are read by SciPy, 7.3 by h5py. A cell array of text is one array of strings.
+    SciPy reads versions up to 7, and h5py reads version 7.3. A cell array of text is one array of strings.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Dense and sparse arrays by their names in MATLAB: ``"X1"``, ``"X{2}"`` in a cell array, ``"s.X"`` in a struct.
 
     Raises:
-      UserError: version 7.3 without h5py. Over broken files the libraries raise nearly anything.
+      UserError: the version is 7.3, and h5py is not installed. For broken files, the libraries raise nearly anything.
     """
     try:
         variables = scipy.io.loadmat(path, appendmat=False)
     except NotImplementedError:
         return _read_hdf5(path)
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for name, value in variables.items():
         if not name.startswith("__"):
-            found |= _leaves(name, value)
-    return found
+            arrays |= _leaves(name, value)
+    return arrays
 
 
 def _leaves(name: str, value: Any) -> dict[str, Any]:
-    """`value` by itself, or what is in its cells and fields."""
+    """Returns `value` itself, or the arrays in its cells and fields, by name."""
     if scipy.sparse.issparse(value) or (value.dtype.names is None and value.dtype != object):
         return {name: value}
     cells = value.ravel(order="F")
@@ -52,19 +58,19 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
     except ImportError as error:
         hint = 'pip install "clustering_jax[mat73]", or save it in MATLAB with -v7'
         raise UserError(f"{path} is a MATLAB 7.3 file, which needs h5py to be read: {hint}") from error
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     with h5py.File(path) as file:
         for name, node in file.items():
             if not name.startswith("#"):
-                found |= _nodes(name, node, file)
-    return found
+                arrays |= _nodes(name, node, file)
+    return arrays
 
 
 def _nodes(name: str, node: Any, file: Any) -> dict[str, Any]:
-    """`_leaves` of HDF5, where dimensions are in reverse, cells are references and structs are groups."""
+    """Does what `_leaves` does, for HDF5: dimensions are reversed, cells are references, and structs are groups."""
     if "MATLAB_sparse" in node.attrs:
         shape = (int(node.attrs["MATLAB_sparse"]), len(node["jc"]) - 1)
-        # Without entries MATLAB leaves them out.
+        # MATLAB leaves both out if the matrix has no entries.
         data, rows = (node[key][()] if key in node else np.empty(0) for key in ("data", "ir"))
         return {name: scipy.sparse.csc_array((data, rows.astype(np.int64), node["jc"][()].astype(np.int64)), shape)}
     if not hasattr(node, "dtype"):

@@ -1,4 +1,4 @@
-"""Arrays of a file: NumPy, SciPy's sparse ones, CSV, Parquet and MATLAB. Nothing pickled is ever loaded."""
+"""Reads arrays from files of NumPy, SciPy (sparse), CSV, Parquet and MATLAB. Pickled data are never loaded."""
 
 from __future__ import annotations
 
@@ -17,29 +17,34 @@ from clustering_jax.errors import UserError
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".mat")
 SPARSE_KEYS = {"data", "format", "shape"}
-# What R and pandas write in place of a number; Python itself reads "nan".
+# What R and pandas write for a missing number. Python itself reads "nan".
 MISSING_CELLS = ("", "NA")
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what the readers raise over a bad file into one line that names it."""
+    """Turns what the readers raise for a bad file into one line that names the file."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # of broken files: OSError, BadZipFile, zlib.error, csv.Error, IndexError, ...
+    except Exception as error:  # broken files raise OSError, BadZipFile, zlib.error, csv.Error, IndexError, ...
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if "pickle" in reason:
             raise UserError(f"{path} holds Python objects or no array: save numbers, one array a view") from error
         kind = path.suffix.lower()
-        raise UserError(f"{path} can't be read, it is damaged or no {kind} file ({reason}): save it again") from error
+        problem = f"{path} can't be read, it is damaged or not a {kind} file ({reason})"
+        raise UserError(f"{problem}: save it again") from error
 
 
 def only_array(path: Path, key: str = "") -> Any:
-    """The array of a file that holds one, or of several the one of the name `key`."""
+    """Reads the only array of a file, or the array `key` of several.
+
+    Raises:
+      UserError: the file has an unknown type, is damaged, or has no such array; or `key` is "" and there are several.
+    """
     if path.is_dir() or path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{path} is no file of an array: give {' '.join(SUFFIXES)}")
+        raise UserError(f"{path} is not a file of an array: give {' '.join(SUFFIXES)}")
     readers = file_arrays(path)
     held = ", ".join(readers) or "nothing"
     if key and key not in readers:
@@ -50,17 +55,21 @@ def only_array(path: Path, key: str = "") -> Any:
 
 
 def file_arrays(path: Path) -> dict[str, Callable[[], Any]]:
-    """What a file holds by key; the file's name is the key of the one array of the formats without keys."""
+    """Returns functions that read the arrays of a file, by key. In formats without keys, the key is the file name.
+
+    Raises:
+      UserError: the file is damaged.
+    """
     kind = path.suffix.lower()
     with reading(path):
         if kind == ".mat":
-            found = read_mat(path)
-            return {key: partial(found.__getitem__, key) for key in found}
+            arrays = read_mat(path)
+            return {key: partial(arrays.__getitem__, key) for key in arrays}
         if kind == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 keys = archive.files
             if not SPARSE_KEYS.issubset(keys):
-                return {key: partial(_member, path, key) for key in keys}
+                return {key: partial(_npz_array, path, key) for key in keys}
     return {path.name: partial({".npy": _npy, ".npz": _sparse, ".csv": _csv, ".parquet": _parquet}[kind], path)}
 
 
@@ -69,7 +78,7 @@ def _npy(path: Path) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _member(path: Path, key: str) -> np.ndarray:
+def _npz_array(path: Path, key: str) -> np.ndarray:
     with reading(path), np.load(path, allow_pickle=False) as archive:
         return archive[key]
 
@@ -80,7 +89,7 @@ def _sparse(path: Path) -> Any:
 
 
 def _parquet(path: Path) -> np.ndarray:
-    """The columns side by side but for the index of pandas; nulls are NaN, a single column may be text."""
+    """Reads the columns, without the index of pandas, as [n, d]. Nulls become NaN. A single column may be text."""
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -103,7 +112,7 @@ def _numeric(kind: Any, pa: Any) -> bool:
 
 
 def _csv(path: Path) -> np.ndarray:
-    """The numbers as float64 [n, d], without the header and pandas' index; empty cells and NA are NaN."""
+    """Reads numbers as float64 [n, d], without the header and the index of pandas. Empty cells and NA become NaN."""
     with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
         lines = (cells for cells in csv.reader(file) if cells)
         first = next(lines, [])
@@ -115,7 +124,11 @@ def _csv(path: Path) -> np.ndarray:
 
 
 def text_column(path: Path) -> np.ndarray:
-    """The first column of a CSV but for pandas' index, as text, its first line, which may be a name, with it."""
+    """Reads the first column of a CSV as text, without the index of pandas.
+
+    Returns:
+      str [lines]. The first line is included; it may be the name of the column.
+    """
     with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
         lines = [cells for cells in csv.reader(file) if cells]
         indexed = bool(lines) and len(lines[0]) > 1 and lines[0][0] == ""
@@ -123,7 +136,7 @@ def text_column(path: Path) -> np.ndarray:
 
 
 def _is_header(cells: list[str]) -> bool:
-    """Whether a CSV's first line is names: without a number, or counted 0, 1, 2, ... as pandas does."""
+    """Returns whether the first line of a CSV holds names: no numbers, or 0, 1, 2, ... as pandas numbers columns."""
     named = cells[1:] if cells[:1] == [""] else cells
     counted = len(named) > 2 and named == [str(i) for i in range(len(named))]
     return counted or (bool(named) and all(_number(cell) is None for cell in named))
@@ -138,12 +151,12 @@ def _number(cell: str) -> float | None:
 
 
 def _numbers(path: Path, row: int, cells: list[str], width: int, skipped: int) -> np.ndarray:
-    """A line's numbers from the column `skipped` on."""
+    """Returns the numbers of a line, without the first `skipped` columns."""
     if len(cells) != width:
         raise UserError(f"{path} row {row} has {len(cells)} columns, the first line {width}: is the file cut off?")
-    found = [_number(cell) for cell in cells[skipped:]]
-    if None in found:
-        column = found.index(None)
+    numbers = [_number(cell) for cell in cells[skipped:]]
+    if None in numbers:
+        column = numbers.index(None)
         cell = cells[skipped + column][:40]
         raise UserError(f"{path} row {row}, column {column} is '{cell}', not a number: separate numbers by commas")
-    return np.array(found, np.float64)
+    return np.array(numbers, np.float64)

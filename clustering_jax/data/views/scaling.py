@@ -1,4 +1,4 @@
-"""Scaling of a view by what was measured on the training rows, which new rows are scaled by as well."""
+"""Scaling of views. The statistics come from the training rows, and new rows are scaled by the same ones."""
 
 from __future__ import annotations
 
@@ -9,51 +9,54 @@ import numpy as np
 SCALINGS = ("none", "pixels", "minmax", "standard", "l2", "tfidf")
 
 
-def fit_scaling(kind: str, view: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
-    """What `apply_scaling` needs to know of the training rows.
+def fit_scaling(kind: str, view: np.ndarray, row_mask: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes the statistics of the training rows that `apply_scaling` needs.
 
     Args:
-      kind: one of `SCALINGS`. view: [n, d] numbers, for "tfidf" counts >= 0.
-      present: bool [n], the rows to measure; at least one.
+      kind: one of `SCALINGS`.
+      view: [n, d] numbers; for "tfidf", counts >= 0.
+      row_mask: bool [n], True in the rows that have the view; at least one.
 
     Returns:
-      Float64 [d] each: "shift" and "scale" of "minmax" and "standard", the scale of constant columns 0; "idf" of
-      "tfidf", ``1 + log((1 + n) / (1 + rows with the word))``; nothing for the others.
+      float64 [d] each: "shift" and "scale" for "minmax" and "standard", where the scale of constant columns is 0; "idf"
+      for "tfidf", ``1 + log((1 + n) / (1 + rows with the word))``; empty for the others.
 
     Raises:
-      ValueError: an unknown `kind`.
+      ValueError: `kind` is unknown.
     """
     if kind not in SCALINGS:
         raise ValueError(f"fit_scaling: unknown kind '{kind}', known are {', '.join(SCALINGS)}")
     if kind not in ("minmax", "standard", "tfidf"):
         return {}
-    rows = view if present.all() else view[present]
+    rows = view if row_mask.all() else view[row_mask]
     if kind == "tfidf":
-        # Importing it takes a second, and few runs need it.
+        # The import takes a second, and few runs need it.
         from sklearn.feature_extraction.text import TfidfTransformer
 
         return {"idf": TfidfTransformer().fit(rows).idf_.astype(np.float64)}
     low, high = (extreme.astype(np.float64) for extreme in (rows.min(0), rows.max(0)))
     if kind == "minmax":
         return {"shift": low, "scale": high - low}
-    # By its extremes: rounding gives a column of .1 a deviation above 0.
+    # Constant columns are found by their extremes: by rounding, the deviation of a column of .1 is above 0.
     deviation = np.where(low == high, 0, rows.std(0, dtype=np.float64))
     return {"shift": rows.mean(0, dtype=np.float64), "scale": deviation}
 
 
 def apply_scaling(kind: str, stats: Mapping[str, np.ndarray], view: np.ndarray) -> np.ndarray:
-    """`view` scaled as the rows that `fit_scaling` measured.
+    """Scales rows by the statistics of the training rows.
 
-    "none" leaves the values; "pixels" divides by 255; "minmax" takes the measured columns to [0, 1] (new rows
-    may lie outside) and "standard" to mean 0 and deviation 1, columns that were constant to 0; "l2" takes rows to
-    norm 1, those of norm below 1e-15 stay; "tfidf" multiplies by the idf, then as "l2" (scikit-learn's
-    `TfidfTransformer`).
+    "none" keeps the values. "pixels" divides by 255. "minmax" maps the columns of the training rows to [0, 1]; new rows
+    may lie outside. "standard" gives them mean 0 and standard deviation 1. Both map columns to 0 that were constant in
+    training. "l2" gives each row norm 1, except rows of norm below 1e-15, which stay. "tfidf" multiplies by the idf and
+    then does as "l2", like scikit-learn's `TfidfTransformer`.
 
     Args:
-      kind: as fitted. stats: what `fit_scaling` returned. view: [m, d] numbers.
+      kind: the kind that was fitted.
+      stats: what `fit_scaling` returned.
+      view: [m, d] numbers.
 
     Returns:
-      Float32 [m, d].
+      float32 [m, d].
     """
     if kind == "none":
         return np.asarray(view, np.float32)

@@ -18,11 +18,13 @@ from clustering_jax.augment.policies import Policy, cc_policy, digits_policy
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.method import Method, Objective, Phase, Spec, Variables
-from clustering_jax.methods.cc.refine import Refine, check_refine, refine_phases
+from clustering_jax.methods.cc.refine import check_refine, refine_phases
 from clustering_jax.methods.cc.weights import load_cc
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.nn.mlp import MLP
 from clustering_jax.nn.resnet import ResNet
+from clustering_jax.settings.cc import CC
+from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
 
 
@@ -55,119 +57,74 @@ def cluster_loss(c_a, c_b, temperature: float) -> tuple[jax.Array, dict]:
     """Paper, eq. 5 and 6: contrast of the clusters and the entropy of both views' mean assignment."""
     contrast = cluster_contrast(c_a, c_b, temperature=temperature)
     penalty = imbalance(c_a) + imbalance(c_b)
-    told = occupancy(c_a, (c_a.mean(0) + c_b.mean(0)) / 2)
-    return contrast + penalty, {"cluster": contrast, "imbalance": penalty, **told}
+    monitored = occupancy(c_a, (c_a.mean(0) + c_b.mean(0)) / 2)
+    return contrast + penalty, {"cluster": contrast, "imbalance": penalty, **monitored}
 
 
-def build(
-    spec: Spec,
-    *,
-    backbone: str = "resnet34",
-    stem: str = "imagenet",
-    width: int = 64,
-    image_size: int = 224,
-    instance_dim: int = 128,
-    instance_temperature: float = 0.5,
-    cluster_temperature: float = 1.0,
-    dtype: str = "float32",
-    remat: bool = False,
-    average_decay: float = 0.0,
-    ten_crop: bool = False,
-    augment: dict | None = None,
-    optimizer: dict | None = None,
-    refine: str = "none",
-    scan_epochs: int = 50,
-    scan_neighbours: int = 20,
-    scan_entropy_weight: float = 5.0,
-    selflabel_epochs: int = 200,
-    selflabel_threshold: float = 0.99,
-    refine_learning_rate: float = 1e-4,
-    refine_weight_decay: float = 1e-4,
-) -> Method:
-    """CC for `spec`.
+def build(spec: Spec, *, augment: dict | None = None, optimizer: dict | None = None, **model: Any) -> Method:
+    """CC for a run.
 
     Args:
-      spec: run. A stream ``"unlabelled"``, where there is one, is passed over once before each epoch with the
-        instance loss alone, under the same optimiser (STL-10).
-      backbone: "resnet18", "resnet34" or "resnet50". stem: "imagenet" (7x7/2 and max-pool) or "small" (3x3).
-      width: channels of the first stage; 64 is the published network.
-      image_size: pixels, of the views and at prediction.
-      dtype: of the encoder's arithmetic; statistics, heads and losses stay in float32.
-      remat: the encoder's blocks are computed again in the backward pass instead of being kept: the same gradient in
-        less memory and a third more time.
-      average_decay: above 0, `predict` and `embed` use a moving average of the weights and running statistics, of this
-        decay per step. Training is the same; at a constant rate the average is steadier than the last step.
-      ten_crop: `predict` takes the mean over `ten_crops` of an image, for ten times the work.
-      augment: ``{"kind": "natural", "strength": 0.5, "blur": False}``, or kind "digits" and settings of
-        `digits_policy`.
-      optimizer: settings of `make_optimizer`.
-      refine, scan_epochs, ...: phases after CC, see `Refine`.
+      spec: the run. A stream "unlabelled" is passed over once before each epoch with the instance loss alone, under
+        the same optimiser (STL-10).
+      augment: fields of `Natural` or, with the kind "digits", of `Digits`.
+      optimizer: fields of `Optimizer`.
+      model: fields of `CC`, which documents them and holds their defaults.
+
+    Returns:
+      The method.
 
     Raises:
       UserError: an unknown setting or a value out of range.
     """
-    views = _policy(image_size, **(augment or {}))
-    after = check_refine(
-        Refine(
-            refine,
-            scan_epochs,
-            scan_neighbours,
-            scan_entropy_weight,
-            selflabel_epochs,
-            selflabel_threshold,
-            refine_learning_rate,
-            refine_weight_decay,
-        )
-    )
-    if dtype not in ("float32", "bfloat16"):
-        raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
-    network = Network(backbone, stem, width, spec.num_clusters, instance_dim, jnp.dtype(dtype), remat)
+    s = settings_of(CC, model, "method 'cc'", group="model")
+    check_refine(s)
+    image_size, views = s.image_size, _policy(s.image_size, **(augment or {}))
+    network = Network(s.backbone, s.stem, s.width, spec.num_clusters, s.instance_dim, jnp.dtype(s.dtype), s.remat)
 
     def init(key, batch):
-        return _with_average(network.init(key, resize(batch["image"], image_size), True), average_decay)
+        return _with_average(network.init(key, resize(batch["image"], image_size), True), s.average_decay)
 
     def forward(variables, batch, key):
         """z and c of both views. One pass of the encoder, each view with batch statistics of its own."""
         images = jnp.stack(two_views(key, batch["image"], batch["index"], views), axis=1)
         (g, c), changed = network.apply(_trained(variables), images, True, mutable=["batch_stats"])
-        changed = _moved_average({**variables, **changed}, average_decay)
+        changed = _moved_average({**variables, **changed}, s.average_decay)
         return (normalize(g[:, 0]), normalize(g[:, 1])), (c[:, 0], c[:, 1]), changed
 
     def instance_only(variables, batch, key):
         z, _, changed = forward(variables, batch, key)
-        value = nt_xent(*z, temperature=instance_temperature)
+        value = nt_xent(*z, temperature=s.instance_temperature)
         return value, (changed, {"instance": value})
 
     def both(variables, batch, key):
         z, c, changed = forward(variables, batch, key)
-        instance = nt_xent(*z, temperature=instance_temperature)
-        cluster, terms = cluster_loss(*c, cluster_temperature)
+        instance = nt_xent(*z, temperature=s.instance_temperature)
+        cluster, terms = cluster_loss(*c, s.cluster_temperature)
         return instance + cluster, (changed, {"instance": instance, **terms})
 
     def clusters(variables, images):
         (_, c), changed = network.apply(_trained(variables), images, True, mutable=["batch_stats"])
-        return c, _moved_average({**variables, **changed}, average_decay)
+        return c, _moved_average({**variables, **changed}, s.average_decay)
 
     def infer(variables, images, **options):
-        weights = _trained(variables["average"] if average_decay else variables)
+        weights = _trained(variables["average"] if s.average_decay else variables)
         return network.apply(weights, images, False, **options)
 
     def embed(variables, batch):
         return infer(variables, resize(batch["image"], image_size), heads=False)
 
     def predict(variables, batch):
-        if ten_crop:
+        if s.ten_crop:
             return infer(variables, ten_crops(batch["image"], image_size))[1].mean(1)
         return infer(variables, resize(batch["image"], image_size))[1]
 
     def load(path, variables):
-        return _with_average(load_cc(path, _trained(variables)), average_decay)
+        return _with_average(load_cc(path, _trained(variables)), s.average_decay)
 
-    settings = dict(optimizer or {})
-    check_keywords(make_optimizer, settings, "optimizer")
-    tx = make_optimizer(total_steps=spec.epochs * sum(spec.steps_per_epoch.values()), **settings)
+    tx = make_optimizer(total_steps=spec.epochs * sum(spec.steps_per_epoch.values()), **(optimizer or {}))
     phases = _phases(spec, (Objective(both, tx),), (Objective(instance_only, tx),))
-    phases += refine_phases(after, clusters, embed, image_size, spec.steps_per_epoch["train"])
+    phases += refine_phases(s, clusters, embed, image_size, spec.steps_per_epoch["train"])
     return Method(init, phases, embed, predict, load=load, avoid_scan_on_cpu=True)
 
 

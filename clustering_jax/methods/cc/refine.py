@@ -6,7 +6,7 @@ Both train the whole network from where CC left it, with CC's own cluster head.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,48 +19,35 @@ from clustering_jax.kmeans.neighbours import nearest_neighbours
 from clustering_jax.losses import consistency, imbalance, self_label_loss
 from clustering_jax.method import Objective, Phase
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.settings.cc import CC
 from clustering_jax.training.optim import make_optimizer
 
 PHASES = ("scan", "selflabel")
 
 
-class Refine(NamedTuple):
-    """Settings of the phases after CC; the numbers are those of SCAN on CIFAR-10."""
-
-    refine: str = "none"  # "none", or phases in their order with commas: "scan", "scan,selflabel"
-    scan_epochs: int = 50  # at least 1
-    scan_neighbours: int = 20  # of each row, by cosine in the encoder's features
-    scan_entropy_weight: float = 5.0  # of the entropy of the mean assignment, above 0
-    selflabel_epochs: int = 200  # at least 1
-    selflabel_threshold: float = 0.99  # confidence above which a row has a label, in [0, 1)
-    refine_learning_rate: float = 1e-4  # of Adam, constant
-    refine_weight_decay: float = 1e-4  # L2 added to the gradient, as torch's Adam has it
-
-    @property
-    def phases(self) -> list[str]:
-        """The phases in their order."""
-        return [] if self.refine == "none" else [name.strip() for name in self.refine.split(",")]
+def phase_names(settings: CC) -> list[str]:
+    """The phases after CC, in their order."""
+    return [] if settings.refine == "none" else [name.strip() for name in settings.refine.split(",")]
 
 
-def check_refine(settings: Refine) -> Refine:
-    """`settings` themselves.
+def check_refine(settings: CC) -> None:
+    """Checks the names of the phases.
 
     Raises:
       UserError: an unknown phase, with the nearest one.
     """
-    unknown = next((name for name in settings.phases if name not in PHASES), None)
+    unknown = next((name for name in phase_names(settings) if name not in PHASES), None)
     if unknown:
         raise UserError(
             f"model.refine has the phase '{unknown}'{nearest(unknown, PHASES)}: choose none, or {' and '.join(PHASES)}"
         )
-    return settings
 
 
-def refine_phases(settings: Refine, forward: Callable, embed: Callable, size: int, steps: int) -> tuple[Phase, ...]:
-    """The phases in the order of ``settings.phases``.
+def refine_phases(settings: CC, forward: Callable, embed: Callable, size: int, steps: int) -> tuple[Phase, ...]:
+    """The phases in the order of `phase_names`.
 
     Args:
-      settings: see `Refine`.
+      settings: the settings of CC.
       forward: ``(variables, images [b, s, s, c]) -> (c [b, k], changed collections)``, in training mode.
       embed: ``(variables, batch) -> [n, d]`` features in which neighbours are near.
       size: side of the images in pixels.
@@ -100,4 +87,4 @@ def refine_phases(settings: Refine, forward: Callable, embed: Callable, size: in
         "scan": Phase("scan", settings.scan_epochs * steps, (Objective(scan, tx),), neighbours, partners="neighbours"),
         "selflabel": Phase("selflabel", settings.selflabel_epochs * steps, (Objective(selflabel, tx),)),
     }
-    return tuple(phases[name] for name in settings.phases)
+    return tuple(phases[name] for name in phase_names(settings))

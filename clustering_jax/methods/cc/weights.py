@@ -27,19 +27,19 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 
 def load_cc(path: str | os.PathLike, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """CC's `variables` with every value taken from the authors' checkpoint.
+    """Replaces the variables of CC by those of the authors' checkpoint.
 
     Args:
-      path: of a file with ``{"net": state_dict, ...}``, as the authors', or with a state_dict; its names may
-        start with ``module.``.
+      path: path of a file with ``{"net": state_dict, ...}``, as the authors save it, or with a state_dict. Its names
+        may start with ``module.``.
       variables: ``{"params": ..., "batch_stats": ...}``, for its structure, shapes and types.
 
     Returns:
-      The same tree, with the file's running statistics.
+      The same tree with the values of the file, running statistics included.
 
     Raises:
-      UserError: see `read_torch`; also another backbone, number of clusters or shape, a variable without a
-        tensor or a tensor without a variable.
+      UserError: the file can't be read, see `read_torch`; it has another backbone, number of clusters or shape; or
+        its names do not match the variables.
     """
     return load_named(path, variables, torch_name, last="cluster_projector.2", check=_check_backbone)
 

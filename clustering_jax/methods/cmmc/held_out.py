@@ -1,7 +1,7 @@
-"""Errors among the assignments of rows, found by classifiers that did not see these rows.
+"""Corrects assignments by out-of-fold classifiers, which did not see the rows that they classify.
 
-A network that clusters its own training rows knows each of them by heart, and its views agree also where they are
-wrong. Classifiers of the raw views, trained on the assignments of other rows, don't.
+A network memorises the rows that it clusters, so its views agree even where they are wrong. Classifiers of the raw
+views that are trained on the assignments of other rows do not have this problem.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ FOLDS, WIDTHS, BATCH = 4, (256, 128), 256
 
 
 def confident_labels(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """`labels`, but where a row is surely of another class: that one.
+    """Replaces the label of a row where its classifiers are confident of another class.
 
-    The classes a row may be of are those whose probability is at least the mean that it has over the rows so labelled;
-    it gets the most probable, and keeps its label where there is none.
+    A class is a candidate for a row if its probability is at least its mean probability over the rows that have this
+    label. The row gets the most probable candidate, and keeps its label if there is no candidate.
 
     Args:
-      labels: int [n]. probabilities: [n, k], of classifiers that the row was kept from.
+      labels: cluster of each row, int [n].
+      probabilities: out-of-fold probabilities of the classes, [n, k].
 
     Returns:
-      int [n].
+      The new labels, int [n].
 
     References:
       Northcutt, Jiang and Chuang, Confident learning, JAIR 2021, eq. 1 and 2: rows off the diagonal of the joint.
@@ -45,33 +46,41 @@ def confident_labels(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarra
 def held_out_probabilities(
     key: Array, views: list[np.ndarray], mask: np.ndarray, labels: np.ndarray, k: int, steps: int = 1000
 ) -> np.ndarray:
-    """What all views of a row say of its label together, from classifiers trained on the other rows: [n, k].
+    """Out-of-fold probabilities of the labels, from all views of a row together.
 
-    Each view has one classifier for each of four parts of the rows, which it was not trained on; of its epochs the one
-    of least cross-entropy there counts. Given the label, views count as independent: their odds multiply.
+    The rows are split into four folds. For each view and fold, one classifier is trained on the other folds; the epoch
+    with the smallest cross-entropy on the fold is kept. The views are combined as independent given the label: their
+    odds multiply.
 
     Args:
-      key: of the parts, weights and batches. views: [n, d] each. mask: bool [n, views]. labels: int [n] below `k`.
-      steps: of each training, in whole epochs, at least one.
+      key: random key for the folds, weights and batches.
+      views: rows of each view, [n, d_v].
+      mask: which rows have which view, bool [n, views].
+      labels: cluster of each row, int [n] below `k`.
+      k: number of clusters.
+      steps: steps of each training, rounded up to whole epochs.
+
+    Returns:
+      [n, k].
     """
-    part = np.asarray(random.permutation(random.fold_in(key, len(views)), len(labels))) % FOLDS
+    fold_of = np.asarray(random.permutation(random.fold_in(key, len(views)), len(labels))) % FOLDS
     frequency = np.log((np.bincount(labels, minlength=k) + 1) / (len(labels) + k))
     total = np.tile(frequency, (len(labels), 1))
     for v, x in enumerate(views):
-        logits = np.asarray(_fit(random.fold_in(key, v), jnp.asarray(x), mask[:, v], labels, part, k, steps))
+        logits = np.asarray(_fit(random.fold_in(key, v), jnp.asarray(x), mask[:, v], labels, fold_of, k, steps))
         total += np.where(mask[:, v, None], logits - frequency, 0)
     return np.asarray(jax.nn.softmax(total, axis=1))
 
 
 @partial(jax.jit, static_argnames=("k", "steps"))
-def _fit(key: Array, x: Array, there: Array, labels: Array, part: Array, k: int, steps: int) -> Array:
-    """Logarithms of the probabilities of one view's classifiers, [n, k], each row's of the one it was kept from."""
+def _fit(key: Array, x: Array, mask: Array, labels: Array, fold_of: Array, k: int, steps: int) -> Array:
+    """Logarithms of the out-of-fold probabilities from one view, [n, k]."""
     network, tx, n = MLP((*WIDTHS, k)), optax.adam(1e-3), len(x)
     batch = min(BATCH, n)
 
     def loss(params: dict, rows: Array, fold: Array) -> Array:
         losses = optax.softmax_cross_entropy_with_integer_labels(network.apply(params, x[rows]), labels[rows])
-        seen = there[rows] & (part[rows] != fold)
+        seen = mask[rows] & (fold_of[rows] != fold)
         return jnp.sum(losses, where=seen) / jnp.maximum(seen.sum(), 1)
 
     def train(fold: Array) -> Array:
@@ -84,12 +93,12 @@ def _fit(key: Array, x: Array, there: Array, labels: Array, part: Array, k: int,
             now, least, best = carry
             order = random.permutation(random.fold_in(key, FOLDS + number), n)
             now = lax.scan(step, now, order[: n // batch * batch].reshape(-1, batch))[0]
-            found = jax.nn.log_softmax(network.apply(now[0], x))
-            error = -jnp.sum(jnp.take_along_axis(found, labels[:, None], 1)[:, 0], where=there & (part == fold))
-            return (now, jnp.minimum(error, least), jnp.where(error < least, found, best)), None
+            logits = jax.nn.log_softmax(network.apply(now[0], x))
+            error = -jnp.sum(jnp.take_along_axis(logits, labels[:, None], 1)[:, 0], where=mask & (fold_of == fold))
+            return (now, jnp.minimum(error, least), jnp.where(error < least, logits, best)), None
 
         params = network.init(random.fold_in(key, fold), x[:1])
         none = (params, tx.init(params)), jnp.float32(jnp.inf), jnp.zeros((n, k))
         return lax.scan(epoch, none, jnp.arange(-(-steps * batch // n)))[0][2]
 
-    return jnp.take_along_axis(jax.vmap(train)(jnp.arange(FOLDS)), part[None, :, None], 0)[0]
+    return jnp.take_along_axis(jax.vmap(train)(jnp.arange(FOLDS)), fold_of[None, :, None], 0)[0]

@@ -1,11 +1,11 @@
 """CMMC / MFLVC: contrastive multi-view clustering (Xu, Tang, Ren, Peng, Zhu and He; arXiv 2106.11193, CVPR 2022).
 
-An autoencoder for each view; on its low-level features z two heads that all views share: high-level features h, which
-views contrast row by row, and soft assignments q, which they contrast column by column. Three stages under one
-optimiser: reconstruction, contrast, and fine-tuning on pseudo-labels that k-means finds in h.
+Each view has an autoencoder. On its low-level features z, two heads that all views share give high-level features h,
+which are contrasted row by row, and soft assignments q, which are contrasted column by column. Training has three
+stages under one optimiser: reconstruction, contrast, and fine-tuning on pseudo-labels that k-means finds in h.
 
-A batch holds "view0", "view1", ... [n, d_v] and, where some are missing, "mask" bool [n, views]: losses and predictions
-then count only what is there.
+A batch holds "view0", "view1", ... [n, d_v] and, where some are missing, "mask" bool [n, views]. Losses and predictions
+then count only the views that a row has.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import combinations
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clustering_jax.errors import UserError, check_keywords
-from clustering_jax.kmeans import kmeans
 from clustering_jax.losses import (
     cluster_contrast,
     contingency,
@@ -31,60 +29,89 @@ from clustering_jax.losses import (
 from clustering_jax.method import Method, Objective, Phase, Spec
 from clustering_jax.methods.cmmc.held_out import confident_labels, held_out_probabilities
 from clustering_jax.methods.cmmc.network import Network, Outputs, assignments
+from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels, pseudo_labels
 from clustering_jax.methods.cmmc.weights import load_cmmc
 from clustering_jax.methods.monitor import occupancy
-from clustering_jax.methods.views import both, kept, masks, presence, shared_information, view_names
+from clustering_jax.methods.views import (
+    both_present,
+    fill_missing,
+    mean_pairwise_mi,
+    view_mask,
+    view_masks,
+    view_names,
+)
 from clustering_jax.nn.chunks import chunked
+from clustering_jax.settings.cmmc import CMMC
+from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
 from clustering_jax.typing import Array
 
-# Of the pseudo-labels.
-SOURCES = ("features", "views", "assignments", "held_out")
-
 
 def reconstruction_errors(outputs: Outputs, batch: Mapping[str, Array]) -> list[Array]:
-    """The mean squared error over the entries of each row, [n], view by view."""
+    """The mean squared error over the entries of each row, [n], for each view."""
     views = zip((batch[name] for name in view_names(batch)), outputs.x, strict=True)
     return [jnp.mean((x.astype(jnp.float32) - y) ** 2, axis=1) for x, y in views]
 
 
-def reconstruction_loss(errors: list[Array], present: list[Array | None]) -> Array:
-    """Paper, eq. 1: the mean over the rows of each view, summed over views."""
-    means = [_mean(rows, where) for rows, where in zip(errors, present, strict=True)]
+def reconstruction_loss(errors: list[Array], masks: list[Array | None]) -> Array:
+    """Paper, eq. 1: the mean over the rows of each view, summed over the views.
+
+    Args:
+      errors: `reconstruction_errors`.
+      masks: the mask of each view, see `view_masks`.
+    """
+    means = [_mean(rows, mask) for rows, mask in zip(errors, masks, strict=True)]
     return sum(means, start=jnp.zeros(()))
 
 
-def _mean(rows: Array, where: Array | None) -> Array:
-    return jnp.mean(rows) if where is None else jnp.sum(rows, where=where) / jnp.maximum(where.sum(), 1)
+def _mean(rows: Array, mask: Array | None) -> Array:
+    return jnp.mean(rows) if mask is None else jnp.sum(rows, where=mask) / jnp.maximum(mask.sum(), 1)
 
 
 def contrast_losses(
     outputs: Outputs,
-    present: list[Array | None],
+    masks: list[Array | None],
     *,
     feature_temperature: float,
     label_temperature: float,
     entropy_per_pair: bool,
 ) -> dict[str, Array]:
-    """Paper, eq. 5 to 8: contrast of features and of clusters over the pairs of views, and the balance of each view."""
+    """Paper, eq. 5 to 8: contrast of features and of clusters over the pairs of views, and the balance of each view.
+
+    Args:
+      outputs: outputs of the network for all views.
+      masks: the mask of each view, see `view_masks`.
+      feature_temperature: see `CMMC`.
+      label_temperature: see `CMMC`.
+      entropy_per_pair: see `CMMC`.
+
+    Returns:
+      The terms "feature", "cluster" and "imbalance".
+    """
     feature = cluster = balance = jnp.zeros(())
     for v, w in combinations(range(len(outputs.h)), 2):
-        where = both(present[v], present[w])
-        feature += nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=where)
-        # No column's cosine or sum sees rows of zeros.
-        p, q = (kept(outputs.q[i], where) for i in (v, w))
+        mask = both_present(masks[v], masks[w])
+        feature += nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=mask)
+        # Rows of zeros change neither the cosine nor the sum of a column.
+        p, q = (fill_missing(outputs.q[i], mask) for i in (v, w))
         cluster += cluster_contrast(p, q, temperature=label_temperature)
         # As in the authors' code: once per pair, so that each view counts V - 1 times. The paper has it once.
         balance += (imbalance(p) + imbalance(q)) * entropy_per_pair
     if not entropy_per_pair:
-        balance = sum(imbalance(kept(q, where)) for q, where in zip(outputs.q, present, strict=True))
+        balance = sum(imbalance(fill_missing(q, mask)) for q, mask in zip(outputs.q, masks, strict=True))
     return {"feature": feature, "cluster": cluster, "imbalance": balance}
 
 
 def matched_targets(q: list[Array], pseudo: Array, k: int) -> list[Array]:
-    """The k-means clusters renamed to agree best with the present argmax of q, view by view (paper, eq. 10 and 11).
+    """Renames the k-means clusters so that they agree best with the present argmax of q (paper, eq. 10 and 11).
 
-    pseudo: int [n, views], negative where the view is missing; what comes back is too.
+    Args:
+      q: soft assignments in each view, [n, k].
+      pseudo: pseudo-labels, int [n, views], negative where the view is missing.
+      k: number of clusters.
+
+    Returns:
+      Labels for each view, int [n], negative where the view is missing.
     """
     targets = []
     for v, rows in enumerate(q):
@@ -94,148 +121,87 @@ def matched_targets(q: list[Array], pseudo: Array, k: int) -> list[Array]:
 
 
 def matching_loss(forward: Callable, batch: Mapping[str, Array], k: int, double_softmax: bool) -> tuple[Array, Array]:
-    """Paper, eq. 12: cross-entropy of q with the matched pseudo-labels, summed over views. Also the mean q, [n, k]."""
+    """Paper, eq. 12: cross-entropy of q with the matched pseudo-labels, summed over views.
+
+    Args:
+      forward: ``batch -> Outputs``.
+      batch: views, and "pseudo" int [n, views].
+      k: number of clusters.
+      double_softmax: see `CMMC`.
+
+    Returns:
+      The loss and the prediction, [n, k].
+    """
     outputs = forward(batch)
     targets = matched_targets(outputs.q, batch["pseudo"], k)
     value = sum(pseudo_label_loss(q, y, double_softmax=double_softmax) for q, y in zip(outputs.q, targets, strict=True))
-    return value, assignments(outputs, presence(batch))
+    return value, assignments(outputs, view_masks(batch))
 
 
-def pseudo_labels(key: Array, features: np.ndarray, mask: np.ndarray, k: int, restarts: int) -> dict[str, np.ndarray]:
-    """k-means on each view's features, min-max scaled by column: ``{"pseudo": int32 [n, views]}``, -1 where missing.
-
-    features: [n, views, d]. mask: bool [n, views].
-    """
-    n, views, _ = features.shape
-    pseudo = np.full((n, views), -1, np.int32)
-    for v in range(views):
-        rows = np.flatnonzero(mask[:, v])
-        x = features[rows, v] - features[rows, v].min(0)
-        x = x / np.where(x.max(0) > 0, x.max(0), 1)
-        # A view that fewer rows have than there are clusters tells as many apart as it has.
-        few = min(k, len(rows))
-        pseudo[rows, v] = kmeans(jax.random.fold_in(key, v), jnp.asarray(x), few, restarts=restarts).labels
-    return {"pseudo": pseudo}
-
-
-def joint_pseudo_labels(
-    key: Array, views: list[np.ndarray], mask: np.ndarray, k: int, restarts: int
-) -> dict[str, np.ndarray]:
-    """`pseudo_labels`, but by one k-means on the views as they are, side by side, each of variance 1 in all.
-
-    What only some views tell apart, and their contrast forgets, is there still. A missing view is at its mean.
-
-    views: [n, d] each. mask: bool [n, views].
-    """
-    parts = []
-    for x, where in zip(views, mask.T[..., None], strict=True):
-        x = np.where(where, x - x.mean(0, where=where), 0)
-        variance = np.square(x).sum() / where.sum()
-        parts.append(x / variance**0.5 if variance > 0 else x)
-    labels = kmeans(key, jnp.asarray(np.concatenate(parts, 1)), k, restarts=restarts).labels
-    return {"pseudo": np.where(mask, np.asarray(labels)[:, None], -1).astype(np.int32)}
-
-
-def build(
-    spec: Spec,
-    *,
-    hidden: tuple[int, ...] = (500, 500, 2000),
-    latent_dim: int = 512,
-    feature_dim: int = 128,
-    feature_temperature: float = 0.5,
-    label_temperature: float = 1.0,
-    reconstruction_epochs: int = 200,
-    matching_steps: int = 50,
-    kmeans_restarts: int = 100,
-    pseudo_labels_of: str = "features",
-    chunk: int = 0,
-    double_softmax: bool = True,
-    entropy_per_pair: bool = True,
-    dtype: str = "float32",
-    optimizer: dict | None = None,
-) -> Method:
-    """CMMC for `spec`; `spec.epochs` is the length of the contrastive stage.
+def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
+    """CMMC for a run.
 
     Args:
-      spec: run.
-      hidden: widths of the encoders' hidden layers; decoders mirror them.
-      latent_dim, feature_dim: widths of z and of h.
-      feature_temperature, label_temperature: of the two contrasts.
-      reconstruction_epochs: length of the first stage. matching_steps: of the third, each on the whole data set.
-      kmeans_restarts: of the pseudo-labels.
-      pseudo_labels_of: where they come from: "features" is k-means on h, view by view, as published; "views" is k-means
-        on the views themselves, side by side and of one variance, for views that complement each other, see
-        `joint_pseudo_labels`; "assignments" is no k-means, but what the views together say, the prediction; "held_out"
-        is these, but for rows that classifiers trained on the others surely see elsewhere, see `confident_labels`.
-      chunk: rows that pass through the network at a time within a step, the same gradient in less memory, see
-        `chunked`; 0 is all at once.
-      double_softmax: soft-max q again before the cross-entropy, as in the authors' code; the paper does not. It hardly
-        moves a network that is sure already, to pseudo-labels of "views" or "held_out".
-      entropy_per_pair: the balance term once for each pair of views, as in the authors' code, or (paper) for each view.
-      dtype: of the autoencoders' arithmetic, "float32" or "bfloat16"; heads and losses stay in float32.
-      optimizer: settings of `make_optimizer`, for all three stages.
+      spec: the run; `spec.epochs` is the length of the contrastive stage.
+      optimizer: fields of `Optimizer`, for all three stages.
+      model: fields of `CMMC`, which documents them and holds their defaults.
+
+    Returns:
+      The method.
 
     Raises:
       UserError: an unknown setting or a value out of range.
     """
-    if dtype not in ("float32", "bfloat16"):
-        raise UserError(f"model.dtype is '{dtype}': choose float32 or bfloat16")
-    if pseudo_labels_of not in SOURCES:
-        raise UserError(f"model.pseudo_labels_of is '{pseudo_labels_of}': choose {', '.join(SOURCES)}")
-    _check_values(feature_temperature, label_temperature, kmeans_restarts, reconstruction_epochs, matching_steps, chunk)
-    for name, widths in (("hidden", hidden), ("latent_dim", [latent_dim]), ("feature_dim", [feature_dim])):
-        if min(widths, default=1) < 1:
-            raise UserError(f"model.{name} is {min(widths)}: choose widths of 1 or more")
+    s = settings_of(CMMC, model, "method 'cmmc'", group="model")
     k = spec.num_clusters
-    network = Network(k, tuple(hidden), latent_dim, feature_dim, jnp.dtype(dtype))
+    network = Network(k, tuple(s.hidden), s.latent_dim, s.feature_dim, jnp.dtype(s.dtype))
 
     def forward(params, batch):
         return network.apply({"params": params}, batch)
 
     def decoded(params, batch):
-        """`Outputs` and `reconstruction_errors`; reconstructions of all rows at once are never needed."""
+        """`Outputs` and `reconstruction_errors`. The reconstructions of all rows are never in memory together."""
 
         def part(rows):
             outputs = network.apply({"params": params}, rows, decode=True)
             return outputs._replace(x=[]), reconstruction_errors(outputs, rows)
 
-        return chunked(part, chunk)(batch)
+        return chunked(part, s.chunk)(batch)
 
     def init(key, batch):
         return network.init(key, batch, decode=True)
 
     def reconstruct(variables, batch, key):
-        value = reconstruction_loss(decoded(variables["params"], batch)[1], presence(batch))
+        value = reconstruction_loss(decoded(variables["params"], batch)[1], view_masks(batch))
         return value, ({}, {"reconstruction": value})
 
     def contrast(variables, batch, key):
-        (outputs, errors), present = decoded(variables["params"], batch), presence(batch)
+        (outputs, errors), masks = decoded(variables["params"], batch), view_masks(batch)
         terms = contrast_losses(
             outputs,
-            present,
-            feature_temperature=feature_temperature,
-            label_temperature=label_temperature,
-            entropy_per_pair=entropy_per_pair,
+            masks,
+            feature_temperature=s.feature_temperature,
+            label_temperature=s.label_temperature,
+            entropy_per_pair=s.entropy_per_pair,
         )
-        terms["reconstruction"] = reconstruction_loss(errors, present)
-        return sum(terms.values()), ({}, {**terms, **occupancy(assignments(outputs, present))})
+        terms["reconstruction"] = reconstruction_loss(errors, masks)
+        return sum(terms.values()), ({}, {**terms, **occupancy(assignments(outputs, masks))})
 
     def match(variables, batch, key):
-        value, q = matching_loss(chunked(partial(forward, variables["params"]), chunk), batch, k, double_softmax)
+        value, q = matching_loss(chunked(partial(forward, variables["params"]), s.chunk), batch, k, s.double_softmax)
         return value, ({}, {"matching": value, **occupancy(q)})
 
     def features(variables, batch):
         return jnp.stack(forward(variables["params"], batch).h, axis=1)
 
     def targets(key, variables, infer):
-        mask = infer(masks, variables)
-        if pseudo_labels_of == "features":
-            return pseudo_labels(key, infer(features, variables), mask, k, kmeans_restarts)
-        if pseudo_labels_of == "views":
-            return joint_pseudo_labels(key, views(variables, infer, mask), mask, k, kmeans_restarts)
+        mask = infer(view_mask, variables)
+        if s.pseudo_labels_of == "features":
+            return pseudo_labels(key, infer(features, variables), mask, k, s.kmeans_restarts)
+        if s.pseudo_labels_of == "views":
+            return joint_pseudo_labels(key, views(variables, infer, mask), mask, k, s.kmeans_restarts)
         joint = infer(predict, variables).argmax(1)
-        if pseudo_labels_of == "held_out":
-            joint = confident_labels(joint, held_out_probabilities(key, views(variables, infer, mask), mask, joint, k))
+        joint = confident_labels(joint, held_out_probabilities(key, views(variables, infer, mask), mask, joint, k))
         return {"pseudo": np.where(mask, joint[:, None], -1).astype(np.int32)}
 
     def views(variables, infer, mask):
@@ -245,38 +211,26 @@ def build(
         return batch[view_names(batch)[number]].astype(jnp.float32)
 
     def embed(variables, batch):
-        each = zip(forward(variables["params"], batch).h, presence(batch), strict=True)
-        return jnp.concatenate([kept(h, where) for h, where in each], axis=1)
+        each = zip(forward(variables["params"], batch).h, view_masks(batch), strict=True)
+        return jnp.concatenate([fill_missing(h, mask) for h, mask in each], axis=1)
 
     def predict(variables, batch):
-        return assignments(forward(variables["params"], batch), presence(batch))
+        return assignments(forward(variables["params"], batch), view_masks(batch))
 
     def soft(variables, batch):
         return jnp.stack(forward(variables["params"], batch).q, axis=1)
 
     def criterion(key, variables, infer):
-        return -shared_information(infer(soft, variables).argmax(2), infer(masks, variables))
+        return -mean_pairwise_mi(infer(soft, variables).argmax(2), infer(view_mask, variables))
 
-    settings = dict(optimizer or {})
-    check_keywords(make_optimizer, settings, "optimizer")
     steps = spec.steps_per_epoch["train"]
-    lengths = (reconstruction_epochs * steps, spec.epochs * steps, matching_steps)
-    tx = make_optimizer(total_steps=sum(lengths), **settings)
+    lengths = (s.reconstruction_epochs * steps, spec.epochs * steps, s.matching_steps)
+    tx = make_optimizer(total_steps=sum(lengths), **(optimizer or {}))
     phases = (
         Phase("reconstruct", lengths[0], (Objective(reconstruct, tx),)),
         Phase("contrast", lengths[1], (Objective(contrast, tx),)),
         Phase("match", lengths[2], (Objective(match, tx),), targets=targets, whole=True),
     )
-    # One of no step stays where nothing is trained, and released weights are only scored.
+    # Keep one phase of zero steps, so that `epochs=0` (score released weights only) still has a phase.
     phases = tuple(p for p in phases if p.num_steps) or phases[:1]
     return Method(init, phases, embed, predict, load=load_cmmc, criterion=criterion, consensus=True)
-
-
-def _check_values(feature: float, label: float, restarts: int, epochs: int, steps: int, chunk: int) -> None:
-    """Raises UserError for the first value out of range."""
-    positive = {"feature_temperature": feature, "label_temperature": label, "kmeans_restarts": restarts}
-    wrong = [f"model.{name} is {value}: choose a number above 0" for name, value in positive.items() if not value > 0]
-    counts = {"reconstruction_epochs": epochs, "matching_steps": steps, "chunk": chunk}
-    wrong += [f"model.{name} is {value}: choose 0 or more" for name, value in counts.items() if value < 0]
-    if wrong:
-        raise UserError(wrong[0])

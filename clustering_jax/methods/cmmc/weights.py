@@ -24,5 +24,13 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 
 def load_cmmc(path: str | os.PathLike, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """CMMC's `variables` with every value taken from the authors' file; see `load_named`."""
+    """Replaces the variables of CMMC by those of the authors' file, see `load_named`.
+
+    Args:
+      path: path of the authors' file.
+      variables: variables of the network, for their structure, shapes and types.
+
+    Returns:
+      The new variables.
+    """
     return load_named(path, variables, torch_name, last=_HEADS["label_head"] + ".0")

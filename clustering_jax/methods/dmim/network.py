@@ -1,4 +1,4 @@
-"""DMIM's network: one trunk and three heads, which all modalities share."""
+"""The network of DMIM: one trunk and three heads, which all modalities share."""
 
 from __future__ import annotations
 
@@ -14,40 +14,39 @@ from clustering_jax.nn.mlp import torch_uniform
 from clustering_jax.nn.norm import RowNorm
 from clustering_jax.typing import Array, Float
 
-# The authors' code adds it to every deviation.
+# The authors' code adds it to every standard deviation.
 SMALLEST_SIGMA = 1e-7
+# Standard deviation of the initial weights of the trunk, as in the authors' code.
+TRUNK_STD = 0.02
 
 
 class Codes(NamedTuple):
-    """Of one modality.
+    """What the network computes for one modality.
 
-    c: [n, k] and o: [n, factor * k], soft assignments to clusters and over-clusters. mu, sigma: [n, d], the posterior
-    of the code; z: [n, d], a sample of it, or mu without noise. read: what the clustering heads read, without noise.
+    Args:
+      c: soft assignments to clusters, [n, k].
+      o: soft assignments to over-clusters, [n, factor * k].
+      z: sample of the Gaussian code, or its mean where there is no noise, [n, d].
+      h: features of the trunk, which the clustering heads read, [n, d].
     """
 
     c: Array
     o: Array
-    mu: Array
-    sigma: Array
     z: Array
-    read: Array
+    h: Array
 
 
 class Network(nn.Module):
     """Linear, batch norm, ReLU, twice; then the cluster, over-cluster and Gaussian heads.
 
     Args:
-      num_clusters, over_clusters: widths of the clustering heads.
-      heads: what those read: "h", the trunk's features, or "z", the sampled code.
-      common_statistics: one set of running averages for all modalities, or one each.
-      trunk_std, head_std: of the initial weights, normal, with biases 0; at 0 both are uniform, as PyTorch's are.
+      num_clusters: width of the cluster head, k.
+      over_clusters: width of the over-cluster head.
+      head_std: standard deviation of the initial weights of the heads, see `DMIM`.
     """
 
     num_clusters: int
     over_clusters: int
-    heads: str
-    common_statistics: bool
-    trunk_std: float
     head_std: float
 
     @nn.compact
@@ -56,17 +55,23 @@ class Network(nn.Module):
         views: Mapping[int, Float[Array, "n d"]],
         train: bool,
         *,
-        present: Mapping[int, Array | None],
+        masks: Mapping[int, Array | None],
         eps: Mapping[int, Float[Array, "n d"]] | None = None,
     ) -> dict[int, Codes]:
-        """The codes of the modalities in `views` by their numbers, each with batch statistics of its own.
+        """Computes the codes of each modality, normalised by its own batch statistics.
 
-        present: bool [n] a modality, which of its rows count; None is all. eps: noise of z, or None for none.
+        Args:
+          views: rows of each modality, by its number.
+          train: normalise by the batch and update the running averages, which all modalities share.
+          masks: the mask of each modality, bool [n]; None means that all rows have it.
+          eps: standard normal noise of z, or None for no noise.
+
+        Returns:
+          The codes by the number of the modality.
         """
         (width,) = {rows.shape[1] for rows in views.values()}
-        layer, head = (linear(width, std) for std in (self.trunk_std, self.head_std))
-        averages = 1 if self.common_statistics else len(views)
-        trunk = [(layer(width, name=f"linear_{i}"), RowNorm(averages, name=f"bn_{i}")) for i in range(2)]
+        layer, head = (linear(width, std) for std in (TRUNK_STD, self.head_std))
+        trunk = [(layer(width, name=f"linear_{i}"), RowNorm(name=f"bn_{i}")) for i in range(2)]
         gaussian = head(2 * width, name="gaussian_head")
         over, cluster = (
             head(size, name=f"{name}_head")
@@ -74,19 +79,17 @@ class Network(nn.Module):
         )
         codes = {}
         for number, h in views.items():
-            average = 0 if self.common_statistics else number
             for layer, norm in trunk:
-                h = nn.relu(norm(layer(h), train, where=present[number], average=average))
+                h = nn.relu(norm(layer(h), train, where=masks[number]))
             mu, spread = jnp.split(gaussian(h), 2, axis=1)
             sigma = nn.softplus(spread) + SMALLEST_SIGMA
             z = mu if eps is None else mu + sigma * eps[number]
-            x, read = (h, h) if self.heads == "h" else (z, mu)
-            codes[number] = Codes(nn.softmax(cluster(x)), nn.softmax(over(x)), mu, sigma, z, read)
+            codes[number] = Codes(nn.softmax(cluster(h)), nn.softmax(over(h)), z, h)
         return codes
 
 
 def linear(inputs: int, std: float) -> Callable[..., nn.Dense]:
-    """Makes linear layers whose weights are drawn from N(0, std), or at 0 with the biases from U(+-inputs ** -0.5)."""
+    """Makes linear layers with weights from N(0, std) and biases 0; for std 0 both are PyTorch's uniform ones."""
     if std:
         return partial(nn.Dense, kernel_init=nn.initializers.normal(std))
     uniform = torch_uniform(inputs)
@@ -94,7 +97,11 @@ def linear(inputs: int, std: float) -> Callable[..., nn.Dense]:
 
 
 def check_widths(views: Mapping[int, Array]) -> None:
-    """Raises UserError unless all modalities have the same number of columns."""
+    """Checks that all modalities have the same number of columns.
+
+    Raises:
+      UserError: they do not.
+    """
     widths = [rows.shape[1] for rows in views.values()]
     if len(set(widths)) > 1:
         raise UserError(

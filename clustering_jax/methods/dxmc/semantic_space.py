@@ -1,6 +1,6 @@
-"""What DXMC and TAC do before training: nouns that tell the images apart, and each image's counterpart in text.
+"""The preparation of DXMC and TAC: nouns that separate the images, and a counterpart in text for each image.
 
-Everything is a pure function of arrays whose rows have norm 1, computed on the device in blocks.
+All functions are pure. They take arrays whose rows have norm 1 and compute on the device in blocks.
 """
 
 from __future__ import annotations
@@ -21,22 +21,37 @@ SMOOTHING = 1e-3
 
 
 def semantic_centers(key: Array, image: Float[Array, "n d"], count: int, *, restarts: int = 10) -> Array:
-    """Spherical k-means of the images: [count, d], each the mean of its members at norm 1 (TAC, section 3.1).
+    """Centres of the images by spherical k-means (TAC, section 3.1).
 
-    A cluster without members, as with fewer than `count` distinct rows, keeps the centre that k-means gave it.
+    Args:
+      key: random key.
+      image: embeddings of the images, with norm 1.
+      count: number of centres.
+      restarts: restarts of the k-means.
+
+    Returns:
+      [count, d] with norm 1: the mean of the images of each cluster. A cluster without images, which occurs with fewer
+      than `count` distinct rows, keeps the centre of the k-means.
     """
-    found = kmeans(key, image, count, restarts=restarts, max_iter=300, spherical=True)
-    sums = jnp.zeros_like(found.centers).at[found.labels].add(image.astype(found.centers.dtype))
-    occupied = jnp.zeros(count, bool).at[found.labels].set(True)
-    return jnp.where(occupied[:, None], normalize(sums), normalize(found.centers))
+    result = kmeans(key, image, count, restarts=restarts, max_iter=300, spherical=True)
+    sums = jnp.zeros_like(result.centers).at[result.labels].add(image.astype(result.centers.dtype))
+    occupied = jnp.zeros(count, bool).at[result.labels].set(True)
+    return jnp.where(occupied[:, None], normalize(sums), normalize(result.centers))
 
 
 def select_nouns(centers: Float[Array, "m d"], nouns: Float[Array, "n d"], per_center: int) -> np.ndarray:
-    """The nouns that are most certain of their centre, int [kept], by centre and then by certainty.
+    """Selects the nouns with the most certain centre.
 
-    A noun belongs to the centre of greatest cosine, with the probability that a softmax over the CENTRES gives it; of
-    each centre's nouns the `per_center` most probable are kept, of equal ones the first. Centres without nouns have
-    none.
+    A noun belongs to the centre with the largest cosine. Its certainty is the probability of this centre in a softmax
+    over the centres.
+
+    Args:
+      centers: see `semantic_centers`.
+      nouns: embeddings of the nouns, with norm 1.
+      per_center: number of nouns to keep for each centre. Of equal nouns the first is kept.
+
+    Returns:
+      Row numbers of the nouns, int [kept], sorted by centre and then by certainty. A centre may have no nouns.
     """
     own, certainty = (np.asarray(x) for x in _nearest_center(centers, nouns))
     order = np.lexsort((-certainty, own))
@@ -46,11 +61,11 @@ def select_nouns(centers: Float[Array, "m d"], nouns: Float[Array, "n d"], per_c
 
 @jax.jit
 def _nearest_center(centers: Array, nouns: Array) -> tuple[Array, Array]:
-    """Of each noun, int32 [n] and [n]: its centre and the probability of it."""
+    """The centre of each noun, int32 [n], and its probability, [n]."""
 
     def step(carry: None, rows: Array, index: Array) -> tuple[None, tuple[Array, Array]]:
         similarity = jnp.einsum("bd,md->bm", rows, centers, precision="highest")
-        # The softmax's largest value; its argument is that of the similarity.
+        # The largest value of the softmax is where the similarity is largest.
         return carry, (similarity.argmax(1), jnp.exp(similarity.max(1) - jax.nn.logsumexp(similarity, axis=1)))
 
     rows = _rows(nouns)
@@ -60,7 +75,16 @@ def _nearest_center(centers: Array, nouns: Array) -> tuple[Array, Array]:
 
 @partial(jax.jit, static_argnames="temperature")
 def retrieve(image: Float[Array, "n d"], nouns: Float[Array, "kept d"], *, temperature: float = 0.005) -> Array:
-    """The text counterpart of each image, [n, d] at norm 1: the nouns' mean, weighted by a softmax of their cosines."""
+    """The counterpart of each image in text: the mean of the nouns, weighted by `noun_weights`.
+
+    Args:
+      image: embeddings of the images, with norm 1.
+      nouns: embeddings of the kept nouns, with norm 1.
+      temperature: temperature of the softmax.
+
+    Returns:
+      [n, d] with norm 1.
+    """
 
     def step(carry: None, rows: Array, index: Array) -> tuple[None, Array]:
         weights = noun_weights(rows, nouns, temperature)
@@ -71,18 +95,18 @@ def retrieve(image: Float[Array, "n d"], nouns: Float[Array, "kept d"], *, tempe
 
 
 def noun_weights(image: Float[Array, "n d"], nouns: Float[Array, "kept d"], temperature: float) -> Array:
-    """How likely each noun is for each image: softmax of the cosines over the nouns, [n, kept]."""
+    """The softmax over the nouns of their cosines with each image, [n, kept]."""
     return jax.nn.softmax(jnp.einsum("bd,md->bm", image, nouns, precision="highest") / temperature, axis=1)
 
 
 @partial(jax.jit, static_argnames=("k", "temperature"))
 def _noun_sums(image: Array, nouns: Array, labels: Array, k: int, temperature: float) -> Array:
-    """[k, kept]: `noun_weights` summed over the images of each cluster."""
+    """`noun_weights` summed over the images of each cluster, [k, kept]."""
 
     def step(sums: Array, rows: Array, index: Array) -> tuple[Array, None]:
         weights = jnp.where(index[:, None] >= 0, noun_weights(rows, nouns, temperature), 0)
-        member = jax.nn.one_hot(labels[index], k, dtype=weights.dtype)
-        return sums + jnp.matmul(member.T, weights, precision="highest"), None
+        one_hot = jax.nn.one_hot(labels[index], k, dtype=weights.dtype)
+        return sums + jnp.matmul(one_hot.T, weights, precision="highest"), None
 
     return _rows(image).fold(step, jnp.zeros((k, len(nouns)), jnp.float32))[0]
 
@@ -90,9 +114,22 @@ def _noun_sums(image: Array, nouns: Array, labels: Array, k: int, temperature: f
 def characteristic_nouns(
     image: Array, nouns: Array, labels: np.ndarray, k: int, *, count: int = 5, temperature: float = 0.005
 ) -> list[list[int]]:
-    """Of each cluster the nouns that are likelier in it than overall, by the ratio, most first; none if it is empty.
+    """The nouns that are more probable in a cluster than overall.
 
-    `SMOOTHING` is added to both probabilities, or a single image would decide about nouns that are rare everywhere.
+    `SMOOTHING` is added to both probabilities. Without it, a single image would decide on nouns that are rare
+    everywhere.
+
+    Args:
+      image: embeddings of the images, with norm 1.
+      nouns: embeddings of the kept nouns, with norm 1.
+      labels: cluster of each image, int [n].
+      k: number of clusters.
+      count: largest number of nouns for each cluster.
+      temperature: temperature of the softmax.
+
+    Returns:
+      Row numbers of the nouns of each cluster, sorted by the ratio of the two probabilities, the largest first. An
+      empty cluster has none.
     """
     sums = np.asarray(_noun_sums(image, nouns, jnp.asarray(labels), k, temperature), np.float64)
     sizes = np.bincount(labels, minlength=k)

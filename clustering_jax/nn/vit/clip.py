@@ -179,10 +179,10 @@ class Block(nn.Module):
 
 
 def to_patches(images: Array, size: int) -> Array:
-    """[n, s, s, c] to [n, patches, size * size * c], patches row by row: what a convolution of stride `size` sees."""
-    n, s, _, c = images.shape
-    grid = images.reshape(n, s // size, size, s // size, size, c).transpose(0, 1, 3, 2, 4, 5)
-    return grid.reshape(n, (s // size) ** 2, size * size * c)
+    """[n, h, w, c] to [n, patches, size * size * c], patches row by row: what a convolution of stride `size` sees."""
+    n, h, w, c = images.shape
+    grid = images.reshape(n, h // size, size, w // size, size, c).transpose(0, 1, 3, 2, 4, 5)
+    return grid.reshape(n, -1, size * size * c)
 
 
 def attend(qkv: Float[Array, "n t 3w"], heads: int, causal: bool) -> Float[Array, "n t w"]:

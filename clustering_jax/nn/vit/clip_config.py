@@ -41,11 +41,11 @@ def hf_config(path: Path) -> ClipConfig:
     if tree.get("model_type") != "clip":
         raise UserError(f"{path} describes a model of type {tree.get('model_type')!r}, not of type 'clip'")
     vision, text = (_hf_section(path, tree, *x) for x in (("vision_config", _HF_VISION), ("text_config", _HF_TEXT)))
-    _demand(path, vision, {"num_channels": (3,)})
+    demand(path, vision, {"num_channels": (3,)})
     config = ClipConfig(
         _hf_tower(vision),
         _hf_tower(text),
-        embed_dim=_typed(path, tree, {"projection_dim": 512})["projection_dim"],
+        embed_dim=typed(path, tree, {"projection_dim": 512})["projection_dim"],
         patch_size=vision["patch_size"],
         image_size=vision["image_size"],
         context_length=text["max_position_embeddings"],
@@ -63,9 +63,9 @@ def open_clip_config(path: Path) -> ClipConfig:
       UserError: as `hf_config`.
     """
     tree = read_json(path)
-    model = _typed(path, tree.get("model_cfg"), {"embed_dim": 512})
-    vision = _typed(path, model.get("vision_cfg"), _OPEN_VISION)
-    text = _typed(path, model.get("text_cfg"), _OPEN_TEXT)
+    model = typed(path, tree.get("model_cfg"), {"embed_dim": 512})
+    vision = typed(path, model.get("vision_cfg"), _OPEN_VISION)
+    text = typed(path, model.get("text_cfg"), _OPEN_TEXT)
     for section, known in ((model, ("embed_dim", "quick_gelu", "vision_cfg", "text_cfg")), (vision, ()), (text, ())):
         _refuse_others(path, section, {*known, *_OPEN_VISION, *_OPEN_TEXT})
     size, activation = vision["image_size"], "quick_gelu" if model.get("quick_gelu") else "gelu"
@@ -100,7 +100,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _typed(path: Path, section: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def typed(path: Path, section: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """`section` over `defaults`; each of these must have its default's type, and numbers be positive."""
     if not isinstance(section, dict | None):
         raise UserError(f"{path}: {section!r} stands where an object is wanted")
@@ -113,7 +113,7 @@ def _typed(path: Path, section: Any, defaults: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-def _demand(path: Path, section: Mapping, values: Mapping[str, Collection]) -> None:
+def demand(path: Path, section: Mapping, values: Mapping[str, Collection]) -> None:
     """What is said of the keys of `values` must be among their values."""
     for name, known in values.items():
         if name in section and section[name] not in known:
@@ -122,7 +122,7 @@ def _demand(path: Path, section: Mapping, values: Mapping[str, Collection]) -> N
 
 def _refuse_others(path: Path, section: Mapping, known: Collection[str]) -> None:
     """open_clip's settings describe many architectures: any other than `known` must be off or as in CLIP."""
-    _demand(path, section, _OPEN_USUAL)
+    demand(path, section, _OPEN_USUAL)
     for name, value in section.items():
         if value and name not in {*known, *_OPEN_TRAINING, *_OPEN_USUAL}:
             raise UserError(f"{path}: {name} {value!r} is not supported, only CLIP's own transformers")
@@ -131,7 +131,7 @@ def _refuse_others(path: Path, section: Mapping, known: Collection[str]) -> None
 def _hf_section(path: Path, tree: Mapping, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Old files say it twice; then Hugging Face goes by the second alone."""
     again = tree.get(f"{name}_dict")
-    return _typed(path, tree.get(name) if again is None else again, defaults)
+    return typed(path, tree.get(name) if again is None else again, defaults)
 
 
 def _hf_tower(section: Mapping) -> Tower:
@@ -147,9 +147,9 @@ def _hf_images(directory: Path, image_size: int) -> dict[str, Any]:
     elif (path := directory / "processor_config.json").is_file():
         images = read_json(path).get("image_processor")
     square = {"height": image_size, "width": image_size}
-    images = _typed(path, images, {"image_mean": list(_CLIP.mean), "image_std": list(_CLIP.std)})
-    _demand(path, images, {"crop_size": (image_size, square), "resample": (3,)})
-    _demand(path, images, {f"do_{step}": (True,) for step in ("resize", "center_crop", "rescale", "normalize")})
+    images = typed(path, images, {"image_mean": list(_CLIP.mean), "image_std": list(_CLIP.std)})
+    demand(path, images, {"crop_size": (image_size, square), "resample": (3,)})
+    demand(path, images, {f"do_{step}": (True,) for step in ("resize", "center_crop", "rescale", "normalize")})
     size = images.get("size", image_size)
     resize = size.get("shortest_edge") if isinstance(size, dict) else size
     if not isinstance(resize, int) or resize < image_size:
@@ -163,9 +163,9 @@ def _open_tower(section: Mapping, heads: int, activation: str) -> Tower:
 
 
 def _open_images(path: Path, section: Any, image_size: int) -> dict[str, Any]:
-    images = _typed(path, section, {"mean": list(_CLIP.mean), "std": list(_CLIP.std)})
+    images = typed(path, section, {"mean": list(_CLIP.mean), "std": list(_CLIP.std)})
     usual = {"mode": ("RGB",), "interpolation": ("bicubic",), "resize_mode": ("shortest",)}
-    _demand(path, images, {"size": (image_size, [image_size] * 2), **usual})
+    demand(path, images, {"size": (image_size, [image_size] * 2), **usual})
     return {"resize": image_size, "mean": tuple(images["mean"]), "std": tuple(images["std"])}
 
 

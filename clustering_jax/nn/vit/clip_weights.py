@@ -70,19 +70,19 @@ def load_clip(path: str | os.PathLike, *, dtype: Any = jnp.float32, texts: bool 
     params = _read_params(layout, files, config)
     model = CLIP(config, dtype, remat)
     image, text = (functools.partial(_apply, model, name) for name in ("image_features", "text_features"))
-    return Clip(directory.resolve().name, _sha256(files), config, params, image, text, tokenize)
+    return Clip(directory.resolve().name, sha256(files), config, params, image, text, tokenize)
 
 
 def weights_checksum(path: str | os.PathLike) -> str:
     """sha256, in hexadecimal, of the weights of the model at `path`; of several files, one after the other."""
-    return _sha256(_locate(Path(path).expanduser())[1])
+    return sha256(_locate(Path(path).expanduser())[1])
 
 
 def _apply(model: CLIP, method: str, params: Mapping, x: Array) -> Array:
     return model.apply({"params": params}, x, method=method)
 
 
-def _sha256(files: Sequence[Path]) -> str:
+def sha256(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for name in files:
         with name.open("rb") as file:
@@ -94,20 +94,20 @@ def _sha256(files: Sequence[Path]) -> str:
 def _locate(path: Path) -> tuple[Layout, list[Path]]:
     """The layout, and the files with the weights."""
     if path.is_file():
-        is_open = any(name.startswith("visual.") for name in _open(path))
+        is_open = any(name.startswith("visual.") for name in open_safetensors(path))
         return OPEN_CLIP if is_open else HUGGING_FACE, [path]
     if not path.is_dir():
         raise UserError(f"'{path}' does not exist: give the directory of a CLIP model")
     found = [layout for layout in (HUGGING_FACE, OPEN_CLIP) if (path / layout.config_file).is_file()]
     for layout in found:
-        if files := _weights_files(path / layout.weights_file):
+        if files := weights_files(path / layout.weights_file):
             return layout, files
     if found:
         raise UserError(f"{path} has {found[0].config_file} but no {found[0].weights_file}: put the weights there")
     raise UserError(f"{path} is no CLIP model: neither {HUGGING_FACE.config_file} nor {OPEN_CLIP.config_file} is there")
 
 
-def _weights_files(whole: Path) -> list[Path]:
+def weights_files(whole: Path) -> list[Path]:
     """The file, or the parts that an index beside it lists."""
     index = whole.with_name(f"{whole.name}.index.json")
     if whole.is_file():
@@ -124,7 +124,7 @@ def _weights_files(whole: Path) -> list[Path]:
     return files
 
 
-def _open(file: Path) -> dict[str, Any]:
+def open_safetensors(file: Path) -> dict[str, Any]:
     """The file's tensors, not read yet: each name with the open file."""
     try:
         from safetensors import SafetensorError, safe_open
@@ -140,7 +140,7 @@ def _open(file: Path) -> dict[str, Any]:
 def _read_params(layout: Layout, files: Sequence[Path], config: ClipConfig) -> dict[str, Any]:
     """The parameters; every name and shape is checked before the first tensor is read."""
     where = files[0] if len(files) == 1 else files[0].parent
-    tensors = {name: handle for file in files for name, handle in _open(file).items()}
+    tensors = {name: handle for file in files for name, handle in open_safetensors(file).items()}
     shapes = {path: leaf.shape for path, leaf in flatten_dict(_abstract(config)).items()}
     names = {path: tensor_names(layout, path) for path in shapes}
     wanted = {n: stored_shape(layout, p, shapes[p], config.patch_size) for p in shapes for n in names[p]}

@@ -223,7 +223,7 @@ class TestClasses:
         assert found.labels.tolist() == [0, 0, 1, 1]
 
     def test_missing_are_named(self, root):
-        with pytest.raises(UserError, match=r"lacks class folders of 4 wanted: n04, n05$"):
+        with pytest.raises(UserError, match=r"lacks class folders of the 4 given: n04, n05$"):
             images.folder(root, size=4, classes=["n01", "n04", "n05", "n02"])
 
     def test_wrong_count_names_the_class(self, root):

@@ -73,7 +73,7 @@ def test_any_picture_becomes_rgb_first(kind, tmp_path):
 @pytest.mark.parametrize(
     ("images", "size", "resize", "message"),
     [
-        (noise((1, 9, 9, 3)), 8, 7, "a centre of 8 pixels can't be cut out of images resized to 7"),
+        (noise((1, 9, 9, 3)), 8, 7, "a centre of 8 pixels can't be cropped from images resized to 7"),
         (noise((1, 9, 9, 3)), 0, None, "a centre of 0 pixels"),
         (noise((1, 9, 9, 2)), 8, None, r"images are uint8 \[1, 9, 9, 2\]"),
         (noise((9, 9, 3)), 8, None, r"images are uint8 \[9, 9, 3\]"),

@@ -14,7 +14,7 @@ from PIL import Image
 from clustering_jax import data, run
 from clustering_jax.data.base import Blocks, Dataset, batch_indices, epoch_permutation
 from clustering_jax.data.images import streaming as lazy
-from clustering_jax.data.images.streaming import Lazy, read_ahead
+from clustering_jax.data.images.streaming import LazyArray, read_ahead
 from clustering_jax.errors import UserError
 from clustering_jax.method import Phase
 from clustering_jax.parallel import data_mesh
@@ -24,10 +24,10 @@ from clustering_jax.training.batches import Feed, is_resident
 from clustering_jax.training.checkpoint import checksums
 from clustering_jax.training.evaluate import QUEUED, concatenate, make_infer
 from clustering_jax.training.signals import Interrupted
-from tests import test_distributed as distributed
 from tests import toy
 from tests.data.images.test_tfds import pixels, write_set
 from tests.paths import ROOT
+from tests.training import test_distributed as distributed
 from tests.training.test_loop import interrupt_at
 from tests.training.test_loop import run as train_toy
 
@@ -58,7 +58,7 @@ def both(parent, source, **options):
 
 
 def feed_of(dataset, seed=3, batch_size=8):
-    return Feed({"train": dataset}, seeds=(seed,), batch_size=batch_size, mesh=data_mesh(batch_size), limit=0)
+    return Feed({"train": dataset}, seed_list=(seed,), batch_size=batch_size, mesh=data_mesh(batch_size), limit=0)
 
 
 PHASE = Phase("one", 100, ())
@@ -74,7 +74,7 @@ CASES += [
 def test_everything_is_as_in_memory(parent, source, options):
     memory, streamed = both(parent, source, **options)
     images, lazy_images = memory.features["image"], streamed.features["image"]
-    assert isinstance(lazy_images, Lazy) and not is_resident({"train": streamed}, 1 << 40)
+    assert isinstance(lazy_images, LazyArray) and not is_resident({"train": streamed}, 1 << 40)
     assert (lazy_images.shape, lazy_images.dtype, lazy_images.ndim) == (images.shape, images.dtype, 4)
     for index in (slice(2), slice(None), slice(3, 9, 2), np.array([7, 0, 7, 5]), 6):
         np.testing.assert_array_equal(lazy_images[index], images[index])
@@ -109,7 +109,7 @@ def counting(n=4096, shape=(2, 2, 1)):
         seen.extend(rows.tolist())
         return [np.full(shape, row % 256, np.uint8) for row in rows]
 
-    return Lazy((n, *shape), read), seen
+    return LazyArray((n, *shape), read), seen
 
 
 def settled(seen, expected):
@@ -138,7 +138,7 @@ def test_the_next_two_batches_are_read_and_no_more(batch_size):
 def test_a_feed_reads_a_stream_once_and_starts_anew_on_a_jump():
     source, seen = counting(n=400)
     streams = {name: Dataset({"image": source}, list(range(400)), None, name, "all") for name in ("train", "other")}
-    feed = Feed(streams, seeds=(0,), batch_size=40, mesh=data_mesh(40), limit=0)
+    feed = Feed(streams, seed_list=(0,), batch_size=40, mesh=data_mesh(40), limit=0)
     for step in range(10):
         for name in streams:  # each stream has a place of its own
             rows = feed(Phase(name, 10, (), stream=name), step, 1, {}, 1)
@@ -157,7 +157,7 @@ def test_a_process_reads_the_rows_of_its_own_devices(monkeypatch):
     )
     feed = Feed(
         {"train": Dataset({"image": source}, list(range(400)), None, "", "all")},
-        seeds=(0,),
+        seed_list=(0,),
         batch_size=40,
         mesh=data_mesh(40),
         limit=0,
@@ -229,7 +229,7 @@ def test_blocks_and_rows_are_drawn_apart():
 
 def streamed_toy(n=40):
     rows = toy.dataset(n)
-    lazy_rows = Lazy((n, 5), lambda wanted: [rows.features["x"][row] for row in wanted])
+    lazy_rows = LazyArray((n, 5), lambda wanted: [rows.features["x"][row] for row in wanted])
     object.__setattr__(lazy_rows, "dtype", np.dtype(np.float32))
     return rows._replace(features={"x": lazy_rows})
 

@@ -204,7 +204,7 @@ def test_unprepared_tells_the_command(tmp_path):
 
 def test_tfrecord_is_refused_with_the_command(tmp_path):
     write_set(tmp_path, {"train": (pixels(0), [0] * 4)}, file_format="tfrecord")
-    with pytest.raises(UserError, match=r"prepared as tfrecord.*delete it first.*data\.prepare tiny"):
+    with pytest.raises(UserError, match=r"prepared as tfrecord.*delete it first.*data\.images\.prepare tiny"):
         tfds("tiny", tfds_dir=str(tmp_path))
 
 

@@ -29,7 +29,9 @@ def test_labels(tmp_path, case):
         return
     assert found.labels.dtype == np.int64
     assert found.labels.tolist() == list(expected)
-    assert found.notes == (("2 of 6 objects have no label, it is negative",) if case == "partly unknown" else ())
+    assert found.notes == (
+        ("2 of 6 objects have no label, because it is negative",) if case == "partly unknown" else ()
+    )
 
 
 def test_labels_of_pandas_are_not_its_index(tmp_path):
@@ -110,15 +112,15 @@ WRONG_FILES = {
     "a key": (TWO, {"views": ("view0", "viev1")}, r"a\.npz has no array 'viev1' \(did you mean 'view1'\?\)"),
     "a label key": (TWO | {"labels": Y}, {"label_key": "label"}, "no array 'label' .*'labels'"),
     "a mask key": (TWO, {"mask_key": "mask"}, "no array 'mask'"),
-    "no views by name": ({"p": A, "q": B}, {}, "holds p, q: say by views"),
+    "no views by name": ({"p": A, "q": B}, {}, "holds p, q: name the arrays to use in views"),
     "one view": ({"view0": A}, {}, r"\['view0'\] is the only view: name two or more"),
     "lengths": ({"view0": A, "view1": B[1:]}, {}, r"\['view0'\] has 6 rows, .*\['view1'\] has 5: a row must be"),
     "columns": ({"view0": A.T, "view1": A.T[:2]}, {}, "has 3 rows.*has 2: if objects are columns, set transpose"),
-    "nan": (TWO | {"view1": put(B, 4, 1, np.nan)}, {}, r"\['view1'\] row 4, column 1 is nan.*mend"),
+    "nan": (TWO | {"view1": put(B, 4, 1, np.nan)}, {}, r"\['view1'\] row 4, column 1 is nan.*correct it"),
     "nan in part": (TWO | {"view1": put(B, 4, 1, np.nan)}, {"missing": "nan"}, "row 4, column 1 is nan"),
     "nan row": (TWO | {"view1": put(B, 4, slice(None), np.nan)}, {}, "row 4, column 0 is nan.*set missing to nan"),
     "inf": (TWO | {"view0": put(A, 2, 0, -np.inf)}, {}, r"\['view0'\] row 2, column 0 is -inf"),
-    "beyond float32": (TWO | {"view0": put(A, 2, 0, 1e39)}, {}, r"row 2, column 0 is 1e\+39, no float32"),
+    "beyond float32": (TWO | {"view0": put(A, 2, 0, 1e39)}, {}, r"row 2, column 0 is 1e\+39, not finite in float32"),
     "objects": (TWO | {"view0": np.array([[{}], [1]])}, {}, "Python objects"),
     "text": (TWO | {"view0": A.astype(str)}, {}, r"\['view0'\] is <U.*, not numbers"),
     "complex": (TWO | {"view0": A + 1j}, {}, "is complex128, not numbers"),
@@ -179,14 +181,14 @@ def test_wrong_paths(tmp_path):
     refuses("path is empty", "")
     refuses("'nowhere.npz' does not exist", "nowhere.npz")
     refuses("'nowhere.npy' does not exist", f"{a},nowhere.npy")
-    refuses(r"a\.txt is of no known type", tmp_path / "a.txt")
+    refuses(r"a\.txt is of an unknown type", tmp_path / "a.txt")
     refuses("holds no files of arrays", tmp_path / "empty")
     refuses(r"a\.npy twice", [a, a])
     refuses(r"two\.npz holds p, q: one of several files must hold one array, or views name it", [a, two])
     refuses(r"a\.npy is the only view", a)
     refuses(r"two\.npz holds no views", save(tmp_path / "empty" / "two.npz", {"y": Y}), label_key="y")
     refuses("empty holds no views", tmp_path / "empty", label_key="two.npz")
-    refuses("is no file of an array", [tmp_path / "empty", a])
+    refuses("is not a file of an array", [tmp_path / "empty", a])
 
 
 def test_text_column_in_parquet(tmp_path):

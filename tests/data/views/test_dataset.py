@@ -8,7 +8,8 @@ import pytest
 import scipy.sparse
 
 from clustering_jax import data
-from clustering_jax.data.views.dataset import fit_scalings, load_views, multiview, scaled
+from clustering_jax.data.views.checked import load_views
+from clustering_jax.data.views.dataset import apply_scalings, fit_scalings, multiview
 from clustering_jax.data.views.scaling import SCALINGS
 from clustering_jax.errors import UserError
 from tests.data.views.view_files import A, B, C, N, Y, assert_views, cells, save, text
@@ -138,12 +139,12 @@ class TestScaledViews:
         trained = multiview(save(tmp_path / "a.npz", {"view0": A, "view1": B}), scaling=kind)
         scalings = json.loads(json.dumps(trained.scalings, sort_keys=True))
         some = load_views(save(tmp_path / "b.npz", {"view0": A[4:], "view1": B[4:]}))
-        assert_views(scaled(some, scalings), *(view[4:] for view in trained.features.values()))
+        assert_views(apply_scalings(some, scalings), *(view[4:] for view in trained.features.values()))
 
     def test_more_than_ten_views_sorted_as_text(self, tmp_path):
         path = save(tmp_path / "a.npz", {f"view{i}": A + i for i in range(11)})
         views = load_views(path)
-        found = scaled(views, json.loads(json.dumps(fit_scalings(views, "minmax"), sort_keys=True)))
+        found = apply_scalings(views, json.loads(json.dumps(fit_scalings(views, "minmax"), sort_keys=True)))
         np.testing.assert_array_equal(found.features["view2"], multiview(path, scaling="minmax").features["view2"])
 
     def test_one_kind_a_view(self, tmp_path):
@@ -158,7 +159,7 @@ class TestScaledViews:
             ({"view0": A, "view1": B, "view2": C}, r"b\.npz has 3 views, the training data had 2"),
         ):
             with pytest.raises(UserError, match=expected):
-                scaled(load_views(save(tmp_path / "b.npz", arrays)), scalings)
+                apply_scalings(load_views(save(tmp_path / "b.npz", arrays)), scalings)
 
 
 def test_notes_on_constant_columns_and_large_sparse(tmp_path, monkeypatch):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from clustering_jax.data.views.dataset import multiview, new_rows
+from clustering_jax.data.views.dataset import multiview
+from clustering_jax.data.views.new_rows import new_rows
 from clustering_jax.errors import UserError
 from tests.data.views.view_files import A, B, N, Y, save
 
@@ -50,7 +51,7 @@ def test_what_new_rows_lack_is_not_taken_from_the_training(folder):
     found = of(folder, folder / "new")
     assert_rows(found, view0=A[:4], view1=B[:4])
     assert "mask" not in found.features
-    assert found.notes == (f"{folder / 'new'} has no mask 'mask.npy': views are missing in rows of NaN alone",)
+    assert found.notes == (f"{folder / 'new'} has no mask 'mask.npy': a view is missing only in rows of NaN",)
     (folder / "new" / "b.npy").unlink()
     with pytest.raises(UserError, match=r"new has no array 'b\.npy'"):
         of(folder, folder / "new", views=("a.npy", "b.npy"))
@@ -75,7 +76,7 @@ def test_files_one_by_one_may_have_other_names(folder, numbers, given):
 
 @pytest.mark.parametrize("numbers", [(1, 0), (0, 0)])
 def test_views_out_of_order_are_refused(folder, numbers):
-    with pytest.raises(UserError, match=f"views {numbers[0]}, {numbers[1]}: name each once, in rising order"):
+    with pytest.raises(UserError, match=f"views {numbers[0]}, {numbers[1]}: name each view once, in increasing order"):
         of(folder, folder / "old", numbers)
 
 

@@ -7,8 +7,9 @@ import pytest
 import scipy.io
 
 from clustering_jax import data
-from clustering_jax.data.views.dataset import load_views, scaled
-from clustering_jax.data.views.pca import apply_pca, common_width, fit_pca, projected
+from clustering_jax.data.views.checked import ReadOptions, load_views
+from clustering_jax.data.views.dataset import apply_scalings
+from clustering_jax.data.views.pca import apply_pca, common_width, fit_pca, project
 from clustering_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -56,11 +57,11 @@ def test_files_of_the_authors(folder):
 def test_new_rows_are_projected_as_the_training_rows(folder, scaling):
     found = load(folder, scaling=scaling, width=3)
     kept = json.loads(json.dumps(found.scalings))
-    again = projected(scaled(load_views(folder, views=("img.mat", "txt.mat")), kept))
+    again = project(apply_scalings(load_views(folder, ReadOptions(("img.mat", "txt.mat"))), kept))
     for name in ("view0", "view1"):
         np.testing.assert_array_equal(again.features[name], found.features[name], strict=True)
     plain = data.load("multiview", path=folder, views=("img.mat", "txt.mat"))
-    assert projected(plain).features["view0"] is plain.features["view0"]
+    assert project(plain).features["view0"] is plain.features["view0"]
 
 
 def test_missing_rows_are_not_measured_and_stay_zero(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from clustering_jax.data.images.folder import synthetic
 from clustering_jax.errors import UserError
 from clustering_jax.methods.cc.refine import Refine, check_refine, refine_phases
-from clustering_jax.training.loop import drawn_partners
+from clustering_jax.training.update import draw_partners
 
 SIZE, K = 8, 3
 IMAGES = synthetic(n=12, size=SIZE, num_clusters=K).features["image"]
@@ -70,9 +70,9 @@ def test_selflabel_learns_from_confident_rows_alone(scale, confident):
 def test_partners_are_drawn_by_the_rows_number_alone():
     data = {"image": jnp.arange(10.0)}
     partners = jnp.asarray(np.random.default_rng(0).integers(0, 10, (10, 4)))
-    whole = drawn_partners(data, partners, jnp.arange(10), KEY)["image_partner"]
-    part = drawn_partners(data, partners[3:5], jnp.arange(3, 5), KEY)["image_partner"]
+    whole = draw_partners(data, partners, jnp.arange(10), KEY)["image_partner"]
+    part = draw_partners(data, partners[3:5], jnp.arange(3, 5), KEY)["image_partner"]
     np.testing.assert_array_equal(whole[3:5], part)
     assert all(whole[i] in partners[i] for i in range(10))
-    other = drawn_partners(data, partners, jnp.arange(10), jax.random.key(1))["image_partner"]
+    other = draw_partners(data, partners, jnp.arange(10), jax.random.key(1))["image_partner"]
     assert (np.asarray(whole) != np.asarray(other)).any()

@@ -278,13 +278,7 @@ def pseudo_and_joint(source):
     return pseudo, np.asarray(method.predict(variables, batch)).argmax(1)[:, None], batch["mask"]
 
 
-def test_pseudo_labels_may_be_the_prediction():
-    """Of all views that a row has, for each of them."""
-    pseudo, joint, mask = pseudo_and_joint("assignments")
-    np.testing.assert_array_equal(pseudo, np.where(mask, joint, -1))
-
-
-def test_pseudo_labels_may_be_the_prediction_mended_by_other_rows(monkeypatch):
+def test_pseudo_labels_may_be_the_prediction_corrected_out_of_fold(monkeypatch):
     monkeypatch.setattr(cmmc, "held_out_probabilities", lambda key, views, mask, labels, k: np.eye(k)[(labels + 1) % k])
     monkeypatch.setattr(cmmc, "confident_labels", lambda labels, probabilities: probabilities.argmax(1))
     pseudo, joint, mask = pseudo_and_joint("held_out")
@@ -429,5 +423,5 @@ def test_defaults_are_the_authors(monkeypatch):
 def test_a_row_without_any_view_is_assigned_evenly():
     batch = {"view0": np.ones((2, 3), np.float32), "mask": np.array([[True, True], [False, True]])}
     q = jnp.array([[0.9, 0.1], [0.8, 0.2]])
-    found = cmmc.assignments(cmmc.Outputs([], [q], []), cmmc.presence(batch))
+    found = cmmc.assignments(cmmc.Outputs([], [q], []), cmmc.view_masks(batch))
     np.testing.assert_allclose(found, [[0.9, 0.1], [0.5, 0.5]])

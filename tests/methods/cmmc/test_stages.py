@@ -11,7 +11,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from scipy.optimize import linear_sum_assignment
 
 from clustering_jax.data.base import batch_indices
-from clustering_jax.training import loop
 from clustering_jax.training import seeds as side_by_side
 from tests.methods import views_toy as toy
 
@@ -137,7 +136,7 @@ def test_five_steps_of_each_stage_are_the_plain_loops(tmp_path, views, double_so
     settings = {"double_softmax": double_softmax, "entropy_per_pair": per_pair, "hidden": (32, 32), "latent_dim": 16}
     method, data = decided(toy.build(**settings, optimizer={"learning_rate": RATE})), toy.dataset(views=views)
     state, targets = toy.run(tmp_path, method, data, seeds=(SEED,))
-    start = side_by_side.initial(method, (SEED,), {k: v[:2] for k, v in data.features.items()})
+    start = side_by_side.init_variables(method, (SEED,), {k: v[:2] for k, v in data.features.items()})
     switches = {"double_softmax": double_softmax, "per_pair": per_pair}
     with jax.enable_x64(True):
         losses, params = plain_run(start["params"], data.features, targets["pseudo"], **switches)
@@ -154,5 +153,5 @@ def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path):
     for i, seed in enumerate((3, 4, 9)):
         alone, own = toy.run(tmp_path / str(seed), method, data, seeds=(seed,))
         np.testing.assert_array_equal(targets["pseudo"][i], own["pseudo"])
-        one, other = loop.member(together.variables, i), alone.variables
+        one, other = side_by_side.take_seed(together.variables, i), alone.variables
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), one, other)

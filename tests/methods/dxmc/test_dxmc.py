@@ -392,7 +392,7 @@ def test_a_partner_is_one_of_a_rows_own_and_all_are_drawn():
 
 
 def feed_of(limit, seeds=(5,)):
-    return Feed({"train": with_partners()}, seeds=seeds, batch_size=8, mesh=data_mesh(8), limit=limit)
+    return Feed({"train": with_partners()}, seed_list=seeds, batch_size=8, mesh=data_mesh(8), limit=limit)
 
 
 def test_draws_depend_on_the_seed_and_the_step_alone():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clustering_jax.errors import UserError
-from clustering_jax.methods.dxmc.cache import Stages
+from clustering_jax.methods.cache import ArrayCache
 
 KEY, ROWS = jax.random.key(0), np.arange(6, dtype=np.float32).reshape(3, 2)
 RESULT = np.arange(10, dtype=np.int32).reshape(5, 2) * 7
@@ -26,7 +26,7 @@ class Counted:
 def test_computed_once(tmp_path):
     compute = Counted(jnp.asarray(RESULT))
     for _ in range(3):
-        found = Stages(tmp_path / "not" / "there", KEY, ROWS)("nouns", (3, 0.5), compute)
+        found = ArrayCache(tmp_path / "not" / "there", KEY, ROWS)("nouns", (3, 0.5), compute)
         assert isinstance(found, np.ndarray) and found.dtype == np.int32
         np.testing.assert_array_equal(found, RESULT)
     assert compute.calls == 1
@@ -51,29 +51,29 @@ OTHERS = {
 @pytest.mark.parametrize("other", OTHERS)
 def test_whatever_differs_is_computed_anew_and_kept_beside(tmp_path, other):
     key, arrays, name, settings = OTHERS[other]
-    Stages(tmp_path, KEY, ROWS)("nouns", (3, 0.5), Counted())
+    ArrayCache(tmp_path, KEY, ROWS)("nouns", (3, 0.5), Counted())
     changed, again = Counted(RESULT + 1), Counted()
-    np.testing.assert_array_equal(Stages(tmp_path, key, *arrays)(name, settings, changed), RESULT + 1)
-    np.testing.assert_array_equal(Stages(tmp_path, KEY, ROWS)("nouns", (3, 0.5), again), RESULT)
+    np.testing.assert_array_equal(ArrayCache(tmp_path, key, *arrays)(name, settings, changed), RESULT + 1)
+    np.testing.assert_array_equal(ArrayCache(tmp_path, KEY, ROWS)("nouns", (3, 0.5), again), RESULT)
     assert (changed.calls, again.calls) == (1, 0)
 
 
 def test_the_same_rows_in_another_memory_order_are_the_same(tmp_path):
-    Stages(tmp_path, KEY, ROWS)("nouns", (), Counted())
+    ArrayCache(tmp_path, KEY, ROWS)("nouns", (), Counted())
     again = Counted()
-    Stages(tmp_path, KEY, np.asfortranarray(ROWS))("nouns", (), again)
+    ArrayCache(tmp_path, KEY, np.asfortranarray(ROWS))("nouns", (), again)
     assert again.calls == 0
 
 
 def kept(directory):
-    Stages(directory, KEY, ROWS)("nouns", (), Counted())
+    ArrayCache(directory, KEY, ROWS)("nouns", (), Counted())
     (path,) = directory.iterdir()
     return path, path.read_bytes()
 
 
 def assert_right(directory):
     compute = Counted()
-    np.testing.assert_array_equal(Stages(directory, KEY, ROWS)("nouns", (), compute), RESULT)
+    np.testing.assert_array_equal(ArrayCache(directory, KEY, ROWS)("nouns", (), compute), RESULT)
     return compute.calls
 
 
@@ -110,7 +110,7 @@ def test_nothing_is_left_of_a_computation_that_fails(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Stages(tmp_path, KEY, ROWS)("nouns", (), broken)
+        ArrayCache(tmp_path, KEY, ROWS)("nouns", (), broken)
     assert not list(tmp_path.iterdir())
     assert assert_right(tmp_path) == 1
 
@@ -126,5 +126,5 @@ def test_a_file_half_written_by_a_killed_run_is_overwritten(tmp_path):
 def test_a_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/prepared can't be written") as error:
-        Stages(tmp_path / "file" / "prepared", KEY, ROWS)("nouns", (), Counted())
+        ArrayCache(tmp_path / "file" / "prepared", KEY, ROWS)("nouns", (), Counted())
     assert "\n" not in str(error.value)

@@ -1,4 +1,4 @@
-"""Results of long computations before training, kept on disk so that a run cut short finds them again."""
+"""A disk cache for the results of long computations before training, so that an interrupted run finds them again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from clustering_jax.parallel import is_first
 from clustering_jax.typing import Array
 
 
-class Stages:
-    """Arrays by name in `directory`, each a function of `key`, `arrays` and settings: what differs is computed anew.
+class ArrayCache:
+    """Arrays by name in a directory. Each is a function of `key`, `arrays` and settings, which its file name digests.
 
-    A file holds all of its array or is not there; one that is damaged (its CRC is checked) counts as not there. Every
-    process computes, the first one writes.
+    A file is written as a whole or not at all. A damaged file (its CRC is checked) counts as missing. Every process
+    computes a missing array; the first process writes it.
+
+    Args:
+      directory: where the files are; it is created when needed.
+      key: random key of the computations.
+      arrays: inputs of the computations.
     """
 
     def __init__(self, directory: Path, key: Array, *arrays: np.ndarray):
@@ -30,17 +35,25 @@ class Stages:
             self._digest.update(np.ascontiguousarray(array).data)
 
     def __call__(self, name: str, settings: Any, compute: Callable[[], Any]) -> np.ndarray:
-        """The array kept under `name` for these `settings`, or the newly computed one, kept from now on.
+        """The cached array, or the computed one, which is then cached.
+
+        Args:
+          name: start of the file's name.
+          settings: further inputs of the computation; its text enters the digest.
+          compute: computes the array.
+
+        Returns:
+          The array.
 
         Raises:
-          UserError: it can't be written.
+          UserError: the file can't be written.
         """
         digest = self._digest.copy()
         digest.update(repr(settings).encode())
         path = self._directory / f"{name}-{digest.hexdigest()}.npz"
-        found = _read(path)
-        if found is not None:
-            return found
+        cached = _read(path)
+        if cached is not None:
+            return cached
         array = np.asarray(compute())
         try:
             if is_first():
@@ -52,15 +65,15 @@ class Stages:
 
 def _write(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with partial.open("wb") as file:
+    unfinished = path.with_suffix(".part")
+    with unfinished.open("wb") as file:
         np.savez(file, array=array)
-    partial.replace(path)
+    unfinished.replace(path)
 
 
 def _read(path: Path) -> np.ndarray | None:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return archive["array"]
-    except Exception:  # of broken files: OSError, BadZipFile, KeyError, NotImplementedError, RuntimeError, ...
+    except Exception:  # a broken file raises OSError, BadZipFile, KeyError, NotImplementedError, RuntimeError, ...
         return None

@@ -1,0 +1,117 @@
+"""TURTLE and TEMI: clustering heads on frozen features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from clustering_jax import data, settings
+from clustering_jax.data.base import Dataset, row_ids
+from clustering_jax.data.embeddings import MANIFEST, unit_rows
+from clustering_jax.errors import UserError
+from clustering_jax.estimators.base import is_path
+from clustering_jax.estimators.views import DATA, ViewsClustering
+from clustering_jax.files import read_json
+
+HEADS = ("turtle", "temi")
+
+
+class FeatureClustering(ViewsClustering):
+    """TURTLE (arXiv 2406.07236) or TEMI (arXiv 2303.17896) on the frozen features of one or several encoders.
+
+    X is one array [n, d], whose rows are brought to norm 1; a list (or dictionary) of feature spaces [n, d_v], which
+    keep their norms; or a path as the data source "embeddings" takes it. Each space is multiplied by one number. In
+    a list to predict, None stands for a space that the rows lack.
+
+    Args:
+      n_clusters: at least 2; "auto" chooses in `cluster_range` without labels.
+      head: "turtle", which takes one or several feature spaces; or "temi", which takes one array or a path.
+      view_widths: how the columns of one array fall into several feature spaces, for "turtle"; None is one space.
+      missing: "error"; or "nan": in a list, a row of NaN lacks the space.
+      n_init: seeds trained side by side; one is kept without labels.
+      epochs: passes over the rows; None is 6,000 steps for "turtle" and 100 passes for "temi".
+      batch_size: None is 10,000 for "turtle" and 1,024 for "temi", or all rows where there are fewer.
+      learning_rate: None is the method's own.
+      random_state: as in scikit-learn.
+      verbose: 0 is silent, 1 prints what the command line does.
+      workdir: directory of the run; None is a temporary one.
+      settings: any other setting of the command line, by name.
+
+    Attributes: those of `DeepClustering`.
+    """
+
+    def __init__(
+        self,
+        n_clusters: int | str = 10,
+        *,
+        head: str = "turtle",
+        view_widths: int | Sequence[int] | None = None,
+        missing: str = "error",
+        n_init: int = 1,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+        workdir: str | Path | None = None,
+        settings: dict[str, Any] | None = None,
+    ):
+        super().__init__(
+            n_clusters,
+            view_widths=view_widths,
+            scaling="none",
+            missing=missing,
+            n_init=n_init,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            random_state=random_state,
+            verbose=verbose,
+            workdir=workdir,
+            settings=settings,
+        )
+        self.head = head
+
+    @property
+    def _method(self) -> str:
+        return self.head
+
+    def _defaults(self) -> ConfigDict:
+        if self.head not in HEADS:
+            raise UserError(f"head is '{self.head}': choose {' or '.join(HEADS)}")
+        embeddings = {"num_seeds": self.n_init, "data": {**settings.EMBEDDINGS, "split": "all"}}
+        if self.head == "temi":
+            return settings.temi(**embeddings)
+        return settings.turtle(**embeddings, model={} if self.epochs is None else {"num_steps": 0})
+
+    def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset:
+        if is_path(X):
+            written = (Path(X).expanduser() / MANIFEST).is_file()
+            config["data"] |= {"path": str(X), "split": "train" if written else "all"}
+            return data.load(**config["data"])
+        several = self._listed(X) is not None or self.view_widths is not None
+        if several and self.head == "temi":
+            raise UserError("temi takes one feature space: give X as one array without view_widths, or head='turtle'")
+        if several:
+            config["data"] = {**DATA, "source": "multiview", "scaling": self.scaling, "missing": self.missing}
+            return super()._dataset(X, config)
+        rows = unit_rows(self._checked(X, reset=True, ensure_min_samples=2, ensure_min_features=2), "X")
+        return Dataset({"image": rows}, row_ids(len(rows)), None, "X", "all")
+
+    def _features(self, X: Any) -> dict[str, np.ndarray]:
+        if "image" not in self._predictor.shapes:
+            return super()._features(X)
+        rows, (columns,) = self._checked(X, reset=False), self._predictor.shapes["image"]
+        if rows.shape[1] != columns:
+            raise UserError(f"X has {rows.shape[1]} columns, the run was trained on {columns}")
+        return {"image": unit_rows(rows, "X")}
+
+    def _read(self, workdir: Path) -> None:
+        # `load` reads the run of a command line too, which has no parameters of an estimator.
+        method = (read_json(workdir / "config.json") or {}).get("method")
+        self.head = method if method in HEADS else self.head
+        super()._read(workdir)

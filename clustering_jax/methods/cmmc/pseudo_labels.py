@@ -1,0 +1,61 @@
+"""Pseudo-labels of CMMC's third stage, from k-means."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from clustering_jax.kmeans import kmeans
+from clustering_jax.typing import Array
+
+
+def pseudo_labels(key: Array, features: np.ndarray, mask: np.ndarray, k: int, restarts: int) -> dict[str, np.ndarray]:
+    """k-means on the features of each view, with columns scaled to [0, 1].
+
+    Args:
+      key: random key.
+      features: high-level features, [n, views, d].
+      mask: which rows have which view, bool [n, views].
+      k: number of clusters.
+      restarts: restarts of each k-means.
+
+    Returns:
+      "pseudo", int32 [n, views], -1 where the view is missing.
+    """
+    n, views, _ = features.shape
+    pseudo = np.full((n, views), -1, np.int32)
+    for v in range(views):
+        rows = np.flatnonzero(mask[:, v])
+        x = features[rows, v] - features[rows, v].min(0)
+        x = x / np.where(x.max(0) > 0, x.max(0), 1)
+        # A view that is present in fewer than k rows can only give that many clusters.
+        few = min(k, len(rows))
+        pseudo[rows, v] = kmeans(jax.random.fold_in(key, v), jnp.asarray(x), few, restarts=restarts).labels
+    return {"pseudo": pseudo}
+
+
+def joint_pseudo_labels(
+    key: Array, views: list[np.ndarray], mask: np.ndarray, k: int, restarts: int
+) -> dict[str, np.ndarray]:
+    """One k-means on all views side by side, each scaled to variance 1; a missing view is replaced by its mean.
+
+    It keeps the clusters that only some views separate, which the contrast of views removes.
+
+    Args:
+      key: random key.
+      views: rows of each view, [n, d_v].
+      mask: which rows have which view, bool [n, views].
+      k: number of clusters.
+      restarts: restarts of the k-means.
+
+    Returns:
+      "pseudo", int32 [n, views], -1 where the view is missing.
+    """
+    parts = []
+    for x, present in zip(views, mask.T[..., None], strict=True):
+        x = np.where(present, x - x.mean(0, where=present), 0)
+        variance = np.square(x).sum() / present.sum()
+        parts.append(x / variance**0.5 if variance > 0 else x)
+    labels = kmeans(key, jnp.asarray(np.concatenate(parts, 1)), k, restarts=restarts).labels
+    return {"pseudo": np.where(mask, np.asarray(labels)[:, None], -1).astype(np.int32)}

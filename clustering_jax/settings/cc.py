@@ -1,0 +1,115 @@
+"""Settings of CC, `clustering_jax.methods.cc`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from clustering_jax.settings.base import is_smoke, new_config
+from clustering_jax.settings.validate import Dtype
+
+
+class CC(NamedTuple):
+    """Keys of the group `model` for CC. The defaults are those of the paper unless a comment says other."""
+
+    # Encoder: "resnet18", "resnet34" or "resnet50".
+    backbone: str = "resnet34"
+    # First layers of the encoder: "imagenet" (7x7 of stride 2 and a max-pool) or "small" (3x3), for images of 32
+    # pixels and less.
+    stem: str = "imagenet"
+    # Channels of the first stage of the encoder; 64 is the published network.
+    width: int = 64
+    # Side of the augmented views and of the images at prediction, in pixels.
+    image_size: int = 224
+    # Width of the output of the instance head.
+    instance_dim: int = 128
+    # Temperature of the contrast of instances.
+    instance_temperature: float = 0.5
+    # Temperature of the contrast of clusters.
+    cluster_temperature: float = 1.0
+    # Arithmetic of the encoder: "float32" or "bfloat16". Statistics, heads and losses stay in float32.
+    dtype: Dtype = "float32"
+    # Compute the blocks of the encoder again in the backward pass: the same gradient in less memory, in a third more
+    # time. Not in the paper.
+    remat: bool = False
+    # Above 0, prediction uses an exponential moving average of the weights and running statistics with this decay per
+    # step. Training is the same; at a constant rate the average is steadier than the last step. Not in the paper.
+    average_decay: float = 0.0
+    # Predict the mean over ten crops of an image, for ten times the work. Not in the paper.
+    ten_crop: bool = False
+    # Phases after CC: "none", or "scan", "selflabel" or "scan,selflabel", in this order. The settings below belong to
+    # them; their defaults are those of SCAN (Van Gansbeke et al., 2020) on CIFAR-10.
+    refine: str = "none"
+    # Length of the phase "scan", in passes over the images, 1 or more.
+    scan_epochs: int = 50
+    # Nearest neighbours of each image in the phase "scan", by the cosine of the encoder's features.
+    scan_neighbours: int = 20
+    # Weight of the entropy of the mean assignment in the phase "scan", above 0.
+    scan_entropy_weight: float = 5.0
+    # Length of the phase "selflabel", in passes over the images, 1 or more.
+    selflabel_epochs: int = 200
+    # Confidence above which an image gets a label in the phase "selflabel", in [0, 1).
+    selflabel_threshold: float = 0.99
+    # Constant rate of Adam in the phases after CC.
+    refine_learning_rate: float = 1e-4
+    # L2 added to the gradient in the phases after CC, as in PyTorch's Adam.
+    refine_weight_decay: float = 1e-4
+
+
+class Natural(NamedTuple):
+    """Keys of the group `augment` for photos."""
+
+    # "natural" (crop, flip, colour, grey, blur), or "digits" with its own keys.
+    kind: str = "natural"
+    # Strength of the colour jitter, 0 or more; 1 for ImageNet's subsets and STL-10.
+    strength: float = 0.5
+    # Gaussian blur with probability .5.
+    blur: bool = False
+    # Smallest and largest part of the area that a crop keeps.
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+
+
+class Digits(NamedTuple):
+    """Keys of the group `augment` for handwritten digits. Not in the paper."""
+
+    # Small affine changes, brightness and contrast: neither crops nor flips.
+    kind: str = "digits"
+    # Strength of the changes of brightness and contrast, 0 or more.
+    strength: float = 0.5
+    # Largest rotation either way, in degrees.
+    degrees: float = 20.0
+    # Largest shift, as a fraction of the side.
+    translate: float = 0.12
+    # Smallest and largest zoom.
+    affine_scale: tuple[float, float] = (0.75, 1.25)
+    # Largest shear either way, in degrees.
+    shear: float = 15.0
+
+
+def cc(variant: str = "", **changes: Any) -> ConfigDict:
+    """CC as published, for `configs/cc_*.py`.
+
+    Args:
+      variant: "", or "smoke" for two steps on small generated images.
+      changes: keys that differ from the defaults, see `new_config`.
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    config = new_config("cc", changes, model=CC(), augment=Natural())
+    return _smoke(config) if is_smoke(variant) else config
+
+
+def _smoke(config: ConfigDict) -> ConfigDict:
+    config.batch_size, config.epochs = max(8, config.num_clusters), 1
+    config.model.image_size = min(32, config.model.image_size)
+    config.run.log_every = 1
+    generated = {"source": "synthetic", "size": 32, "num_clusters": config.num_clusters}
+    config.data = ConfigDict({**generated, "n": 2 * config.batch_size})
+    if config.unlabelled:
+        config.unlabelled = ConfigDict({**generated, "n": 2 * config.batch_size, "seed": 1})
+    return config

@@ -1,0 +1,80 @@
+"""Settings of CMMC, `clustering_jax.methods.cmmc`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from clustering_jax.settings.base import Run, is_smoke, new_config
+from clustering_jax.settings.validate import (
+    Dtype,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Width,
+    Widths,
+    one_of,
+)
+
+
+class CMMC(NamedTuple):
+    """Keys of the group `model` for CMMC. The defaults are those of the authors' code unless a comment says other."""
+
+    # Widths of the hidden layers of each encoder, 1 or more. The decoders mirror them.
+    hidden: Widths = (500, 500, 2000)
+    # Width of z, the low-level features.
+    latent_dim: Width = 512
+    # Width of h, the high-level features.
+    feature_dim: Width = 128
+    # Temperature of the contrast of features, above 0.
+    feature_temperature: PositiveFloat = 0.5
+    # Temperature of the contrast of clusters, above 0.
+    label_temperature: PositiveFloat = 1.0
+    # Length of the first stage, in passes over the rows; 0 leaves the stage out.
+    reconstruction_epochs: NonNegativeInt = 200
+    # Length of the third stage, in steps on all rows; 0 leaves the stage out.
+    matching_steps: NonNegativeInt = 50
+    # Restarts of the k-means that makes the pseudo-labels, 1 or more.
+    kmeans_restarts: PositiveInt = 100
+    # Source of the pseudo-labels. "features": k-means on the high-level features of each view, as published. "views":
+    # one k-means on all views side by side, each scaled to variance 1, for views that complement each other.
+    # "held_out": the prediction, but a row gets another cluster where classifiers that were trained on other rows are
+    # sure of it (confident learning). Set `double_softmax=False` with "views" and "held_out".
+    pseudo_labels_of: Annotated[str, one_of("features", "views", "held_out")] = "features"
+    # Rows that pass through the network at a time within a step: the same gradient in less memory. 0 is all at once.
+    chunk: NonNegativeInt = 0
+    # Apply softmax to q once more in the cross-entropy, as in the authors' code; the paper does not. It hardly changes
+    # a network that is already certain of its assignments.
+    double_softmax: bool = True
+    # Add the balance term once for each pair of views, as in the authors' code; False adds it once for each view, as
+    # in the paper.
+    entropy_per_pair: bool = True
+    # Arithmetic of the autoencoders: "float32", or "bfloat16" for factors in bfloat16 with sums in float32. Heads and
+    # losses stay in float32. Not in the authors' code.
+    dtype: Dtype = "float32"
+
+
+RUN = Run(evaluate_every=0, checkpoint_every=50)
+
+
+def cmmc(variant: str = "", **changes: Any) -> ConfigDict:
+    """CMMC as in the authors' code, for `configs/cmmc_*.py`. `epochs` is the length of the contrastive stage.
+
+    Args:
+      variant: "", or "smoke" for two steps of each stage on small generated views.
+      changes: keys that differ from the defaults, see `new_config`.
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    config = new_config("cmmc", changes, epochs=50, model=CMMC(), run=RUN)
+    if is_smoke(variant):
+        config.batch_size, config.epochs = max(8, config.num_clusters), 1
+        config.model.update({"reconstruction_epochs": 1, "matching_steps": 2, "kmeans_restarts": 2})
+        config.run.log_every = 1
+        config.data = ConfigDict({"source": "planted", "n": 2 * config.batch_size})
+    return config

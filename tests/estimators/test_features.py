@@ -1,0 +1,85 @@
+"""`FeatureClustering`: one array, several feature spaces, both heads, and what it refuses."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from clustering_jax import metrics
+from clustering_jax.data.views.dataset import multiview
+from clustering_jax.errors import UserError
+from clustering_jax.estimators import FeatureClustering
+from tests.estimators.small import BOTH, FOUND, PAIRS, ROWS, TEMI, TURTLE, VIEWS, K, three
+
+pytestmark = pytest.mark.filterwarnings("ignore:only", "ignore:batch size", "ignore:the batch")
+
+
+@pytest.fixture(scope="module")
+def spaces():
+    return three(TURTLE, epochs=200).fit(VIEWS)
+
+
+def test_one_array_is_brought_to_norm_1():
+    """The norms of its rows don't matter, neither in training nor later."""
+    rows = ROWS * np.random.default_rng(0).uniform(0.5, 9.0, (len(ROWS), 1))
+    model = three(TURTLE, epochs=200).fit(rows)
+    assert metrics.scores(FOUND.labels, model.labels_)["acc"] > 0.9 and model.n_clusters_ == K
+    np.testing.assert_array_equal(model.predict(5 * ROWS), model.labels_)
+    np.testing.assert_allclose(model.transform(rows), ROWS * ROWS.shape[1] ** 0.5, rtol=1e-4, atol=1e-5)
+    assert model.n_iter_ == 200
+
+
+def test_several_spaces_keep_their_norms_and_may_be_missing(spaces):
+    assert metrics.scores(PAIRS.labels, spaces.labels_)["acc"] > 0.9
+    np.testing.assert_array_equal(spaces.predict(VIEWS), spaces.labels_)
+    means = [np.linalg.norm(view, axis=1).mean() for view in VIEWS]
+    scaled = [view * view.shape[1] ** 0.5 / mean for view, mean in zip(VIEWS, means, strict=True)]
+    np.testing.assert_allclose(spaces.transform(VIEWS), np.concatenate(scaled, axis=1), rtol=1e-4, atol=1e-5)
+    one = spaces.predict_proba([None, VIEWS[1]])
+    np.testing.assert_allclose(one.sum(1), 1, rtol=1e-5)
+    assert not np.allclose(one, spaces.predict_proba(VIEWS), atol=1e-3)
+    columns = three(TURTLE, epochs=200, view_widths=2).fit(BOTH)
+    np.testing.assert_array_equal(columns.labels_, spaces.labels_)
+
+
+def test_rows_that_lack_a_space():
+    views = [view.copy() for view in VIEWS]
+    views[0][:10] = np.nan
+    model = three(TURTLE, missing="nan", epochs=200).fit(views)
+    assert metrics.scores(PAIRS.labels, model.labels_)["acc"] > 0.85
+    dataset = multiview({"view0": views[0], "view1": views[1]}, missing="nan")
+    assert dataset.features["mask"].sum() == 2 * len(views[0]) - 10
+
+
+def test_temi():
+    labels = np.arange(47) % K
+    rows = 3 * np.eye(K, 6)[labels] + np.random.default_rng(0).normal(0, 0.3, (47, 6))
+    model = three(TEMI, epochs=300).fit(rows)
+    assert metrics.scores(labels, model.labels_)["acc"] > 0.9
+    np.testing.assert_array_equal(model.predict(rows), model.labels_)
+    np.testing.assert_allclose(np.linalg.norm(model.transform(rows), axis=1), 1, rtol=1e-4)
+
+
+def test_save_and_load(spaces, tmp_path):
+    """The head is that of the run, also where no estimator wrote it."""
+    spaces.save(tmp_path / "turtle")
+    np.testing.assert_array_equal(FeatureClustering.load(tmp_path / "turtle").predict(VIEWS), spaces.labels_)
+    model = three(TEMI, epochs=1, workdir=tmp_path / "temi").fit(ROWS)
+    loaded = FeatureClustering.load(tmp_path / "temi")
+    assert loaded.head == "temi"
+    np.testing.assert_array_equal(loaded.predict(ROWS), model.labels_)
+
+
+@pytest.mark.parametrize(
+    "params, X, message",
+    [
+        ({"head": "turtel"}, ROWS, "head is 'turtel'"),
+        ({"head": "temi"}, VIEWS, "one feature space"),
+        ({"head": "temi", "view_widths": 2}, BOTH, "one feature space"),
+        ({}, np.zeros((20, 3)), "row 0 is all zeros"),
+        ({}, "nowhere.npz", "does not exist"),
+    ],
+    ids=str,
+)
+def test_refuses(params, X, message):
+    with pytest.raises(UserError, match=message):
+        clone(TURTLE).set_params(settings=None, **params).fit(X)
