@@ -1,4 +1,4 @@
-"""Errors that a user can cause: reported in one line, without a traceback."""
+"""Errors that a user can cause. The commands print them in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -8,20 +8,28 @@ from collections.abc import Callable, Iterable, Mapping
 
 
 class UserError(ValueError):
-    """Something the user can put right. The message is one line: what is wrong, where, and what to do."""
+    """An error that the user can correct. The message is one line: what is wrong, where, and what to do."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the closest of `known`, or the whole list where none is close."""
+    """A hint for an unknown `name`: `` (did you mean 'x'?)``, or the list of `known` names if none is similar."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else f" (known: {', '.join(known)})"
 
 
 def check_keywords(function: Callable, keywords: Mapping, where: str) -> None:
-    """Raises UserError for the first of `keywords` that `function` does not take, naming the nearest it does.
+    """Checks that `function` accepts all `keywords`.
 
-    A function that takes any keyword, ``**settings``, checks them itself.
+    A function with a ``**settings`` parameter is not checked here: it checks its keywords itself.
+
+    Args:
+      function: any callable.
+      keywords: keyword arguments by name; the values are not read.
+      where: beginning of the error message, the place where the keywords come from.
+
+    Raises:
+      UserError: `function` has no parameter of that name. The message suggests the most similar name.
     """
     parameters = inspect.signature(function).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):

@@ -1,9 +1,21 @@
-"""The contract between a method (one file of `methods/`) and the loop (`train.py`).
+"""The contract between a method (a module of `methods/`) and the training loop (`training/loop.py`).
 
-Everything is data or a pure function. `variables` is Flax's dictionary of collections, ``{"params": ...,
-"batch_stats": ...}``. A batch is a dictionary of arrays whose first dimension is the example: the features of its rows
-(for images ``{"image": uint8 [n, h, w, c]}``), ``"index"``, the int32 [n] row numbers in the data set, and what the
-phase's `targets` made.
+A method is data and pure functions, collected in a `Method`. The loop knows nothing else about it. In plain words:
+
+- An objective is a loss together with the optimiser that minimises it.
+- A phase is a part of training: a number of steps on one data stream with the same objectives. A method trains in one
+  phase or in several phases, one after the other. An example is pretraining followed by fine-tuning.
+- Targets are extra arrays with one entry for each row of the data. A phase computes them once, when it starts, and
+  they join every batch of that phase. Examples are pseudo-labels and nearest neighbours.
+- ``infer`` is a function that the loop passes to callbacks such as `Phase.targets` and `Method.criterion`. It applies a
+  function of one batch to the whole training data: ``infer(function, variables)`` calls
+  ``function(variables, batch)`` batch by batch and returns the results, joined, as arrays [n, ...].
+
+Two dictionaries are passed around:
+
+- ``variables`` is Flax's dictionary of collections, ``{"params": ..., "batch_stats": ...}``.
+- A batch maps names to arrays whose first dimension is the example. It has the features of its rows (for images
+  ``{"image": uint8 [n, h, w, c]}``), their row numbers in the data set (``"index"``, int32 [n]), and the targets.
 """
 
 from __future__ import annotations
@@ -19,10 +31,14 @@ Batch = Mapping[str, Any]
 
 
 class Spec(NamedTuple):
-    """What a method needs to know of a run before it is built.
+    """What a method needs to know about a run before it is built.
 
-    num_clusters: clusters to find. batch_size: global, over all devices. epochs: as configured.
-    steps_per_epoch: of each data stream by name; ``"train"`` is always there.
+    Args:
+      num_clusters: number of clusters to find.
+      batch_size: global batch size in rows, over all devices.
+      epochs: number of epochs from the config.
+      steps_per_epoch: number of steps in an epoch of each data stream, by the stream's name. The stream "train" always
+        exists.
     """
 
     num_clusters: int
@@ -32,11 +48,13 @@ class Spec(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """A loss and the optimiser that follows it.
+    """A loss and the optimiser that minimises it.
 
-    loss: ``(variables, batch, key) -> (scalar, (changed collections, {name: term}))``; `key` depends on the seed and
-    the epoch alone, so noise that must not depend on the batch's composition folds in ``batch["index"]``.
-    tx: objectives that hold the SAME transformation object share one optimiser state, across phases too.
+    Args:
+      loss: ``(variables, batch, key) -> (scalar, (updated collections, {name: term}))``. The terms are logged. `key`
+        depends only on the seed and the epoch. Fold ``batch["index"]`` into it for noise that must not depend on which
+        rows share a batch.
+      tx: optimiser. Objectives that hold the SAME object share one optimiser state, also across phases.
     """
 
     loss: Callable
@@ -44,14 +62,20 @@ class Objective(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """`num_steps` steps on one data stream; the objectives are played in turn on each batch.
+    """A part of training: `num_steps` steps on one data stream with the same objectives.
 
-    targets: host side, once as the phase starts: ``(key, variables, infer) -> {name: array [n, ...]}``; its rows
-    join the batches. ``infer(function, variables)`` is ``function(variables, batch)`` over all rows of the train
-    stream, joined.
-    whole: each batch is the whole stream, rows in order.
-    partners: name of a target of row numbers, int [n, m]. Each row draws one of its m partners anew in every epoch, and
-      the partner's features join the batch as "FEATURE_partner". The data must be resident on the devices.
+    Args:
+      name: name of the phase, for the log.
+      num_steps: number of batches.
+      objectives: objectives to minimise. On each batch every objective makes one update, in this order.
+      targets: ``(key, variables, infer) -> {name: array [n, ...]}``, or None. It is called once, on the host, when the
+        phase starts. The rows of the arrays that belong to a batch join it under their names.
+        ``infer(function, variables)`` applies ``function(variables, batch)`` to all rows of the stream "train".
+      stream: name of the data stream.
+      whole: if true, every batch is the whole stream, with the rows in order.
+      partners: name of a target that holds row numbers, int [n, m], or "". In every epoch each row draws one of its m
+        partners. The partner's features join the batch under the name "FEATURE_partner". This needs the data to be
+        resident on the devices.
     """
 
     name: str
@@ -64,10 +88,11 @@ class Phase(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a method tells of a finished run besides its assignments.
+    """What a method adds to the results of a finished run.
 
-    baselines: by name, the clusters int [n] that something simpler finds in the scored rows.
-    names: words for each cluster, the most characteristic first.
+    Args:
+      baselines: clusters of the scored rows, int [n], from simpler methods, by the name of the simpler method.
+      names: words that describe each cluster, the most characteristic first.
     """
 
     baselines: Mapping[str, np.ndarray]
@@ -75,17 +100,23 @@ class Report(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A system ready to train.
+    """A method that is ready to train.
 
-    init: ``(key, batch) -> variables``. embed: ``(variables, batch) -> [n, d]`` features.
-    predict: ``(variables, batch) -> [n, k]`` soft assignments, rows on the simplex.
-    load: ``(path, variables) -> variables``, the authors' released weights, or None.
-    criterion: ``(key, variables, infer) -> float`` without labels, the least is best: which of several seeds to keep.
-    consensus: the criterion is minus an information in nats, to which that shared with the other seeds' clusters adds.
-    prepare: ``(key, dataset, cache) -> Dataset``, host side, once before training: features made of features; what
-      takes long is kept in the directory `cache`.
-    report: ``(key, prepared dataset, its clusters int [n], scored dataset) -> Report``.
-    convolves: XLA's CPU backend slows convolutions inside a scan 36 times: the loop then steps one by one there.
+    Args:
+      init: ``(key, batch) -> variables``.
+      phases: phases of training, in order.
+      embed: ``(variables, batch) -> [n, d]`` features.
+      predict: ``(variables, batch) -> [n, k]`` soft assignments, each row on the simplex.
+      load: ``(path, variables) -> variables`` with the weights that the authors released, or None.
+      criterion: ``(key, variables, infer) -> float``, computed without labels. Of several seeds the run keeps the one
+        with the smallest value.
+      consensus: whether the criterion is the negative of a mutual information in nats. If so, the run
+        also counts the mutual information with the clusters of the other seeds when it compares the seeds.
+      prepare: ``(key, dataset, cache) -> Dataset``. It is called once, on the host, before training, and computes
+        features from features. `cache` is a directory for results that take long to compute.
+      report: ``(key, prepared dataset, its clusters int [n], scored dataset) -> Report``.
+      avoid_scan_on_cpu: do not run several steps in one compiled loop (such as `jax.lax.scan`) on CPU. Set it for
+        networks with convolutions: XLA's CPU backend runs them 36 times slower inside such a loop.
     """
 
     init: Callable
@@ -97,4 +128,4 @@ class Method(NamedTuple):
     consensus: bool = False
     prepare: Callable | None = None
     report: Callable | None = None
-    convolves: bool = False
+    avoid_scan_on_cpu: bool = False

@@ -1,8 +1,9 @@
-"""Scores of a clustering. NumPy in, float out.
+"""Scores of a clustering. The inputs are NumPy arrays and each score is a float.
 
-Those against true labels take ``(labels_true, labels_pred)`` in scikit-learn's order, each [n], of any values
-(negative, strings, gaps) and any two numbers of classes and clusters; how clusters are named is no matter.
-Unequal lengths or no points at all: ValueError with both shapes.
+Scores that compare with true labels take ``(labels_true, labels_pred)``, in scikit-learn's order. Both are [n]. The
+labels may have any values (negative numbers, strings, numbers with gaps), and the number of clusters may differ from
+the number of classes. Renaming the clusters does not change a score. These functions raise a ValueError that names both
+shapes if the lengths differ or if there are no points.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sklearn import metrics as sk
 
 
 def _codes(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[Any, Any, Any, Any]:
-    """``(classes, code [n], clusters, code [n])``, the values of each side and which each point has."""
+    """``(classes, code [n], clusters, code [n])``: the distinct labels of each side, and each point's index in them."""
     true, pred = np.asarray(labels_true), np.asarray(labels_pred)
     if true.ndim != 1 or true.shape != pred.shape or not true.size:
         raise ValueError(f"labels must be two [n] of equal length above 0, got {true.shape} and {pred.shape}")
@@ -24,7 +25,7 @@ def _codes(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[Any, Any, An
 
 
 def _contingency(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[Any, Any, np.ndarray]:
-    """``(classes, clusters, table)``: table [clusters, classes], int64, counts the points of each pair."""
+    """``(classes, clusters, table)``; the table, int64 [clusters, classes], counts the points of each pair."""
     classes, true, clusters, pred = _codes(labels_true, labels_pred)
     pairs = pred.astype(np.int64) * len(classes) + true
     table = np.bincount(pairs, minlength=len(classes) * len(clusters))
@@ -32,9 +33,10 @@ def _contingency(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[Any, A
 
 
 def match(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[Any, Any]:
-    """The one-to-one map from cluster to class under which most points agree (Hungarian method, Kuhn 1955).
+    """The one-to-one map from clusters to classes that maximises the number of points on which both agree.
 
-    With more clusters than classes those left over are not in it.
+    It is computed with the Hungarian method (Kuhn 1955). If there are more clusters than classes, the clusters that
+    have no class are missing from the map.
     """
     classes, clusters, table = _contingency(labels_true, labels_pred)
     rows, columns = linear_sum_assignment(-table)
@@ -42,37 +44,43 @@ def match(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[Any, Any]:
 
 
 def accuracy(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
-    """Clustering accuracy in (0, 1]: the share of points that agree under `match`."""
+    """Clustering accuracy in (0, 1]: the share of points whose cluster is mapped to their class by `match`."""
     table = _contingency(labels_true, labels_pred)[2]
     return float(table[linear_sum_assignment(-table)].sum() / table.sum())
 
 
 def purity(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
-    """Share of points in the largest class of their cluster, in (0, 1], at least `accuracy`; asymmetric."""
+    """Share of points that belong to the largest class of their cluster, in (0, 1].
+
+    It is at least `accuracy`, and it is not symmetric in its arguments.
+    """
     table = _contingency(labels_true, labels_pred)[2]
     return float(table.max(1).sum() / table.sum())
 
 
 def nmi(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
-    """Normalised mutual information in [0, 1], by the arithmetic mean of both entropies."""
+    """Normalised mutual information in [0, 1]: divided by the arithmetic mean of both entropies."""
     _, true, _, pred = _codes(labels_true, labels_pred)
     return float(sk.normalized_mutual_info_score(true, pred, average_method="arithmetic"))
 
 
 def ami(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
-    """Mutual information adjusted for chance (Vinh et al. 2010), at most 1, near 0 for independent labels."""
+    """Mutual information adjusted for chance (Vinh et al. 2010). At most 1, and near 0 for independent labels."""
     _, true, _, pred = _codes(labels_true, labels_pred)
     return float(sk.adjusted_mutual_info_score(true, pred, average_method="arithmetic"))
 
 
 def ari(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
-    """Rand index adjusted for chance (Hubert and Arabie 1985), in [-.5, 1], near 0 for independent labels."""
+    """Rand index adjusted for chance (Hubert and Arabie 1985), in [-0.5, 1]. Near 0 for independent labels."""
     _, true, _, pred = _codes(labels_true, labels_pred)
     return float(sk.adjusted_rand_score(true, pred))
 
 
 def fowlkes_mallows(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
-    """Geometric mean of precision and recall of pairs, in [0, 1]; 0 if no pair shares both sides."""
+    """Geometric mean of the precision and the recall of pairs of points, in [0, 1].
+
+    It is 0 if no two points share both a class and a cluster.
+    """
     _, true, _, pred = _codes(labels_true, labels_pred)
     return float(sk.fowlkes_mallows_score(true, pred))
 
@@ -81,20 +89,25 @@ SCORES = {"acc": accuracy, "nmi": nmi, "ami": ami, "ari": ari, "fmi": fowlkes_ma
 
 
 def scores(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
-    """All of the above: acc, nmi, ami, ari, fmi, purity."""
+    """All scores that compare with true labels, by name: acc, nmi, ami, ari, fmi, purity."""
     return {name: function(labels_true, labels_pred) for name, function in SCORES.items()}
 
 
 def silhouette(features: ArrayLike, labels: ArrayLike, *, sample: int = 2000, seed: int = 0) -> float:
-    """Mean silhouette in [-1, 1] (Rousseeuw 1987, Euclidean) of up to `sample` points drawn by `seed`.
-
-    NaN where it is undefined: one cluster in the sample, or as many as points. Needs no true labels.
+    """Mean silhouette with Euclidean distances (Rousseeuw 1987). It needs no true labels.
 
     Args:
-      features: [n, ...], flattened to rows. labels: [n], the clusters.
+      features: [n, ...], flattened to [n, d].
+      labels: [n] cluster of each row.
+      sample: largest number of rows to use. If there are more, that many are drawn at random.
+      seed: seed of the random choice of rows.
+
+    Returns:
+      Mean silhouette in [-1, 1]. NaN where it is undefined: if the rows used lie in a single cluster, or if each of
+      them is a cluster of its own.
 
     Raises:
-      ValueError: the lengths differ or are 0, with both shapes.
+      ValueError: the lengths differ or are 0. The message names both shapes.
     """
     rows, codes = np.asarray(features), np.asarray(labels)
     if codes.ndim != 1 or rows.shape[:1] != codes.shape or not codes.size:
@@ -105,12 +118,23 @@ def silhouette(features: ArrayLike, labels: ArrayLike, *, sample: int = 2000, se
     codes = np.unique(codes, return_inverse=True)[1]
     if not 2 <= codes.max() + 1 < len(codes):
         return float("nan")
-    # Float64: Euclidean distances of near points cancel in float32.
+    # In float64, because distances between close points suffer from cancellation in float32.
     return float(sk.silhouette_score(rows.reshape(len(rows), -1).astype(np.float64), codes))
 
 
 def cluster_sizes(labels: ArrayLike, k: int) -> np.ndarray:
-    """Points in each of `k` clusters, int64 [k], empty ones included; labels [n], integers in [0, k)."""
+    """Number of points in each cluster.
+
+    Args:
+      labels: [n] integers in [0, k).
+      k: number of clusters.
+
+    Returns:
+      int64 [k]; empty clusters have 0.
+
+    Raises:
+      ValueError: `labels` is not [n], or a label is outside of [0, k).
+    """
     codes = np.asarray(labels)
     if codes.ndim != 1 or (codes.size and not (codes.min() >= 0 and codes.max() < k)):
         raise ValueError(f"labels must be [n] in [0, {k}), got shape {codes.shape} and values {codes}")
@@ -118,7 +142,7 @@ def cluster_sizes(labels: ArrayLike, k: int) -> np.ndarray:
 
 
 def occupied(labels: ArrayLike, k: int) -> int:
-    """How many of `k` clusters hold a point."""
+    """Number of the `k` clusters that are not empty."""
     return int((cluster_sizes(labels, k) > 0).sum())
 
 
@@ -130,18 +154,21 @@ def _assignments(p: ArrayLike) -> np.ndarray:
 
 
 def mean_confidence(p: ArrayLike) -> float:
-    """Mean largest probability of a row, in [1/k, 1]; p [n, k], rows on the simplex."""
+    """Mean over the rows of the largest probability, in [1/k, 1]. `p` is [n, k], each row on the simplex."""
     return float(_assignments(p).max(1).mean())
 
 
 def assignment_entropy(p: ArrayLike) -> float:
-    """Entropy of the mean assignment in nats: log k if clusters are used alike, 0 in collapse; p [n, k]."""
+    """Entropy of the mean assignment in nats, in [0, log k]. `p` is [n, k], each row on the simplex.
+
+    It is log k if all clusters have the same weight, and 0 if all rows are in one cluster.
+    """
     mean = _assignments(p).mean(0)
     return float(-np.sum(mean * np.log(np.where(mean > 0, mean, 1.0))) + 0.0)
 
 
 def label_free(probabilities: np.ndarray) -> dict[str, float]:
-    """Scores that need no labels. `probabilities` [n, k]: rows on the simplex."""
+    """Scores that need no true labels, by name. `probabilities` is [n, k], each row on the simplex."""
     k = probabilities.shape[1]
     labels = probabilities.argmax(1)
     sizes = cluster_sizes(labels, k)
@@ -155,7 +182,12 @@ def label_free(probabilities: np.ndarray) -> dict[str, float]:
 
 
 def evaluate(probabilities: np.ndarray, labels: np.ndarray | None) -> dict[str, float]:
-    """`label_free`, and where there are labels `scores`; a negative label marks a row without one."""
+    """Scores of soft assignments: those of `label_free`, and those of `scores` if there are labels.
+
+    Args:
+      probabilities: [n, k], each row on the simplex.
+      labels: [n] true classes, or None. Rows with a negative label have no class and are left out of `scores`.
+    """
     result = label_free(probabilities)
     if labels is not None:
         known = np.asarray(labels) >= 0

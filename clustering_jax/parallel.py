@@ -1,9 +1,12 @@
-"""The one place that knows how many devices and processes there are.
+"""Devices and processes: the mesh, shardings, and communication between processes and between devices.
 
-The loop is `jax.jit` over a mesh with the single axis ``"data"``: batches are split over it, everything else is
-replicated, and so every loss and batch statistic is that of the global batch. Several processes run the same program,
-each on its own devices; one of them, the first, writes and prints. The collectives below are for code that runs per
-device (`jax.shard_map`, `jax.pmap`); with ``axis_name=None`` they are the identity, so that one kernel serves both.
+No other module asks how many devices or processes there are. The training loop runs under `jax.jit` on a mesh with the
+single axis ``"data"``. Batches are split along this axis and everything else is replicated, so every loss and every
+batch statistic is computed over the global batch. With several processes, all of them run the same program, each on
+its own devices. Only process 0 writes files and prints.
+
+The collectives at the end of this file are for code that runs per device (`jax.shard_map`, `jax.pmap`). With
+``axis_name=None`` they are the identity, so the same function also works without a mapped axis.
 """
 
 from __future__ import annotations
@@ -27,24 +30,28 @@ from clustering_jax.errors import UserError
 from clustering_jax.typing import Array
 
 AXIS = "data"
-_MEETINGS = itertools.count()  # no two have the same name
+_BARRIER_IDS = itertools.count()  # each barrier needs a name of its own
 
 
 def connect(coordinator: str | None, num_processes: int | None, process_id: int | None, heartbeat: int) -> None:
-    """Joins the processes of one run; to be called before JAX starts. From then on only the first of them warns.
+    """Connects the processes of one run. Call this before JAX initialises its backend.
+
+    Afterwards only process 0 shows Python warnings. If the first three arguments are None, JAX reads them from SLURM's
+    environment variables or from the TPU's metadata.
 
     Args:
-      coordinator: "HOST:PORT" of the first process. num_processes: of the run. process_id: of this one, from 0. All
-        three None: as SLURM's variables or the TPU's metadata say.
-      heartbeat: seconds without a sign of life after which a process counts as dead, and the others end.
+      coordinator: "HOST:PORT" of process 0.
+      num_processes: number of processes in the run.
+      process_id: index of this process, in [0, num_processes).
+      heartbeat: seconds without a heartbeat after which a process counts as dead and the other processes stop.
 
     Raises:
-      UserError: there is neither SLURM nor a TPU to ask.
+      UserError: the arguments are None and there is neither a SLURM job nor a TPU.
     """
-    own = (coordinator, num_processes, process_id)
-    join = partial(jax.distributed.initialize, *own, heartbeat_timeout_seconds=heartbeat)
+    address = (coordinator, num_processes, process_id)
+    join = partial(jax.distributed.initialize, *address, heartbeat_timeout_seconds=heartbeat)
     try:
-        # In a thread, as signals are heard by this one, and not while it waits for the others.
+        # In another thread: the main thread handles signals, but not while it waits inside `initialize`.
         ThreadPoolExecutor(1).submit(join).result()
     except ValueError as error:
         raise UserError(
@@ -56,49 +63,60 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and prints."""
+    """Whether this is process 0, the process that writes and prints."""
     return jax.process_index() == 0
 
 
 def any_process(flag: bool) -> Array | bool:
-    """Whether `flag` is set in any process, the same for all; with several, an array that is not waited for."""
+    """Whether `flag` is true in any process. All processes get the same answer.
+
+    With several processes the result is an array that is still being computed; reading its value blocks.
+    """
     if jax.process_count() == 1:
         return flag
-    mesh, any_of = _any_of()
-    return any_of(jax.make_array_from_callback((mesh.size,), batch_sharding(mesh), lambda _: np.full(1, flag)))
+    mesh, any_on_mesh = _any_on_mesh()
+    return any_on_mesh(jax.make_array_from_callback((mesh.size,), batch_sharding(mesh), lambda _: np.full(1, flag)))
 
 
 @cache
-def _any_of() -> tuple[Mesh, Callable]:
+def _any_on_mesh() -> tuple[Mesh, Callable]:
     mesh = data_mesh(jax.device_count())
     return mesh, jax.jit(jnp.any, out_shardings=replicated(mesh))
 
 
-def agreed(flag: bool) -> bool:
-    """`any_process`, waited for; so none goes on before all have come here."""
-    _meet()
+def any_process_blocking(flag: bool) -> bool:
+    """`any_process`, but waits for the result. It is also a barrier: no process continues before all have called it."""
+    _barrier()
     return bool(any_process(flag))
 
 
-def from_first(tree: Any) -> Any:
-    """The first process's arrays, which must have the same shapes in all."""
-    _meet()
+def broadcast_from_first(tree: Any) -> Any:
+    """Returns process 0's arrays in every process. The shapes must be the same in all processes."""
+    _barrier()
     return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
-def _meet() -> None:
-    """Waits for all processes; who does so in a collective of the CPU backend is given up after 30 seconds."""
+def _barrier() -> None:
+    """Waits until all processes are here, up to a day. The CPU backend's collectives would give up after 30 seconds."""
     if jax.process_count() > 1:
-        from orbax.checkpoint import multihost  # takes seconds, and losses import this file
+        # Imported here because the import takes seconds and the losses import this module.
+        from orbax.checkpoint import multihost
 
-        multihost.get_barrier_sync_fn()(key=f"clustering_jax {next(_MEETINGS)}", timeout_ms=24 * 3600 * 1000)
+        multihost.get_barrier_sync_fn()(key=f"clustering_jax {next(_BARRIER_IDS)}", timeout_ms=24 * 3600 * 1000)
 
 
 def data_mesh(batch_size: int, devices: list | None = None) -> Mesh:
-    """Mesh over the largest number of devices that divides `batch_size`; warns when some stay idle.
+    """Mesh over the largest number of devices that divides `batch_size`. It warns if devices stay idle.
+
+    Args:
+      batch_size: global batch size, in rows.
+      devices: devices to choose from; None means all devices.
+
+    Returns:
+      Mesh with the single axis "data".
 
     Raises:
-      UserError: some would with several processes, where a process without a part of the batch can't go on.
+      UserError: there are several processes and some devices would stay idle. Every process needs a part of the batch.
     """
     devices = jax.devices() if devices is None else devices
     count = max(d for d in range(1, len(devices) + 1) if batch_size % d == 0)
@@ -111,34 +129,37 @@ def data_mesh(batch_size: int, devices: list | None = None) -> Mesh:
         warnings.warn(
             f"batch size {batch_size} is not a multiple of the {len(devices)} devices: using {count}; "
             f"choose a multiple of {len(devices)} to use all",
-            stacklevel=1,  # one place, so that it is shown once
+            stacklevel=1,  # always the same line, so Python shows the warning once
         )
     return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:count])
 
 
 def device_per_core() -> None:
-    """Makes every core of the host one device of JAX's CPU backend; to be called before JAX starts.
+    """Makes every CPU core one device of JAX's CPU backend. Call this before JAX initialises its backend.
 
-    The backend spreads one program over the cores unevenly: prediction with ResNet18 is 1.5 times faster when each core
-    has rows of its own. Training is not, since its batch statistics are exchanged in every layer. Accelerators, and a
-    number of devices that XLA_FLAGS already sets, stay as they are.
+    The CPU backend does not use all cores well for a single program: prediction with a ResNet-18 is 1.5 times faster
+    when each core is a device with its own rows. Training does not gain, because every layer exchanges batch
+    statistics. Accelerators are not affected. A number of devices that is already set in XLA_FLAGS is kept.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Sharding of parameters, optimiser states and resident data: a whole copy on every device."""
+    """Sharding of parameters, optimiser states and resident data: every device holds a full copy."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
-    """Sharding of a batch: dimension `axis` is split over the devices."""
+    """Sharding of a batch: dimension `axis` is split over the devices, the others are not."""
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, AXIS))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """The same value on every device; each process must have it. Random keys are leaves like others."""
+    """Copies the arrays of `tree` to every device of `mesh`.
+
+    Every process must pass the same values. Leaves may be typed random keys.
+    """
     if jax.process_count() == 1:
         return jax.device_put(tree, replicated(mesh))
 
@@ -148,21 +169,29 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
         if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(put(jax.random.key_data(x)))
         host = np.asarray(x)
-        return jax.make_array_from_callback(host.shape, replicated(mesh), lambda at: host[at])
+        return jax.make_array_from_callback(host.shape, replicated(mesh), lambda index: host[index])
 
     return jax.tree.map(put, tree)
 
 
 def local(tree: Any) -> Any:
-    """This process's copy of replicated arrays, for what each process computes alone."""
+    """This process's copy of replicated arrays, for computations that each process runs on its own."""
     return tree if jax.process_count() == 1 else jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def batch_rows(source: np.ndarray, index: np.ndarray, mesh: Mesh) -> Array:
-    """``source[index]`` as a batch, of which each process reads the rows of its own devices alone.
+    """The batch ``source[index]``, split over the devices. Each process reads only the rows of its own devices.
+
+    Args:
+      source: [n, ...] array on the host, or a sequence that is read like one.
+      index: int [b], row numbers of the global batch.
+      mesh: mesh of `data_mesh`.
+
+    Returns:
+      [b, ...] array with the sharding `batch_sharding`.
 
     Raises:
-      UserError: a number of rows that the devices can't share evenly.
+      UserError: the number of devices does not divide the number of rows.
     """
     if len(index) % mesh.size:
         raise UserError(
@@ -170,20 +199,20 @@ def batch_rows(source: np.ndarray, index: np.ndarray, mesh: Mesh) -> Array:
             "raise run.resident_gib above their size"
         )
 
-    def read(at: Any) -> np.ndarray:
-        return np.asarray(source[index[at[0]]])
+    def read(shard: Any) -> np.ndarray:
+        return np.asarray(source[index[shard[0]]])
 
     return jax.make_array_from_callback((len(index), *source.shape[1:]), batch_sharding(mesh), read)
 
 
-def own_places(count: int, mesh: Mesh) -> np.ndarray:
-    """Which places of a batch of `count` rows are on this process's devices, int, rising."""
-    slices = batch_sharding(mesh).addressable_devices_indices_map((count,)).values()
-    return np.unique(np.concatenate([np.arange(count)[at] for at in slices]))
+def local_batch_indices(count: int, mesh: Mesh) -> np.ndarray:
+    """Positions in a batch of `count` rows that lie on this process's devices, int [local rows], ascending."""
+    shards = batch_sharding(mesh).addressable_devices_indices_map((count,)).values()
+    return np.unique(np.concatenate([np.arange(count)[shard] for shard in shards]))
 
 
 def gather(x: Array, axis_name: str | None) -> Array:
-    """Rows of all devices, in device order: ``[n, ...] -> [devices * n, ...]``."""
+    """Gathers the rows of all devices, in device order: ``[n, ...] -> [devices * n, ...]``."""
     return x if axis_name is None else lax.all_gather(x, axis_name, tiled=True)
 
 
@@ -203,5 +232,5 @@ def axis_size(axis_name: str | None) -> int:
 
 
 def axis_index(axis_name: str | None) -> Array | int:
-    """This device's place along `axis_name`."""
+    """Index of this device along `axis_name`."""
     return 0 if axis_name is None else lax.axis_index(axis_name)

@@ -171,7 +171,7 @@ def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, qu
     choice = read_json(workdir / CHOSEN) or number_of_clusters.num_clusters(
         dataset, config["cluster_range"], seed=config["seed"]
     )
-    _print(number_of_clusters.told(choice), quiet)
+    _print(number_of_clusters.summary_line(choice), quiet)
     return choice
 
 

@@ -1,6 +1,6 @@
-"""Shape-annotated array types.
+"""Array types that carry their shape, such as ``Float[Array, "n d"]``.
 
-jaxtyping documents shapes in signatures; it is needed to type-check the package, not to run it.
+The package jaxtyping defines them. It is needed to type-check this package, but not to run it.
 """
 
 from __future__ import annotations

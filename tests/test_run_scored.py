@@ -174,7 +174,7 @@ def test_the_curve_is_kept_and_not_computed_again(automatic):
     assert len(chosen) == 1 and json.loads((workdir / "num_clusters.json").read_text()) == chosen[0]
     assert chosen[0]["num_clusters"] == K and [k for k, _ in chosen[0]["curve"]] == list(range(2, 8))
     assert chosen[0]["criterion"] == "mean silhouette of k-means on 160 rows"
-    assert out.count(number_of_clusters.told(chosen[0])) == 2
+    assert out.count(number_of_clusters.summary_line(chosen[0])) == 2
 
 
 def test_the_run_has_the_number_chosen_and_the_config_as_given(automatic):
@@ -267,7 +267,7 @@ REFUSED = {
     "released weights": (changed(init_from="weights.tar"), "dxmc can't load released weights"),
     "auto for images": (
         changed(num_clusters=0, data={"source": "synthetic", "n": 40, "size": 4}, scored={}),
-        "of images, say the number",
+        "set a number for images",
     ),
     "method": (changed(model={**SMALL, "hiden": 3}), "no setting 'hiden' .*did you mean 'hidden'"),
 }

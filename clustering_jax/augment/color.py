@@ -1,7 +1,7 @@
-"""Colour adjustments of image batches, each example with numbers of its own.
+"""Colour adjustments of image batches, with different parameters for each image.
 
-Images are ``[b, h, w, c]``, uint8 or float in [0, 1]; results are float32 in [0, 1]. Definitions are those of
-torchvision on float images.
+Images are [b, h, w, c], uint8 or float in [0, 1]. Results are float32 in [0, 1]. The operations are defined as
+torchvision defines them for float images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LUMA = (0.2989, 0.587, 0.114)
 
 
 def grayscale(images: Array) -> Float[Array, "b h w 1"]:
-    """Luma of three channels; else the channels' mean."""
+    """Luma if there are three channels, otherwise the mean of the channels."""
     x = to_unit(images)
     if x.shape[-1] != 3:
         return x.mean(-1, keepdims=True)
@@ -25,7 +25,7 @@ def grayscale(images: Array) -> Float[Array, "b h w 1"]:
 
 
 def adjust_hue(images: Array, shift: Float[Array, " b"]) -> Float[Array, "b h w 3"]:
-    """Hue (HSV) turned by `shift`, in turns of [-1/2, 1/2]; saturation and value are kept."""
+    """Rotates the hue (HSV) by `shift`, in turns in [-1/2, 1/2]. Saturation and value do not change."""
     x = to_unit(images)
     red, green, blue = (x[..., i] for i in range(3))
     value = jnp.maximum(jnp.maximum(red, green), blue)
@@ -34,20 +34,26 @@ def adjust_hue(images: Array, shift: Float[Array, " b"]) -> Float[Array, "b h w 
     hue = jnp.where(value == green, 2 + (blue - red) * per, 4 + (red - green) * per)
     hue = jnp.where(value == red, (green - blue) * per, hue) + 6 * shift[:, None, None]
     sixths = [hue + n - 6 * jnp.floor((hue + n) / 6) for n in (5, 3, 1)]
-    turned = [value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1) for k in sixths]
-    # Unturned images come back bit for bit.
-    return jnp.where(shift[:, None, None, None] == 0, x, jnp.clip(jnp.stack(turned, axis=-1), 0, 1))
+    rotated = [value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1) for k in sixths]
+    # With a shift of 0 the image is bitwise unchanged.
+    return jnp.where(shift[:, None, None, None] == 0, x, jnp.clip(jnp.stack(rotated, axis=-1), 0, 1))
 
 
 def adjust_colors(
     images: Array, factors: Float[Array, "b 3"], shift: Float[Array, " b"], order: Int[Array, "b n"]
 ) -> Float[Array, "b h w c"]:
-    """Brightness, contrast, saturation (by `factors`) and hue (by `shift`), clipped to [0, 1] after each.
+    """Adjusts brightness, contrast, saturation and hue, in an order of its own for each image.
 
-    order: the place of each of the four, a permutation of 0..3 in each row; n = 3: of 0..2, there is no hue.
+    Each operation clips its result to [0, 1]. The first three have one formula, ``clip(f x + (1 - f) reference)``, so
+    one blend computes any of them. The hue is more expensive. It is computed once, between the blends that come before
+    it and the blends that come after it.
 
-    The first three are one formula, ``clip(f x + (1 - f) ref)``, so that one slot serves any of them and is
-    cheap; hue is not, and is computed once, between the blends that come before it and those after it.
+    Args:
+      images: [b, h, w, c].
+      factors: [b, 3] factors of brightness, contrast and saturation; 1 does not change the image.
+      shift: [b] rotation of the hue, in turns.
+      order: int [b, 4] position of each of the four operations, a permutation of 0..3 in each row. With [b, 3] it is a
+        permutation of 0..2, and the hue does not change.
     """
     x = to_unit(images)
     blends, turn = order[:, :3], order[:, 3:]
@@ -59,13 +65,13 @@ def adjust_colors(
 
 
 def _blends(x: Array, factors: Array, places: Array, first: int) -> Array:
-    """Three slots, `first` the place of the first of them; an operation at a place outside is not done."""
-    # A loop: XLA's CPU backend would fuse unrolled slots, that is, compute each again in all that follow.
+    """Applies the blends at the positions `first` to ``first + 2``. A blend at another position is left out."""
+    # A loop, because XLA's CPU backend would fuse unrolled blends and compute each again in all the later ones.
     return lax.fori_loop(first, first + 3, lambda place, x: _blend(x, factors, places == place), x)
 
 
 def _blend(x: Array, factors: Array, which: Array) -> Array:
-    """``ref`` is 0 (brightness), the image's mean grey (contrast) or the pixel's grey (saturation)."""
+    """One blend with a reference: 0 (brightness), the image's mean grey (contrast) or the pixel's grey (saturation)."""
     factor = jnp.where(which, factors, 0).sum(1) + ~which.any(1)
     factor, contrast, saturation = (v[:, None, None, None] for v in (factor, which[:, 1], which[:, 2]))
     gray = grayscale(x)

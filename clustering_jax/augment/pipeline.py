@@ -1,9 +1,9 @@
-"""Random image augmentation on the device: uint8 or float ``[b, h, w, c]`` to float32 in [0, 1].
+"""Random image augmentation on the device: images [b, h, w, c], uint8 or float, to float32 in [0, 1].
 
-Every random function takes its uniform numbers in [0, 1) as an argument, a row per example, and `augment`
-draws them from (key, example index, view) alone: what an example becomes depends neither on its batch nor on
-the number of devices. Operations follow torchvision's definitions on float images. Shapes are fixed and
-nothing leaves the device: call these under `jax.jit`.
+Every random function takes its uniform numbers in [0, 1) as the argument `u`, one row for each example. `augment` draws
+them from the key, the example's index and the view only. So the augmented image depends neither on the rest of its
+batch nor on the number of devices. The operations are defined as torchvision defines them for float images. All shapes
+are static and all data stay on the device, so call these functions under `jax.jit`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from clustering_jax.augment.resample import affine, blur, crop_resize, resize, t
 from clustering_jax.typing import Array, Float, Int
 
 TRIES = 10
-# Uniform numbers that the operations take; a flip and a greyscale take one.
+# Number of uniform numbers that each operation takes. A flip and a greyscale conversion take one.
 CROP_DRAWS, AFFINE_DRAWS, JITTER_DRAWS, BLUR_DRAWS = 2 * TRIES + 2, 5, 9, 2
 
 
 def two_views(key: Array, images: Array, index: Array, policy: Policy) -> tuple[Array, Array]:
-    """Views 0 and 1 of `augment`, each ``[b, size, size, c]``."""
-    # A view axis of its own: joining the views along b would move examples between devices.
+    """Views 0 and 1 of `augment`, each [b, size, size, c]."""
+    # A separate axis for the views: concatenating them along b would move examples between devices.
     views = jax.vmap(lambda view: augment(key, images, index, view, policy))(jnp.arange(2))
     return views[0], views[1]
 
@@ -32,17 +32,21 @@ def two_views(key: Array, images: Array, index: Array, policy: Policy) -> tuple[
 def augment(
     key: Array, images: Array, index: Array, view: Array | int, policy: Policy
 ) -> Float[Array, "b size size c"]:
-    """Augmented images, float32 in [0, 1].
+    """Randomly augmented images.
 
     Args:
-      key: holds the seed and the epoch.
-      images: ``[b, h, w, c]`` uint8, or float in [0, 1]. Only c = 3 has hue, saturation, greyscale.
-      index: int ``[b]``, the examples' numbers in the data set.
+      key: random key; use a different key for each seed and epoch.
+      images: [b, h, w, c] uint8, or float in [0, 1]. Hue, saturation and greyscale apply only if c = 3.
+      index: int [b] row number of each example in the data set.
       view: number of the view.
-      policy: plain numbers; fixed at compile time.
+      policy: settings. They are Python numbers, fixed at compile time.
+
+    Returns:
+      float32 [b, size, size, c] in [0, 1].
 
     Raises:
-      UserError: a setting of `policy` out of range. ValueError: shapes or dtype.
+      UserError: a setting of `policy` is out of range.
+      ValueError: a wrong shape or dtype.
     """
     check_policy(policy)
     if index.shape != images.shape[:1]:
@@ -60,7 +64,7 @@ def augment(
 
 
 def uniforms(key: Array, index: Array, view: Array | int, count: int) -> Float[Array, "b count"]:
-    """`count` numbers in [0, 1) per example, a function of (key, index, view) alone."""
+    """`count` uniform numbers in [0, 1) for each example. They depend only on the key, the index and the view."""
 
     def draw(i):
         return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, i), view), (count,))
@@ -69,24 +73,31 @@ def uniforms(key: Array, index: Array, view: Array | int, count: int) -> Float[A
 
 
 def _draws(key: Array, index: Array, view: Array | int) -> list[Array]:
-    """The numbers of all operations, in one draw: it is the draws that are slow to compile."""
+    """The uniform numbers of all operations, from a single draw, because each draw is slow to compile."""
     counts = (CROP_DRAWS, AFFINE_DRAWS, 1, JITTER_DRAWS, 1, BLUR_DRAWS)
     return jnp.split(uniforms(key, index, view, sum(counts)), np.cumsum(counts)[:-1], axis=1)
 
 
 def ten_crops(images: Array, size: int) -> Float[Array, "b 10 size size c"]:
-    """The corners and the centre of 7/8 of the image's sides, resized to `size` squared, and their mirror images.
+    """Ten crops of each image: the four corners, the centre, and their mirror images.
 
-    For a steadier prediction than from one image: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep
-    convolutional neural networks", NeurIPS 2012, section 4.1 (224 of 256 pixels).
+    The mean prediction over the crops has less variance than the prediction from one image. The sides of a crop are 7/8
+    of the sides of the image.
+
+    Args:
+      images: [b, h, w, c].
+      size: side of the resized crops, in pixels.
+
+    References:
+      Krizhevsky, Sutskever and Hinton, ImageNet classification with deep convolutional neural networks, NeurIPS 2012,
+        section 4.1 (crops of 224 of 256 pixels).
     """
     height, width = images.shape[1:3]
     h, w = (max(1, round(side * 7 / 8)) for side in (height, width))
     corners = [(top, left) for top in (0, height - h) for left in (0, width - w)]
     corners.append(((height - h) // 2, (width - w) // 2))
     boxes = jnp.array([(*corner, h, w) for corner in corners], jnp.float32)
-    crops = [crop_resize(images, jnp.tile(box, (images.shape[0], 1)), size) for box in boxes]
-    crops = jnp.stack(crops, axis=1)
+    crops = jnp.stack([crop_resize(images, jnp.tile(box, (images.shape[0], 1)), size) for box in boxes], axis=1)
     return jnp.concatenate([crops, crops[..., ::-1, :]], axis=1)
 
 
@@ -97,11 +108,17 @@ def crop_boxes(
     scale: Range = (0.08, 1.0),
     ratio: Range = (3 / 4, 4 / 3),
 ) -> Float[Array, "b 4"]:
-    """Random (top, left, height, width) in whole pixels, inside the image.
+    """Random boxes inside the image: (top, left, height, width) in whole pixels.
 
-    The area is uniform in `scale` (fractions of the image), the logarithm of width / height uniform in
-    `ratio`. The first of ten tries that fits is placed uniformly; if none does, the largest central box that
-    keeps to `ratio`.
+    The first of ten random sizes that fits into the image is placed uniformly. If none fits, the result is the largest
+    central box whose aspect ratio is in `ratio`.
+
+    Args:
+      u: [b, 22] uniform numbers.
+      height: height of the images in pixels.
+      width: width of the images in pixels.
+      scale: range of the area as a fraction of the image; the area is uniform.
+      ratio: range of width / height; its logarithm is uniform.
     """
     area, shape, place = jnp.split(u, [TRIES, 2 * TRIES], axis=1)
     area = height * width * _within(area, scale)
@@ -111,9 +128,9 @@ def crop_boxes(
     chosen = jnp.take_along_axis(tries, jnp.argmax(fits, axis=1)[None, :, None], axis=2)[..., 0].T
     whole = jnp.array([height, width])
     largest = jnp.array([min(height, round(width / ratio[0])), min(width, round(height * ratio[1]))])
-    found = fits.any(axis=1, keepdims=True)
-    sides = jnp.where(found, chosen, largest)
-    corner = jnp.where(found, jnp.floor(place * (whole - sides + 1)), (whole - sides) // 2)
+    any_fits = fits.any(axis=1, keepdims=True)
+    sides = jnp.where(any_fits, chosen, largest)
+    corner = jnp.where(any_fits, jnp.floor(place * (whole - sides + 1)), (whole - sides) // 2)
     return jnp.concatenate([corner, sides], axis=1)
 
 
@@ -125,7 +142,7 @@ def random_resized_crop(
     scale: Range = (0.08, 1.0),
     ratio: Range = (3 / 4, 4 / 3),
 ) -> Float[Array, "b size size c"]:
-    """A random box of `crop_boxes` resized to `size` squared, antialiased when it shrinks."""
+    """A random box from `crop_boxes`, resized to `size` x `size` pixels, with antialiasing if it shrinks."""
     height, width = to_unit(images).shape[1:3]
     return crop_resize(images, crop_boxes(u, height, width, scale, ratio), size)
 
@@ -138,9 +155,17 @@ def random_affine(
     scale: Range = (1.0, 1.0),
     shear: float = 0.0,
 ) -> Float[Array, "b h w c"]:
-    """Rotation and x shear in +-degrees, shift in +-translate (fraction of the side), zoom in `scale`.
+    """Random rotation, shear, shift and zoom about the image's centre, bilinear, with zeros outside of the image.
 
-    Uniform and independent; about the image's centre, bilinear, zero outside.
+    All parameters are uniform and independent.
+
+    Args:
+      u: [b, 5] uniform numbers.
+      images: [b, h, w, c].
+      degrees: largest rotation in degrees, in both directions.
+      translate: largest shift in both directions, as a fraction of the side.
+      scale: range of the zoom factor.
+      shear: largest shear along x in degrees, in both directions.
     """
     x = to_unit(images)
     if not any((degrees, translate, shear)) and set(scale) == {1}:
@@ -151,7 +176,7 @@ def random_affine(
 
 
 def affine_matrices(angle: Array, zoom: Array, slant: Array, right: Array, down: Array) -> Float[Array, "b 2 3"]:
-    """For `affine`: shear by `slant`, then a clockwise turn by `angle` (radians), zoom and shift (pixels)."""
+    """Matrices for `affine`: shear by `slant`, then clockwise rotation by `angle` (radians), zoom, shift (pixels)."""
     cos, sin, tan = jnp.cos(angle), jnp.sin(angle), jnp.tan(slant)
     inverse = jnp.stack([cos - sin * tan, sin + cos * tan, -sin, cos], axis=-1).reshape(-1, 2, 2)
     inverse = inverse / zoom[:, None, None]
@@ -160,13 +185,13 @@ def affine_matrices(angle: Array, zoom: Array, slant: Array, right: Array, down:
 
 
 def horizontal_flip(u: Float[Array, "b 1"], images: Array, p: float = 0.5) -> Float[Array, "b h w c"]:
-    """Mirrored left to right with probability `p`."""
+    """Mirrors the image left to right with probability `p`."""
     x = to_unit(images)
     return x if p == 0 else jnp.where((u < p)[..., None, None], x[:, :, ::-1], x)
 
 
 def random_grayscale(u: Float[Array, "b 1"], images: Array, p: float = 0.2) -> Float[Array, "b h w c"]:
-    """Grey in all three channels with probability `p`; images without three channels are left alone."""
+    """Converts to grey with probability `p`. Images that do not have three channels are returned unchanged."""
     x = to_unit(images)
     return x if p == 0 or x.shape[-1] != 3 else jnp.where((u < p)[..., None, None], grayscale(x), x)
 
@@ -174,7 +199,7 @@ def random_grayscale(u: Float[Array, "b 1"], images: Array, p: float = 0.2) -> F
 def gaussian_blur(
     u: Float[Array, "b 2"], images: Array, p: float = 0.5, kernel: int = 23, sigma: Range = (0.1, 2.0)
 ) -> Float[Array, "b h w c"]:
-    """`blur` with probability `p` and a sigma uniform in `sigma`, pixels."""
+    """Applies `blur` with probability `p` and with a standard deviation that is uniform in `sigma`, in pixels."""
     x = to_unit(images)
     if p == 0:
         return x
@@ -190,10 +215,19 @@ def color_jitter(
     hue: float = 0.0,
     p: float = 1.0,
 ) -> Float[Array, "b h w c"]:
-    """With probability `p`, the four adjustments in an order of its own for each example.
+    """With probability `p`, adjusts the colours in a random order, which is different for each example.
 
-    Factors are uniform in ``[max(0, 1 - strength), 1 + strength]``, the hue's shift in +-hue (turns, at most
-    1/2). Images without three channels take brightness and contrast only.
+    The factors are uniform in ``[max(0, 1 - strength), 1 + strength]``. Images that do not have three channels take
+    brightness and contrast only.
+
+    Args:
+      u: [b, 9] uniform numbers.
+      images: [b, h, w, c].
+      brightness: strength, at least 0.
+      contrast: strength, at least 0.
+      saturation: strength, at least 0.
+      hue: largest rotation of the hue in both directions, in turns, at most 1/2.
+      p: probability of the adjustments.
     """
     x = to_unit(images)
     if x.shape[-1] != 3:
@@ -208,7 +242,7 @@ def color_jitter(
 
 
 def ranks(u: Float[Array, "b n"]) -> Int[Array, "b n"]:
-    """The rank of each number in its row, ties by position: of uniform numbers, a uniform permutation."""
+    """Rank of each number in its row, from 0; ties are ordered by position. It turns `u` into random permutations."""
     earlier = jnp.tri(u.shape[1], k=-1, dtype=bool)
     first, second = u[:, :, None], u[:, None, :]
     return ((second < first) | ((second == first) & earlier)).sum(-1)

@@ -1,4 +1,4 @@
-"""What augmentation does to images: settings, checked once, of `clustering_jax.augment.pipeline`."""
+"""Settings of the augmentation in `clustering_jax.augment.pipeline`, and their checks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,24 @@ Range = tuple[float, float]
 
 
 class Policy(NamedTuple):
-    """What `augment` does, in this order; an operation of zero probability or strength costs nothing.
+    """Settings of `augment`. It applies the operations in this order and skips those of zero probability or strength.
 
-    size: side of the output, pixels.
-    crop_scale, crop_ratio: area fraction and width / height of the random crop; both (1, 1): the whole image.
-    degrees, translate, affine_scale, shear: as in `random_affine`.
-    flip, gray_p: probabilities of a mirror image and of greyscale.
-    jitter, jitter_p: strengths of brightness, contrast, saturation and hue (turns), and their probability.
-    blur_p, blur_kernel, blur_sigma: probability, odd number of taps, range of the deviation in pixels.
+    Args:
+      size: side of the output in pixels.
+      crop_scale: range of the area of the random crop, as a fraction of the image. If this and `crop_ratio` are (1, 1),
+        the whole image is taken.
+      crop_ratio: range of width / height of the random crop.
+      degrees: largest rotation in degrees.
+      translate: largest shift as a fraction of the side.
+      affine_scale: range of the zoom factor.
+      shear: largest shear along x in degrees.
+      flip: probability of mirroring left to right.
+      jitter: strengths of brightness, contrast, saturation and hue (in turns, at most 1/2).
+      jitter_p: probability of the colour adjustments.
+      gray_p: probability of the conversion to grey.
+      blur_p: probability of the Gaussian blur.
+      blur_kernel: number of taps of the blur, odd.
+      blur_sigma: range of the blur's standard deviation in pixels.
     """
 
     size: int
@@ -40,7 +50,14 @@ class Policy(NamedTuple):
 
 
 def cc_policy(size: int, strength: float = 0.5, blur: bool = False, crop_scale: Range = (0.08, 1.0)) -> Policy:
-    """Contrastive Clustering's augmentation (Li et al., AAAI 2021), SimCLR's at `strength`."""
+    """Augmentation of Contrastive Clustering (Li et al., AAAI 2021): SimCLR's, with its colour jitter at `strength`.
+
+    Args:
+      size: side of the output in pixels.
+      strength: factor of the strengths of the colour jitter.
+      blur: whether to blur with probability 0.5.
+      crop_scale: range of the area of the random crop, as a fraction of the image.
+    """
     return Policy(
         size=size,
         crop_scale=(crop_scale[0], crop_scale[1]),
@@ -61,8 +78,10 @@ def digits_policy(
     affine_scale: Range = (0.75, 1.25),
     shear: float = 15.0,
 ) -> Policy:
-    """For handwritten digits: small affine changes (`random_affine`) in place of crops and flips, which make another
-    digit of one; brightness and contrast as in `cc_policy`, since pens differ.
+    """Augmentation for handwritten digits: small affine changes, and changes of brightness and contrast.
+
+    Crops and flips are left out, because they can turn a digit into another one. The arguments are those of `Policy`;
+    `strength` is the factor of the colour jitter, as in `cc_policy`.
     """
     return Policy(
         size=size,
@@ -76,7 +95,11 @@ def digits_policy(
 
 
 def check_policy(policy: Policy) -> Policy:
-    """`policy` itself; UserError naming the first setting out of range."""
+    """Returns `policy` after checking it.
+
+    Raises:
+      UserError: a setting is out of range. The message names the first one.
+    """
     chances = {f: getattr(policy, f) for f in ("flip", "jitter_p", "gray_p", "blur_p")}
     ranges = {f: getattr(policy, f) for f in ("crop_scale", "crop_ratio", "affine_scale", "blur_sigma")}
     wrong = [f"{f}={p} is not a probability" for f, p in chances.items() if not 0 <= p <= 1]

@@ -1,7 +1,7 @@
 """Resampling of image batches: crop and resize, Gaussian blur, affine maps, in fixed shapes.
 
-Images are ``[b, h, w, c]``, uint8 or float in [0, 1]; results are float32 in [0, 1]. Examples do not meet,
-so that the batch may be split over devices.
+Images are [b, h, w, c], uint8 or float in [0, 1]. Results are float32 in [0, 1]. Each image is processed on its own, so
+the batch can be split over devices.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ import numpy as np
 
 from clustering_jax.typing import Array, Float
 
-# TPUs and GPUs would round the factors to bfloat16 or TF32, which is visible at 8 bits a channel.
+# By default TPUs and GPUs round the factors to bfloat16 or TF32. The error is visible at 8 bits per channel.
 _einsum = partial(jnp.einsum, precision="highest")
 
 
 def to_unit(images: Array) -> Float[Array, "b h w c"]:
-    """float32 in [0, 1] from uint8 in [0, 255] or floats already in [0, 1]; ValueError for anything else."""
+    """Converts images to float32 in [0, 1].
+
+    Args:
+      images: [b, h, w, c], uint8, or float in [0, 1].
+
+    Raises:
+      ValueError: another rank or dtype.
+    """
     if images.ndim != 4:
         raise ValueError(f"images must be [b, h, w, c], not {images.shape}")
     if images.dtype == jnp.uint8:
@@ -29,10 +36,16 @@ def to_unit(images: Array) -> Float[Array, "b h w c"]:
 
 
 def bilinear_weights(start: Array | int, length: Array | int, num_in: int, num_out: int) -> Float[Array, "... out in"]:
-    """Matrices that resample ``[start, start + length)`` of an axis of `num_in` pixels to `num_out` pixels.
+    """Matrices that resample the interval [start, start + length) of an axis to `num_out` pixels.
 
-    A triangle filter, widened by the shrinking factor (antialiased), cut at the ends of the interval and
-    normalised to row sum 1, as in PIL's ``crop(...).resize(..., BILINEAR)``. `start`, `length`: equal shapes.
+    The filter is a triangle, as in PIL's ``crop(...).resize(..., BILINEAR)``. It is widened if the interval shrinks
+    (antialiasing), cut off at the ends of the interval, and normalised to row sum 1.
+
+    Args:
+      start: first pixel of the interval, any shape.
+      length: length of the interval in pixels, of the same shape.
+      num_in: number of pixels of the axis.
+      num_out: number of pixels of the result.
     """
     begin, extent = (jnp.asarray(v, jnp.float32)[..., None, None] for v in (start, length))
     scale = extent / num_out
@@ -44,7 +57,13 @@ def bilinear_weights(start: Array | int, length: Array | int, num_in: int, num_o
 
 
 def crop_resize(images: Array, boxes: Float[Array, "b 4"], size: int) -> Float[Array, "b size size c"]:
-    """Cuts `boxes` (top, left, height, width; pixels, inside the image), each resized to `size` squared."""
+    """Crops one box from each image and resizes it to `size` x `size` pixels.
+
+    Args:
+      images: [b, h, w, c].
+      boxes: [b, 4] top, left, height and width in pixels, inside the image.
+      size: side of the result in pixels.
+    """
     height, width = images.shape[1:3]
     rows = bilinear_weights(boxes[:, 0], boxes[:, 2], height, size)
     columns = bilinear_weights(boxes[:, 1], boxes[:, 3], width, size)
@@ -52,7 +71,7 @@ def crop_resize(images: Array, boxes: Float[Array, "b 4"], size: int) -> Float[A
 
 
 def resize(images: Array, size: int) -> Float[Array, "b size size c"]:
-    """Whole images to `size` squared, antialiased bilinear as PIL's; the aspect ratio is not kept."""
+    """Resizes to `size` x `size` pixels, bilinear with antialiasing as in PIL. The aspect ratio may change."""
     height, width = images.shape[1:3]
     x = to_unit(images)
     if (height, width) == (size, size):
@@ -62,9 +81,12 @@ def resize(images: Array, size: int) -> Float[Array, "b size size c"]:
 
 
 def blur(images: Array, sigma: Float[Array, " b"], kernel: int = 23) -> Float[Array, "b h w c"]:
-    """Gaussian blur with one `sigma` (pixels, > 0) per example and reflected edges, as torchvision's.
+    """Gaussian blur with reflected edges, as in torchvision.
 
-    `kernel`: odd number of taps, cut to the largest odd number that one reflection serves (2 * side - 1).
+    Args:
+      images: [b, h, w, c].
+      sigma: [b] standard deviation for each image in pixels, > 0.
+      kernel: number of taps, odd. At most 2 * side - 1 taps are used, because the edges are reflected once.
     """
     height, width = images.shape[1:3]
     rows, columns = _blur_weights(sigma, kernel, height), _blur_weights(sigma, kernel, width)
@@ -72,10 +94,12 @@ def blur(images: Array, sigma: Float[Array, " b"], kernel: int = 23) -> Float[Ar
 
 
 def affine(images: Array, matrices: Float[Array, "b 2 3"]) -> Float[Array, "b h w c"]:
-    """Bilinear affine warp, zero outside the image.
+    """Bilinear affine warp, with zeros outside of the image.
 
-    matrices: output to input, ``(x_in, y_in) = matrix @ (x_out, y_out, 1)``, in pixels from the image's
-    centre, x to the right and y down.
+    Args:
+      images: [b, h, w, c].
+      matrices: [b, 2, 3] maps from output to input, ``(x_in, y_in) = matrix @ (x_out, y_out, 1)``, in pixels from the
+        image's centre; x points right and y points down.
     """
     x = to_unit(images)
     height, width = x.shape[1:3]
@@ -85,13 +109,13 @@ def affine(images: Array, matrices: Float[Array, "b 2 3"]) -> Float[Array, "b h 
     source_x, source_y = source[0] + (width - 1) / 2, source[1] + (height - 1) / 2
     left, top = jnp.floor(source_x), jnp.floor(source_y)
     corners = [(left + i, top + j) for j in (0, 1) for i in (0, 1)]
-    # Gathers, not products: a pixel has four neighbours, and dense weights would need side times the work.
+    # Gathers instead of matrix products: each pixel needs only its four neighbours.
     out = sum(_weighted_pixels(x, u, v, source_x, source_y) for u, v in corners)
     return jnp.clip(out, 0, 1).reshape(x.shape)
 
 
 def _weighted_pixels(x: Array, column: Array, row: Array, source_x: Array, source_y: Array) -> Array:
-    """``[b, p, c]``: pixel (row, column) ``[b, p]`` times its bilinear weight; zero outside the image."""
+    """Pixels at (row, column), each [b, p], times their bilinear weights: [b, p, c]; zero outside of the image."""
     b, height, width, c = x.shape
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     weight = jnp.where(inside, (1 - jnp.abs(source_x - column)) * (1 - jnp.abs(source_y - row)), 0)
@@ -100,15 +124,15 @@ def _weighted_pixels(x: Array, column: Array, row: Array, source_x: Array, sourc
 
 
 def _separable(x: Array, rows: Array, columns: Array) -> Array:
-    """Weights ``[b or 1, y, h]`` and ``[b or 1, x, w]`` applied to ``[b, h, w, c]``; rounding is cut off."""
+    """Applies the weights [b or 1, y, h] and [b or 1, x, w] to images [b, h, w, c] and clips the result to [0, 1]."""
     rows, columns = (jnp.broadcast_to(m, (x.shape[0], *m.shape[1:])) for m in (rows, columns))
-    # Rows first: no transposition of the source, which is the largest array when images shrink.
+    # Rows first, which needs no transpose of the source, the largest array if the images shrink.
     x = _einsum("byh,bhwc->bywc", rows, x)
     return jnp.clip(_einsum("bxw,bywc->byxc", columns, x), 0, 1)
 
 
 def _blur_weights(sigma: Array, kernel: int, side: int) -> Array:
-    """``[b, side, side]``: taps ``exp(-d^2 / 2 sigma^2)``, spread by a constant with the reflections."""
+    """Matrices [b, side, side] of the blur along one axis: taps ``exp(-d^2 / (2 sigma^2))``, reflected edges."""
     reach = min(kernel // 2, side - 1)
     taps = jnp.exp(-0.5 * (jnp.arange(reach + 1) / sigma[:, None]) ** 2)
     weights = _einsum("bt,tij->bij", taps, _reflected_taps(reach, side))
@@ -116,7 +140,7 @@ def _blur_weights(sigma: Array, kernel: int, side: int) -> Array:
 
 
 def _reflected_taps(reach: int, side: int) -> np.ndarray:
-    """``[reach + 1, side, side]``: how often output i meets input j at distance t, edges mirrored."""
+    """Counts [reach + 1, side, side]: how often output i reads input j at distance t, with reflected edges."""
     counts = np.zeros((reach + 1, side, side), np.float32)
     out = np.arange(side)
     for offset in range(-reach, reach + 1):

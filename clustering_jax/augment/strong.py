@@ -2,7 +2,7 @@
 
 The operations are those of RandAugment (Cubuk et al., NeurIPS workshops 2020) in the ranges that SCAN uses
 (Van Gansbeke et al., ECCV 2020). They follow Pillow on whole levels 0 to 255; only the five geometric ones interpolate
-bilinearly. An image becomes the same whatever batch it is in: all random numbers come from (key, index, view).
+bilinearly. All random numbers come from the key, the index and the view, so the result does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -77,15 +77,15 @@ def _identity(magnitude: Array, x: Array) -> Array:
 
 
 def _autocontrast(magnitude: Array, x: Array) -> Array:
-    """Each channel stretched to 0, ..., 255."""
+    """Stretches each channel to the range 0 to 255."""
     low, high = x.min((1, 2), keepdims=True), x.max((1, 2), keepdims=True)
     scale = 255 / jnp.where(high > low, high - low, 1)
-    # A quotient like 3 * 85 must not fall below its whole number by rounding.
+    # Added so that rounding errors do not take a product such as 3 * 85 below its whole number.
     return jnp.where(high > low, jnp.clip(jnp.floor((x - low) * scale + 1e-3), 0, 255), x)
 
 
 def _equalize(magnitude: Array, x: Array) -> Array:
-    """Each channel's histogram made flat. Ranks by sorting replace 256 bins for each image and channel."""
+    """Equalises the histogram of each channel. Ranks from sorting replace 256 bins for each image and channel."""
     b, h, w, c = x.shape
     rows = x.transpose(0, 3, 1, 2).reshape(b * c, h * w)
     ordered = jnp.sort(rows, axis=1)
@@ -101,7 +101,7 @@ def _solarize(magnitude: Array, x: Array) -> Array:
 
 
 def _posterize(magnitude: Array, x: Array) -> Array:
-    """The 4 to 8 highest bits are kept."""
+    """Keeps the 4 to 8 highest bits."""
     step = 2.0 ** (4 - jnp.floor(5 * magnitude))[:, None, None, None]
     return jnp.floor(x / step) * step
 
@@ -113,7 +113,7 @@ def _gray(x: Array) -> Array:
 
 
 def _blend(reference: Array, magnitude: Array, x: Array) -> Array:
-    """Between `reference` and the image, whose share is .05 to .95."""
+    """Blends `reference` and the image. The weight of the image is 0.05 to 0.95."""
     share = (0.05 + 0.9 * magnitude)[:, None, None, None]
     return jnp.floor(reference + share * (x - reference) + 1e-3)
 
@@ -131,7 +131,7 @@ def _brightness(magnitude: Array, x: Array) -> Array:
 
 
 def _sharpness(magnitude: Array, x: Array) -> Array:
-    """The reference is the image smoothed by 3 x 3 pixels, its border as it is."""
+    """Blends with the image smoothed over 3 x 3 pixels. The border is not smoothed."""
     height, width = x.shape[1:3]
     if height < 3 or width < 3:
         return x
@@ -155,13 +155,13 @@ OPERATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "brightness": _brightness,
     "sharpness": _sharpness,
 }
-# One interpolation serves all of these. They come after `OPERATIONS` in the numbering.
+# All of these share one interpolation. Their numbers come after those of `OPERATIONS`.
 WARPS = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 NAMES = (*OPERATIONS, *WARPS)
 
 
 def warp_matrices(choice: Array, magnitude: Array, height: int, width: int) -> Float[Array, "b 2 3"]:
-    """Output to input, as `affine` takes them; the identity for operations that are no warp."""
+    """Matrices for `affine`, from output to input. Operations that are not in `WARPS` get the identity."""
     signed = 2 * magnitude - 1
 
     def at(name: str, amount: Array) -> Array:

@@ -1,7 +1,8 @@
-"""Criteria for the number of clusters that need no labels: pure functions of rows, of labels, or of curves over k.
+"""Criteria for the number of clusters that need no true labels. All of them are pure functions.
 
-A curve is [number of k's]; curves [replicates, number of k's] are of random halves of the rows. Each criterion comes
-with its rule, which turns the curves into the index of the k it votes for, or None where it has no vote.
+A curve holds the value of a criterion for each number of clusters k in a list ``ks``. Curves are [samples, number of
+ks], one curve for each random split of the rows into halves. Each criterion has a rule in `RULES`, which turns its
+curves into the index of the k that it votes for, or into None if it has no vote.
 """
 
 from __future__ import annotations
@@ -12,51 +13,93 @@ import numpy as np
 
 from clustering_jax import metrics
 
-# Points of the silhouette of one clustering.
+# Largest number of rows from which the silhouette of one clustering is computed.
 SILHOUETTE = 1000
 
 
 def silhouettes(rows: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarray:
-    """Mean silhouette of each clustering, NaN where it has none: rows [n, d], labels int [ks, n] to [ks].
+    """Mean silhouette of each clustering.
 
-    Rousseeuw, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis, Journal of
-    Computational and Applied Mathematics 1987. Of 1,000 points drawn by `seed`, the same for all.
+    Args:
+      rows: [n, d] data.
+      labels: int [number of ks, n] clusterings of the rows.
+      seed: seed of the sample of up to 1,000 rows from which all silhouettes are computed.
+
+    Returns:
+      [number of ks] in [-1, 1]; NaN where the silhouette is undefined.
+
+    References:
+      Rousseeuw, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis, Journal of
+        Computational and Applied Mathematics 1987.
     """
-    return np.array([metrics.silhouette(rows, found, sample=SILHOUETTE, seed=seed) for found in labels])
+    return np.array([metrics.silhouette(rows, each, sample=SILHOUETTE, seed=seed) for each in labels])
 
 
 def agreements(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """ARI of each pair of clusterings of the same rows: two int [ks, n] to [ks] in [-.5, 1].
+    """Adjusted Rand index (ARI) of pairs of clusterings of the same rows.
 
-    Stability: where both were learnt on halves of the rows without a row in common, by different seeds. Ben-Hur,
-    Elisseeff and Guyon, A stability based method for discovering structure in clustered data, PSB 2002; halves that
-    label each other as in Tibshirani and Walther, Cluster validation by prediction strength, JCGS 2005. Adjusted for
-    chance, agreement that comes with few clusters alone counts nothing.
+    This measures stability if the two clusterings were fitted to disjoint halves of the data, with different seeds.
+    With few clusters, two clusterings agree often by chance. The adjustment of the ARI removes this effect.
+
+    Args:
+      first: int [number of ks, n] clusterings.
+      second: int [number of ks, n] other clusterings of the same rows.
+
+    Returns:
+      [number of ks] in [-0.5, 1].
+
+    References:
+      Ben-Hur, Elisseeff and Guyon, A stability based method for discovering structure in clustered data, PSB 2002.
+      Tibshirani and Walther, Cluster validation by prediction strength, JCGS 2005: each half labels the other one.
     """
     return np.array([metrics.ari(a, b) for a, b in zip(first, second, strict=True)])
 
 
 def reference(rows: np.ndarray, *, seed: int) -> np.ndarray:
-    """As many rows without clusters: uniform in the box of `rows` [n, d], whose columns are principal components."""
+    """Reference data without clusters, as many rows as `rows`: uniform in the bounding box of `rows`.
+
+    Args:
+      rows: [n, d] principal components.
+      seed: seed of the random numbers.
+
+    Returns:
+      [n, d] of the same dtype.
+    """
     return np.random.default_rng(seed).uniform(rows.min(0), rows.max(0), rows.shape).astype(rows.dtype)
 
 
 def gaps(inertia: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """The gap statistic ``log W_reference(k) - log W(k)``, W the inertia: two [..., ks], both of as many rows.
+    """The gap statistic ``log W_reference(k) - log W(k)``, where W is the inertia.
 
-    Tibshirani, Walther and Hastie, Estimating the number of clusters in a data set via the gap statistic, JRSS B
-    2001. NaN where a clustering has no inertia: as many clusters as distinct rows.
+    Args:
+      inertia: [..., number of ks] inertia of the clusterings of the data.
+      expected: [..., number of ks] inertia of the clusterings of as many rows of `reference`.
+
+    Returns:
+      [..., number of ks]; NaN where an inertia is 0, which happens with as many clusters as distinct rows.
+
+    References:
+      Tibshirani, Walther and Hastie, Estimating the number of clusters in a data set via the gap statistic, JRSS B
+        2001.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.log(expected) - np.log(inertia)
-    return np.where(np.isfinite(found), found, np.nan)
+        gap = np.log(expected) - np.log(inertia)
+    return np.where(np.isfinite(gap), gap, np.nan)
 
 
 def merges(centers: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Ward's merging of clusters, centers [c, d] and sizes [c], down to one: heights [c - 1], the last merge first.
+    """Merges clusters with Ward's method until a single cluster is left.
 
-    Entry i is the square root of twice what merging i + 2 clusters to i + 1 adds to the inertia, and never rises.
-    Clusters without rows merge at 0. Ward, Hierarchical grouping to optimize an objective function, JASA 1963.
+    Args:
+      centers: [c, d] centroids.
+      sizes: [c] number of rows of each cluster; clusters without rows merge at height 0.
+
+    Returns:
+      Heights of the merges, float64 [c - 1], the last merge first, so they never increase. Entry i belongs to the merge
+      from i + 2 clusters to i + 1. It is the square root of twice the increase of the inertia.
+
+    References:
+      Ward, Hierarchical grouping to optimize an objective function, JASA 1963.
     """
     centers, sizes, heights = np.array(centers, np.float64), np.array(sizes, np.float64), []
     while len(sizes) > 1:
@@ -73,9 +116,17 @@ def merges(centers: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def jumps(heights: np.ndarray, ks: Sequence[int]) -> np.ndarray:
-    """How much higher the merge that ends k clusters is than the one before it, as log ratio: [c - 1] to [ks].
+    """Log ratio of the heights of two successive merges: the merge from k to k - 1 clusters, and the one before it.
 
-    Over-clustering: parts of one cluster merge low, clusters high, so that the greatest jump is at their number.
+    The data are over-clustered first. Parts of the same cluster merge at small heights and different clusters at large
+    heights, so the largest jump is at the true number of clusters.
+
+    Args:
+      heights: [c - 1] heights of `merges`.
+      ks: numbers of clusters, each in [2, c - 1].
+
+    Returns:
+      [number of ks].
     """
     k = np.asarray(ks)
     before, after = heights[k - 1], heights[k - 2]
@@ -83,15 +134,16 @@ def jumps(heights: np.ndarray, ks: Sequence[int]) -> np.ndarray:
 
 
 def peak(curves: np.ndarray) -> int | None:
-    """Rule of silhouette and merges: where the mean is greatest, the first of equals."""
+    """Rule of the silhouette and of the merges: the largest mean over the samples; the first one in a tie."""
     mean = curves.mean(0)
     return None if np.isnan(mean).all() else int(np.nanargmax(mean))
 
 
 def last_stable(curves: np.ndarray) -> int | None:
-    """Rule of stability: the greatest k whose mean is within one standard error of the greatest mean.
+    """Rule of the stability: the largest k whose mean is within one standard error of the largest mean.
 
-    Clusters joined in pairs are as stable as they are: of numbers equally stable the greatest tells most.
+    Joining stable clusters gives stable clusters too. Of several numbers that are equally stable, the largest one
+    describes the data in most detail.
     """
     mean, error = curves.mean(0), curves.std(0, ddof=1) / np.sqrt(len(curves))
     best = mean.argmax()
@@ -99,13 +151,14 @@ def last_stable(curves: np.ndarray) -> int | None:
 
 
 def first_gap(curves: np.ndarray) -> int | None:
-    """Rule of the gap: the first k with gap(k) >= gap(k + 1) - s, s the spread of a rise times sqrt(1 + 1 / samples).
+    """Rule of the gap statistic: the first k with gap(k) >= gap(k + 1) - s.
 
-    The paper's s is that of the reference alone; here the rows vary too, and with k and k + 1 together. None where the
-    gap still rises at the end of the range.
+    Here s is the standard deviation over the samples of gap(k + 1) - gap(k), times sqrt(1 + 1 / samples). In the paper
+    only the reference varies. Here the rows vary too, and they vary together for k and k + 1. The rule returns None if
+    the gap still increases at the end of the range.
     """
-    rises = np.diff(curves, axis=1)
-    stops = np.flatnonzero(rises.mean(0) <= rises.std(0) * np.sqrt(1 + 1 / len(curves)))
+    increases = np.diff(curves, axis=1)
+    stops = np.flatnonzero(increases.mean(0) <= increases.std(0) * np.sqrt(1 + 1 / len(curves)))
     return int(stops[0]) if len(stops) else None
 
 

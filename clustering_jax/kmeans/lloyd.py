@@ -1,8 +1,8 @@
-"""k-means on the device: restarts advance together, as the columns of one matrix product over blocks of rows.
+"""k-means on the device. The restarts run together: their centroids form one matrix product with each block of rows.
 
-Everything is one compiled program, a pure function of its arguments, and may stand inside `jax.jit`. Sharded rows
-give the same result up to rounding: they stay on their devices where one block holds all (``block=len(x)``), and
-are gathered on each device otherwise. Entries must be finite, and their squares too.
+`kmeans` and `assign` are pure functions, compile to one program, and can be called inside `jax.jit`. With sharded rows
+the result is the same up to rounding. The rows stay on their devices if one block holds all of them
+(``block=len(x)``); otherwise every device gathers them. All entries and their squares must be finite.
 """
 
 from __future__ import annotations
@@ -14,20 +14,24 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from clustering_jax.kmeans.plus_plus import seeds
+from clustering_jax.kmeans.plus_plus import initial_rows
 from clustering_jax.kmeans.row_blocks import Rows, half_squares, label_sums, unit_rows
 from clustering_jax.losses import normalize
 from clustering_jax.typing import Array, Float, Int
 
 Count = Array | None
-# Centres that advance together: enough for a product at full speed, few enough that its result stays in cache.
+# Centroids in one matrix product: enough for full speed, and few enough that the result stays in cache.
 _COLUMNS = 256
 
 
 class KMeans(NamedTuple):
-    """The best restart: centers [k, d]; labels int32 [n], the nearest center of each row; iterations it took.
+    """Result of `kmeans`, from the restart with the smallest inertia.
 
-    inertia: sum over rows of the squared distance to the nearest center, or of 1 - cosine if spherical.
+    Args:
+      centers: [k, d] centroids.
+      labels: int32 [n] index of the nearest centroid of each row.
+      inertia: sum over the rows of the squared distance to the nearest centroid, or of 1 - cosine if spherical.
+      iterations: number of iterations of this restart.
     """
 
     centers: Array
@@ -48,32 +52,49 @@ def kmeans(
     spherical: bool = False,
     block: int = 2048,
 ) -> KMeans:
-    """Lloyd's algorithm from greedy k-means++ seeds; of all restarts the one of least inertia.
+    """k-means by Lloyd's algorithm with greedy k-means++ initialisation and several restarts.
 
-    Restart i depends on `key` and i alone: more restarts are never worse. One ends when its centers together move
-    by a square of at most `tol` times the mean variance of a column, which covers labels that stay as they are.
-    A cluster that loses all rows goes to the row farthest from its center. With fewer than `k` distinct rows some
-    clusters stay empty. Memory beyond `x` and the result is some numbers a row, never a second `x`.
+    Restart i depends only on `key` and i, so more restarts never give a worse result. A restart ends when the squared
+    movement of its centroids, summed over all centroids, is at most `tol` times the mean variance of a column. This is
+    also the case when no label changes. A cluster that loses all its rows moves to the row that is farthest from its
+    centroid. With fewer than `k` distinct rows some clusters stay empty. Besides `x` and the result, the memory holds a
+    few numbers per row, but no copy of `x`.
 
     Args:
-      key: of `jax.random`.
-      x: [n, d]; half precision is computed in float32.
-      k: clusters, 1 to n. restarts: at least 1. max_iter: of each restart, at least 1. tol: at least 0.
-      count: 1 to k, of which one compiled program serves all: clusters from `count` on stay empty.
-      spherical: rows and centers are scaled to norm 1 and compared by their cosine. A row of zeros is at distance
-        1 from everything and moves no center.
-      block: rows in a step, at least 1.
+      key: key of `jax.random`.
+      x: [n, d] rows; half precision is computed in float32.
+      k: number of clusters, in [1, n].
+      restarts: number of restarts, at least 1.
+      count: number of clusters to use, in [1, k], or None for k. Clusters from number `count` on stay empty. It may be
+        traced, so one compiled program can serve all numbers up to k.
+      max_iter: largest number of iterations of each restart, at least 1.
+      tol: tolerance, at least 0.
+      spherical: if true, rows and centroids are scaled to norm 1 and compared by their cosine. A row of zeros has
+        distance 1 from every centroid and does not move any.
+      block: number of rows that are processed at a time, at least 1.
 
     Returns:
-      `KMeans`, in inertia like scikit-learn's of as many restarts.
+      `KMeans`. Its inertia is close to that of scikit-learn with the same number of restarts.
 
     Raises:
-      ValueError: `x` is not floating [n, d] with d above 0, or a number is out of its range.
+      ValueError: `x` is not floating point [n, d] with d above 0, or a number is out of its range.
 
     References:
       Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 1982.
-      Arthur and Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007; 2 + log k trials a seed.
-      Dhillon and Modha, Concept decompositions for large sparse text data, Machine Learning 2001: spherical.
+      Arthur and Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007; with 2 + log k candidates for
+        each initial centroid.
+      Dhillon and Modha, Concept decompositions for large sparse text data, Machine Learning 2001: spherical k-means.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.kmeans import kmeans
+      >>> x = jnp.array([[0.0, 0.0], [0.0, 2.0], [9.0, 0.0], [9.0, 2.0]])
+      >>> result = kmeans(jax.random.key(0), x, 2)
+      >>> float(result.inertia)
+      4.0
+      >>> bool(result.labels[0] == result.labels[1]), bool(result.labels[0] == result.labels[2])
+      (True, False)
     """
     _check_rows("kmeans", x, block)
     if not 1 <= k <= len(x):
@@ -93,23 +114,37 @@ def assign(
     spherical: bool = False,
     block: int = 2048,
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
-    """The nearest of `centers` to each row and the distance to it, exact near 0 too.
+    """Assigns each row to its nearest centroid.
 
     Args:
-      x: [n, d]. centers: [k, d]. count, spherical, block: as for `kmeans`.
+      x: [n, d] rows.
+      centers: [k, d] centroids.
+      count: number of centroids to use, in [1, k], or None for all.
+      spherical: if true, rows and centroids are compared by their cosine.
+      block: number of rows that are processed at a time, at least 1.
 
     Returns:
-      ``(labels, distances)``: int32 [n], the first where several are nearest, and [n] >= 0: squared Euclidean, or
-      1 - cosine if spherical. The distances add up to the inertia.
+      ``(labels, distances)``. The labels are int32 [n]; in a tie the first centroid is taken. The distances [n] are
+      squared Euclidean distances, or 1 - cosine if spherical. They are >= 0, accurate near 0 too, and their sum is the
+      inertia.
 
     Raises:
-      ValueError: either is not floating [., d] with one d above 0, or there is no center.
+      ValueError: `x` or `centers` is not floating point [., d] with the same d above 0, or there is no centroid.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.kmeans import assign
+      >>> labels, distances = assign(jnp.array([[1.0, 0.0], [6.0, 4.0]]), jnp.array([[0.0, 0.0], [6.0, 6.0]]))
+      >>> labels.tolist(), distances.tolist()
+      ([0, 1], [1.0, 4.0])
     """
     _check_rows("assign", x, block)
     _check_rows("assign", centers, block)
     x, centers = jnp.asarray(x), jnp.asarray(centers)
     if x.shape[1] != centers.shape[1]:
-        raise ValueError(f"assign: needs rows of one length, got {x.shape} and {centers.shape}")
+        raise ValueError(
+            f"assign: needs x and centers with the same number of columns, got {x.shape} and {centers.shape}"
+        )
     labels, distances, _ = _assign(x, centers, count, spherical=spherical, block=block)
     return labels, distances
 
@@ -128,9 +163,9 @@ def _kmeans(
     block: int,
 ) -> KMeans:
     dtype = jnp.result_type(jnp.float32, x)
-    # Centred, the expanded squares of distances lose least to rounding.
+    # Distances are computed from expanded squares. Centring the rows keeps their rounding errors small.
     rows = unit_rows(x, block) if spherical else Rows(x, jnp.mean(x, axis=0, dtype=dtype), None, block)
-    centers, iterations = _search(rows, seeds(key, rows, k, restarts), max_iter, tol * _variance(rows), count)
+    centers, iterations = _search(rows, initial_rows(key, rows, k, restarts), max_iter, tol * _variance(rows), count)
     centers += rows.shift
     labels, _, inertia = _assign(x, centers, count, spherical=spherical, block=block)
     return KMeans(centers, labels, inertia, iterations)
@@ -138,7 +173,7 @@ def _kmeans(
 
 @partial(jax.jit, static_argnames=("spherical", "block"))
 def _assign(x: Array, centers: Array, count: Count, *, spherical: bool, block: int) -> tuple[Array, Array, Array]:
-    """Labels, distances and their sum."""
+    """Labels [n], distances [n] and the sum of the distances."""
     centers = centers.astype(jnp.result_type(jnp.float32, x, centers))
     rows = unit_rows(x, block) if spherical else Rows(x, jnp.mean(centers, axis=0), None, block)
     centers = normalize(centers) if spherical else centers - rows.shift
@@ -154,7 +189,7 @@ def _assign(x: Array, centers: Array, count: Count, *, spherical: bool, block: i
 
 
 def _variance(rows: Rows) -> Array:
-    """Mean over the columns of their variance."""
+    """Mean variance of the columns."""
 
     def step(carry: tuple[Array, Array, Array], rows: Array, index: Array) -> tuple[tuple, None]:
         counted = jnp.where(index[:, None] >= 0, rows, 0)
@@ -167,18 +202,26 @@ def _variance(rows: Rows) -> Array:
 
 
 class _Search(NamedTuple):
-    """Restarts on their way, each in a slot that takes the next when one ends, and the best so far."""
+    """State of the search. Each slot runs one restart; when a restart ends, its slot takes the next one.
 
-    centers: Array  # [slots, k, d]
-    restart: Array  # [slots], at least the number of restarts where the slot idles
-    steps: Array  # [slots]
+    Args:
+      centers: [slots, k, d] current centroids.
+      restart: int [slots] number of the restart in each slot; the number of restarts or more if the slot is idle.
+      steps: int [slots] iterations so far.
+      started: number of restarts that have begun.
+      best: fit, centers [k, d] and iterations of the best restart that has ended.
+    """
+
+    centers: Array
+    restart: Array
+    steps: Array
     started: Array
-    best: tuple[Array, Array, Array]  # fit, centers [k, d], steps
+    best: tuple[Array, Array, Array]
 
 
-def _search(rows: Rows, starts: Array, max_iter: int, limit: Array, count: Count = None) -> tuple[Array, Array]:
-    """Centers [k, d] and steps of the best restart; `starts` [restarts, k]."""
-    restarts, k = starts.shape
+def _search(rows: Rows, initial: Array, max_iter: int, limit: Array, count: Count = None) -> tuple[Array, Array]:
+    """Centers [k, d] and iterations of the best restart. `initial`, int [restarts, k], are the rows to start from."""
+    restarts, k = initial.shape
     slots = max(1, min(restarts, _COLUMNS // k))
 
     def step(now: _Search) -> _Search:
@@ -187,14 +230,14 @@ def _search(rows: Rows, starts: Array, max_iter: int, limit: Array, count: Count
         done = (now.restart < restarts) & ((moved <= limit) | (steps >= max_iter))
         top = jnp.argmax(jnp.where(done, fit, -jnp.inf))
         better = done[top] & (fit[top] > now.best[0])
-        found = (fit[top], centers[top], steps[top])
-        best = jax.tree.map(partial(jnp.where, better), found, now.best)
+        candidate = (fit[top], centers[top], steps[top])
+        best = jax.tree.map(partial(jnp.where, better), candidate, now.best)
         restart = jnp.where(done, now.started + jnp.cumsum(done) - 1, now.restart)
-        fresh = rows.take(starts[jnp.minimum(restart, restarts - 1)])
+        fresh = rows.take(initial[jnp.minimum(restart, restarts - 1)])
         centers = jnp.where(done[:, None, None], fresh, centers)
         return _Search(centers, restart, jnp.where(done, 0, steps), now.started + jnp.sum(done), best)
 
-    first, zero = rows.take(starts[:slots]), jnp.int32(0)
+    first, zero = rows.take(initial[:slots]), jnp.int32(0)
     none = (jnp.full((), -jnp.inf, first.dtype), jnp.zeros_like(first[0]), zero)
     start = _Search(first, jnp.arange(slots), jnp.zeros(slots, jnp.int32), jnp.int32(slots), none)
     end = lax.while_loop(lambda now: jnp.any(now.restart < restarts), step, start)
@@ -202,11 +245,14 @@ def _search(rows: Rows, starts: Array, max_iter: int, limit: Array, count: Count
 
 
 def _lloyd(rows: Rows, centers: Array, count: Count = None) -> tuple[Array, Array]:
-    """The next centers [slots, k, d], and how well they fit: sum of squares (or cosines) that they account for."""
+    """One iteration: the next centers [slots, k, d], and their fit [slots].
+
+    The fit is the sum of squares (or of cosines) that the centroids explain. The larger it is, the smaller the inertia.
+    """
     k = centers.shape[1]
 
     def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
-        # Rows that don't count belong to no cluster.
+        # Rows with index -1 are left out: label k is no cluster.
         labels = jnp.where(index >= 0, _nearest(centers, rows, count), k)
         sums, counts = label_sums(labels, rows, k)
         return (carry[0] + sums, carry[1] + counts), None
@@ -221,7 +267,7 @@ def _lloyd(rows: Rows, centers: Array, count: Count = None) -> tuple[Array, Arra
 
 
 def _refilled(rows: Rows, centers: Array, count: Count, empty: Array, means: Array) -> Array:
-    """`means`, but each empty cluster's one of the rows that are farthest from their centers."""
+    """`means`, with each empty cluster moved to one of the rows that are farthest from their centroids."""
 
     def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
         squares = jnp.sum(rows**2, 1) + 2 * jnp.min(half_squares(centers, rows, count), 1)
@@ -230,16 +276,16 @@ def _refilled(rows: Rows, centers: Array, count: Count, empty: Array, means: Arr
         top, at = lax.top_k(both, empty.shape[1])
         return (top, jnp.take_along_axis(indices, at, 1)), None
 
-    none = jnp.full(empty.shape, -jnp.inf, centers.dtype), jnp.zeros(empty.shape, jnp.int32)
-    (_, farthest), _ = rows.fold(step, none)
+    start = jnp.full(empty.shape, -jnp.inf, centers.dtype), jnp.zeros(empty.shape, jnp.int32)
+    (_, farthest), _ = rows.fold(step, start)
     rank = jnp.maximum(jnp.cumsum(empty, axis=1) - 1, 0)
     return jnp.where(empty[..., None], rows.take(jnp.take_along_axis(farthest, rank, 1)), means)
 
 
 def _nearest(centers: Array, rows: Array, count: Count) -> Array:
-    """The nearest of each slot's centers, the first if several are: [slots, k, d] and [b, d] to int32 [slots, b]."""
+    """Index of the nearest center in each slot, the first in a tie: [slots, k, d] and [b, d] to int32 [slots, b]."""
     halves = half_squares(centers, rows, count)
-    # XLA's own argmin takes three times as long on CPU where k is large.
+    # For large k, `jnp.argmin` takes three times as long on CPU.
     clusters = jnp.arange(halves.shape[1])[:, None]
     nearest = halves <= lax.optimization_barrier(jnp.min(halves, axis=1, keepdims=True))
     return jnp.min(jnp.where(nearest, clusters, halves.shape[1] - 1), axis=1)
@@ -247,7 +293,7 @@ def _nearest(centers: Array, rows: Array, count: Count) -> Array:
 
 def _check_rows(name: str, x: Array, block: int) -> None:
     if jnp.ndim(x) != 2 or 0 in jnp.shape(x) or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-        found = f"{jnp.result_type(x)} of shape {jnp.shape(x)}"
-        raise ValueError(f"{name}: needs floating point [n, d] with n and d above 0, got {found}")
+        got = f"{jnp.result_type(x)} of shape {jnp.shape(x)}"
+        raise ValueError(f"{name}: needs floating point [n, d] with n and d above 0, got {got}")
     if block < 1:
         raise ValueError(f"{name}: needs a block of 1 or more, got {block}")

@@ -1,4 +1,4 @@
-"""Many rows in blocks, for what needs the distance of each to a few points: one pass, and no second copy of them."""
+"""Iterates over rows in blocks to compare each with a few points, without copying the data."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from jax import lax
 from clustering_jax.losses import normalize
 from clustering_jax.typing import Array
 
-# Clusters from which a CPU adds rows up one by one: at 167 a hundred times as fast as the product with 0 and 1.
+# Number of clusters from which a CPU sums rows one by one instead of multiplying by a one-hot matrix. With 167 clusters
+# this is a hundred times as fast.
 _SCATTERED = 32
 
 
 class Rows(NamedTuple):
-    """The rows of `x` as the algorithm sees them, less `shift` [d] or times `scale` [n], in blocks of equal size.
+    """The rows of `x` in blocks of equal size, shifted or scaled when they are read.
 
-    The last block reaches back over rows of the one before, as padding would copy `x`.
+    The last block overlaps the block before it if the rows cannot be divided evenly. Padding would copy `x` instead.
+
+    Args:
+      x: [n, d] data.
+      shift: [d], subtracted from each row if `scale` is None.
+      scale: [n], multiplied with each row, or None.
+      block: largest number of rows in a block.
     """
 
     x: Array
@@ -30,17 +37,20 @@ class Rows(NamedTuple):
 
     @property
     def blocks(self) -> int:
+        """Number of blocks."""
         return -(-len(self.x) // self.block)
 
     @property
     def size(self) -> int:
+        """Number of rows in each block."""
         return -(-len(self.x) // self.blocks)
 
     def first(self, block: Array) -> Array:
+        """Row number of the first row of `block`."""
         return jnp.minimum(block * self.size, len(self.x) - self.size)
 
     def take(self, index: Array) -> Array:
-        """[...] to [..., d]."""
+        """The rows with numbers `index`: [...] to [..., d]."""
         x, scale = jax.tree.map(lambda each: each[index.reshape(-1)], (self.x, self.scale))
         return self._prepared(x, scale).reshape(*index.shape, -1)
 
@@ -49,9 +59,16 @@ class Rows(NamedTuple):
         return x - self.shift if scale is None else x * scale[:, None]
 
     def fold(self, step: Callable, carry: Any, *each: Array) -> tuple[Any, Any]:
-        """Scan of ``step(carry, rows [size, d], index [size], *each) -> (carry, output)`` over the blocks.
+        """Applies `step` to each block in turn, as `jax.lax.scan` does.
 
-        A row that does not count, since an earlier block had it or since it has no direction, has index -1.
+        Args:
+          step: ``(carry, rows [size, d], index [size], *each) -> (carry, output)``. The index is the row number, or -1
+            if the row must be ignored: it was already in an earlier block, or its scale is 0.
+          carry: first value of the carry.
+          *each: arrays [blocks, ...] with further arguments for each block.
+
+        Returns:
+          The last carry, and the outputs stacked along a new first axis.
         """
 
         def body(carry: Any, xs: tuple) -> tuple[Any, Any]:
@@ -64,22 +81,31 @@ class Rows(NamedTuple):
         return lax.scan(body, carry, (jnp.arange(self.blocks), *each))
 
     def joined(self, blocks: Array) -> Array:
-        """[count, size, ...] to [n, ...]."""
+        """Joins the outputs of `fold`, without the rows that two blocks share: [blocks, size, ...] to [n, ...]."""
         before = blocks[:-1].reshape(-1, *blocks.shape[2:])
         return jnp.concatenate([before, blocks[-1, self.blocks * self.size - len(self.x) :]])
 
 
 def unit_rows(x: Array, block: int) -> Rows:
-    """Scaled to norm 1, by a number a row that is computed once: in every pass it would be a sixth of k-means."""
+    """`Rows` that are scaled to norm 1.
+
+    The scales are computed once. Computing them in every pass would take a sixth of the time of k-means.
+    """
     raw = Rows(x, jnp.zeros(x.shape[1], jnp.result_type(jnp.float32, x)), None, block)
-    norm = raw.joined(raw.fold(lambda none, rows, _: (none, jnp.sum(rows * normalize(rows), 1)), None)[1])
+    norm = raw.joined(raw.fold(lambda carry, rows, _: (carry, jnp.sum(rows * normalize(rows), 1)), None)[1])
     return raw._replace(scale=jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0))
 
 
 def half_squares(points: Array, rows: Array, count: Array | None = None) -> Array:
-    """Half the squared distance, less half the row's own square: [..., k, d] and [b, d] to [..., k, b].
+    """Half the squared distance between points and rows, minus half the squared norm of the row.
 
-    Infinite for points from number `count` on.
+    Args:
+      points: [..., k, d].
+      rows: [b, d].
+      count: number of points to use, or None for all. Points from number `count` on are at infinite distance.
+
+    Returns:
+      [..., k, b].
     """
     products = jnp.einsum("...kd,bd->...kb", points, rows, precision="highest")
     halves = jnp.sum(points**2, -1)[..., None] / 2 - products
@@ -87,19 +113,28 @@ def half_squares(points: Array, rows: Array, count: Array | None = None) -> Arra
 
 
 def label_sums(labels: Array, rows: Array, k: int) -> tuple[Array, Array]:
-    """Sums [slots, k, d] and numbers [slots, k] of the rows [b, d] with each of the labels [slots, b]; k is none."""
+    """Sum and number of the rows in each cluster.
+
+    Args:
+      labels: int [slots, b] label of each row in each slot; rows with label k are left out.
+      rows: [b, d].
+      k: number of clusters.
+
+    Returns:
+      ``(sums [slots, k, d], counts [slots, k])``.
+    """
     if k < _SCATTERED:
         return _multiplied(labels, rows, k)
     return lax.platform_dependent(labels, rows, cpu=partial(_scattered, k=k), default=partial(_multiplied, k=k))
 
 
 def _multiplied(labels: Array, rows: Array, k: int) -> tuple[Array, Array]:
-    """By a product with 0 and 1: what accelerators are made for, and on a CPU the faster way where k is small."""
-    member = (labels[:, None] == jnp.arange(k)[:, None]).astype(rows.dtype)
-    return jnp.einsum("gkb,bd->gkd", member, rows, precision="highest"), jnp.sum(member, 2)
+    """`label_sums` as a product with a one-hot matrix: fast on accelerators, and on a CPU for small k."""
+    one_hot = (labels[:, None] == jnp.arange(k)[:, None]).astype(rows.dtype)
+    return jnp.einsum("gkb,bd->gkd", one_hot, rows, precision="highest"), jnp.sum(one_hot, 2)
 
 
 def _scattered(labels: Array, rows: Array, k: int) -> tuple[Array, Array]:
-    """Row by row."""
-    sums = jax.vmap(lambda own: jax.ops.segment_sum(rows, own, k))(labels)
-    return sums, jax.vmap(lambda own: jax.ops.segment_sum(jnp.ones_like(rows[:, 0]), own, k))(labels)
+    """`label_sums` by adding the rows one by one."""
+    sums = jax.vmap(lambda slot: jax.ops.segment_sum(rows, slot, k))(labels)
+    return sums, jax.vmap(lambda slot: jax.ops.segment_sum(jnp.ones_like(rows[:, 0]), slot, k))(labels)

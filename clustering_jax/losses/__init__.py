@@ -1,4 +1,4 @@
-"""Losses: pure functions of arrays, each the mean over the global batch."""
+"""Losses, and the functions that they need. All are pure functions of arrays of the global batch."""
 
 from clustering_jax.losses.agreement import consistency
 from clustering_jax.losses.contrastive import cluster_contrast, imbalance, normalize, nt_xent

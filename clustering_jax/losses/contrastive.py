@@ -1,17 +1,17 @@
-"""Contrastive losses over rows (examples) and over columns (clusters), and the balance term beside them.
+"""Contrastive losses over rows (examples) and over columns (clusters), and the balance of clusters.
 
-Every loss is that of the GLOBAL batch: one float32 scalar (float64 if an input is), whatever the number of
-devices. Called plainly or under `jax.jit` with sharded arrays there is nothing to do. Called per device, in
-`jax.shard_map` or `jax.pmap`, each device passes its block of rows and `axis_name`, and gets the same value.
-The gradient is right
+Every loss is computed over the GLOBAL batch. The result is one float32 scalar (float64 if an input is float64) for any
+number of devices. Outside of `jax.shard_map` and `jax.pmap`, also under `jax.jit` with sharded arrays, call the
+losses as they are. Inside of them, each device passes its block of rows and `axis_name`, and all devices get the same
+value. The gradient is correct
 
-- when `jax.grad` stands outside the `shard_map` or `pmap`, for whatever is differentiated;
-- when `jax.grad` stands inside, for replicated parameters, after `lax.pmean` of the gradients. `pmap`, and
-  `shard_map` with ``check_vma=False``, need that mean; the default `shard_map` has summed the devices' parts
-  already and the mean changes nothing. Never `psum` them, and never average a per-device loss yourself.
+- if `jax.grad` is outside of the `shard_map` or `pmap`, for all inputs;
+- if `jax.grad` is inside, for replicated parameters, after `lax.pmean` of the gradients. `pmap`, and `shard_map` with
+  ``check_vma=False``, need this mean. The default `shard_map` has already summed over the devices, and the mean
+  changes nothing. Never use `psum` for the gradients, and never average the loss over devices yourself.
 
-Inside, the gradient for a device's own rows is the right block under the default `shard_map`; under the other
-two it is that block times the number of devices.
+If `jax.grad` is inside, the gradient with respect to a device's own rows is the correct block under the default
+`shard_map`. Under the other two it is this block multiplied by the number of devices.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from clustering_jax.losses.symmetric import symmetric_log_sums
 from clustering_jax.parallel import axis_index, axis_size, pmean, psum
 from clustering_jax.typing import Array, Bool, Float
 
-# Rows and columns smaller than this count as zero: their gradient, near 1 / size, would overflow float32.
+# Rows and columns smaller than this count as zero, because their gradient, about 1 / size, would overflow float32.
 _NEGLIGIBLE = 1e-30
-# Rows, of both views and all devices, from which "auto" leaves the dense form. On one device (two CPU cores, d = 128,
-# value and gradient) both forms take nearly the same time there, dense 1.3 times as long at 4,096 (80 against 10 MiB).
+# Number of rows, over both views and all devices, from which "auto" does not use "dense". On one device (two CPU cores,
+# d = 128, value and gradient) "dense" and "blockwise" take about the same time with 2,048 rows. With 4,096 rows "dense"
+# takes 1.3 times as long and 80 instead of 10 MiB.
 _MANY = 2048
 
 
@@ -45,44 +46,52 @@ def nt_xent(
     impl: Literal["auto", "dense", "blockwise", "ring"] = "auto",
     block: int = 512,
 ) -> Float[Array, ""]:
-    """Normalised-temperature cross-entropy: each row must find its other view among the rows of both.
+    """Normalised temperature-scaled cross-entropy: each row must find its positive among the rows of both views.
 
-    The mean over the 2n rows z_i of [a; b] of ``-s_ip + log(sum_{j != i} exp s_ij)``, where
-    ``s = z z^T / temperature`` and p is the other view of i: the positive is in the denominator, the row
-    itself is not. Rows are taken as they are; for cosine similarity pass them through `normalize`. Time grows as
-    n^2. So does the memory of "dense"; that of the others grows as n, to 80 MiB for 2n = 32,768 and d = 128 on one
-    device. They can be differentiated once, in reverse mode.
+    It is the mean over the 2n rows z_i of [a; b] of ``-s_ip + log(sum_{j != i} exp s_ij)``. Here
+    ``s = z z^T / temperature``, and row p is the positive of row i, the other view of the same example. The positive
+    is in the denominator; the row itself is not. The rows are not normalised; for cosine similarity pass them through
+    `normalize` first.
 
-    - "dense" keeps all similarities; one device that has all rows computes those between the views once.
-    - "blockwise" visits the columns a block at a time, one device that has all rows each pair of blocks, once for
-      both. Under `jax.jit` with sharded arrays every device keeps its own rows and in both passes gathers each block
-      in turn, if the devices share the rows of a block evenly, as with powers of two; otherwise XLA moves rows between
-      them first. Called per device it gathers all rows.
-    - "ring", called per device, passes the rows on from device to device: none ever holds more than its own and
-      those of one other.
-    - "auto" is "dense" below 2,048 rows of both views and all devices; from there "ring" with `axis_name`, else
-      "blockwise".
+    The time grows as n^2. The memory of "dense" grows as n^2 too. The memory of the other implementations grows as n,
+    to 80 MiB for 2n = 32,768 and d = 128 on one device. They can be differentiated once, in reverse mode.
+
+    - "dense" stores all similarities. If one device has all rows, it computes the similarities between the views once.
+    - "blockwise" visits one block of columns at a time. If one device has all rows, it visits each pair of blocks once.
+      Under `jax.jit` with sharded arrays every device keeps its own rows, and both passes gather one block at a time
+      if the rows of a block can be divided evenly among the devices (for example with powers of two). Otherwise XLA
+      moves rows between the devices first. Called per device, it gathers all rows.
+    - "ring", called per device, sends the rows from device to device. No device holds more than its own rows and those
+      of one other device.
+    - "auto" is "dense" for fewer than 2,048 rows over both views and all devices. For more rows it is "ring" with
+      `axis_name`, and "blockwise" without.
 
     Args:
       a: [n, d] embeddings of the first view; n >= 2 over all devices.
-      b: [n, d] embeddings of the second view, row i of the same example as row i of `a`.
-      temperature: > 0; the smaller, the more the nearest negatives weigh.
-      where: [n] examples that count, as if the others were not in the batch, whatever they hold; None is all.
+      b: [n, d] embeddings of the second view. Row i belongs to the same example as row i of `a`.
+      temperature: > 0. The smaller it is, the larger the weight of the nearest negatives.
+      where: bool [n] examples to use, or None for all. The result is as if the other examples were not in the batch.
       axis_name: mapped axis over which the batch is split, see the module's docstring.
-      impl: how it is computed, see above; the loss is the same.
-      block: largest number of rows in a block. Temporary memory is about [2n / devices, block] similarities.
+      impl: implementation, see above. The loss is the same for all of them.
+      block: largest number of rows in a block. The temporary memory is about [2n / devices, block] similarities.
 
     Returns:
-      Scalar >= 0; log(2n - 1) if all rows are equal; 0 if fewer than two examples count.
+      Scalar >= 0; log(2n - 1) if all rows are equal; 0 if fewer than two examples are used.
 
     Raises:
       ValueError: unequal shapes, rank other than 2, a batch of 1, not floating point, temperature <= 0, block < 1, an
-        unknown `impl`, "ring" without `axis_name`, or a second derivative of any form but "dense".
-      TypeError: from JAX, in forward mode, of any form but "dense".
+        unknown `impl`, "ring" without `axis_name`, or a second derivative unless `impl` is "dense".
+      TypeError: raised by JAX in forward mode, unless `impl` is "dense".
 
     References:
       Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, ICML 2020, eq. 1.
-      Li et al., Contrastive Clustering, AAAI 2021, eqs. 2 and 3; the sum is without j = i, as in their code.
+      Li et al., Contrastive Clustering, AAAI 2021, eqs. 2 and 3; the sum leaves out j = i, as in their code.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import nt_xent
+      >>> print(f"{nt_xent(jnp.eye(4), jnp.eye(4)):.3f}, {nt_xent(jnp.ones((4, 4)), jnp.ones((4, 4))):.3f}")
+      0.594, 1.946
     """
     dtype = jnp.result_type(a, b)
     a, b = _checked_batch("nt_xent", axis_name, a, b)
@@ -94,21 +103,21 @@ def nt_xent(
     positive = jnp.sum(a * b, axis=1) / temperature
     first = axis_index(axis_name) * len(a)
     form = _form(impl, 2 * len(a) * axis_size(axis_name), axis_name, block)
-    # Of several, each would need sums over the others' rows.
+    # With several devices the symmetric form would need sums over the rows of the other devices.
     one_device = axis_name is None and jax.device_count() == 1
     examples = (first + 1 + jnp.arange(len(a))) * (1 if where is None else where)
     if form == "dense":
         sums = dense_log_sums(a, b, examples, temperature, axis_name=axis_name, symmetric=one_device)
     else:
-        # Stacked, not concatenated: the rows then stay on their devices under `jax.jit` too. In blocks half precision
-        # stays so until it is multiplied.
+        # Stacked, not concatenated, so that the rows stay on their devices under `jax.jit` too. Half precision is kept
+        # until the products, which are float32.
         rows, examples = jnp.stack([a, b], axis=1).reshape(2 * len(a), -1).astype(dtype), jnp.repeat(examples, 2)
         if one_device:
             sums = symmetric_log_sums(rows, examples, temperature, block=block)
         else:
             sums = log_sums(rows, examples, temperature, axis_name=axis_name, ring=form == "ring", block=block)
         sums = sums.reshape(-1, 2).T
-    # Equal to logsumexp with the positive minus the positive, whose gradient cancels at low temperature.
+    # Equal to `logsumexp(all) - positive`, but its gradient does not suffer from cancellation at low temperatures.
     losses = jax.nn.softplus(sums - positive)
     if where is None:
         return pmean(jnp.mean(losses), axis_name)
@@ -124,14 +133,14 @@ def cluster_contrast(
     temperature: float | Float[Array, ""] = 1.0,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """`nt_xent` over columns: each cluster must find its other view among the clusters of both.
+    """`nt_xent` over columns: each cluster must find its positive among the clusters of both views.
 
-    Similarity is the cosine between the 2k columns of [p | q]; a column of zeros, a cluster that nobody is
-    in, has cosine 0 with every other. Devices exchange [2k, 2k] and [2k] sums only, never rows.
+    The similarity is the cosine between the 2k columns of [p | q]. A column of zeros (an empty cluster) has cosine 0
+    with every other column. Devices exchange only sums, [2k, 2k] and [2k], and no rows.
 
     Args:
       p: [n, k] soft assignments of the first view, >= 0; n >= 2 over all devices, k >= 2.
-      q: [n, k] soft assignments of the second view.
+      q: [n, k] soft assignments of the second view, >= 0.
       temperature: > 0.
       axis_name: mapped axis over which the batch is split, see the module's docstring.
 
@@ -143,6 +152,12 @@ def cluster_contrast(
 
     References:
       Li et al., Contrastive Clustering, AAAI 2021, eqs. 4 to 6, without the entropy term: see `imbalance`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import cluster_contrast
+      >>> print(f"{cluster_contrast(jnp.eye(2), jnp.eye(2)):.3f}")
+      0.551
     """
     p, q = _checked_batch("cluster_contrast", axis_name, p, q)
     _check_temperature("cluster_contrast", temperature)
@@ -154,10 +169,10 @@ def cluster_contrast(
 
 
 def imbalance(p: Float[Array, "n k"], *, axis_name: str | None = None) -> Float[Array, ""]:
-    """KL divergence of the mean assignment m from the uniform one: ``log k + sum_j m_j log m_j``, in nats.
+    """KL divergence of the mean assignment m from the uniform distribution: ``log k + sum_j m_j log m_j``, in nats.
 
-    m is the column sums of `p` divided by their total, so rows need not add up to 1. Value and gradient are
-    finite with empty clusters, whose m_j log m_j and its derivative are taken as 0. The entropy of m is
+    The mean assignment m is the column sums of `p` divided by their total, so the rows need not sum to 1. The value and
+    the gradient are finite: for an empty cluster, m_j log m_j and its derivative count as 0. The entropy of m is
     ``log k - imbalance(p)``. Devices exchange k sums.
 
     Args:
@@ -165,13 +180,19 @@ def imbalance(p: Float[Array, "n k"], *, axis_name: str | None = None) -> Float[
       axis_name: mapped axis over which the batch is split, see the module's docstring.
 
     Returns:
-      Scalar from 0 (clusters of equal weight) to log k (everything in one).
+      Scalar from 0 (all clusters have the same weight) to log k (everything is in one cluster).
 
     Raises:
       ValueError: rank other than 2, a batch of 1, or not floating point.
 
     References:
-      Li et al., Contrastive Clustering, AAAI 2021, H(Y) in eq. 6: this is log k - H(Y).
+      Li et al., Contrastive Clustering, AAAI 2021, H(Y) in eq. 6: this loss is log k - H(Y).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import imbalance
+      >>> print(f"{imbalance(jnp.eye(2)):.3f}, {imbalance(jnp.array([[1.0, 0.0], [1.0, 0.0]])):.3f}")
+      0.000, 0.693
     """
     (p,) = _checked_batch("imbalance", axis_name, p)
     sums = psum(jnp.sum(p, axis=0), axis_name)
@@ -181,18 +202,25 @@ def imbalance(p: Float[Array, "n k"], *, axis_name: str | None = None) -> Float[
 
 
 def normalize(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
-    """Rows divided by their Euclidean norm, at any scale: squares neither overflow nor vanish.
+    """Divides each row by its Euclidean norm. Squares of very large or very small entries do not overflow or underflow.
 
-    A row of zeros (no entry above 1e-30) is returned as it is, its gradient passed on unchanged.
+    A row of zeros (no absolute value above 1e-30) is returned as it is, and its gradient passes through unchanged.
 
     Args:
-      x: [n, d]; half precision comes back as float32.
+      x: [n, d] rows; half precision is converted to float32.
 
     Returns:
       [n, d] rows of norm 1.
 
     Raises:
       ValueError: rank other than 2, or not floating point.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import normalize
+      >>> print(normalize(jnp.array([[0.0, 2.0], [0.0, 0.0]])))
+      [[0. 1.]
+       [0. 0.]]
     """
     (x,) = _checked("normalize", x)
     x, nonzero = _rescaled(x, jnp.max(jnp.abs(x), axis=1, keepdims=True, initial=0))
@@ -201,17 +229,26 @@ def normalize(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
 
 
 def _contrast(similarity: Array, positive: Array, first: int | Array) -> Array:
-    """Cross-entropies [view, m] of m items, index `first` onwards, among n: [view, m, view, n]; `positive`: [m]."""
+    """Cross-entropies of m items among n items in two views.
+
+    Args:
+      similarity: [view, m, view, n].
+      positive: [m] similarity of the two views of each item.
+      first: index of the first of the m items among the n.
+
+    Returns:
+      [view, m].
+    """
     _, m, _, n = similarity.shape
     # The same index in either view is the item itself or its positive.
     same = (first + jnp.arange(m))[:, None, None] == jnp.arange(n)
     negatives = jax.nn.logsumexp(jnp.where(same, EXCLUDED, similarity), axis=(2, 3))
-    # Equal to logsumexp with the positive minus the positive, whose gradient cancels at low temperature.
+    # Equal to `logsumexp(all) - positive`, but its gradient does not suffer from cancellation at low temperatures.
     return jax.nn.softplus(negatives - positive)
 
 
 def _column_cosines(x: Array, axis_name: str | None) -> Array:
-    """[c, c] cosines between the columns of the global batch, from the devices' Gram matrices."""
+    """Cosines [c, c] between the columns of the global batch, computed from the sum of the devices' Gram matrices."""
     x, nonzero = _rescaled(x, psum(jnp.sum(jnp.abs(x), axis=0), axis_name))
     gram = psum(jnp.matmul(x.T, x, precision="highest"), axis_name)
     scale = lax.rsqrt(jnp.where(nonzero, jnp.diagonal(gram), 1))
@@ -219,17 +256,17 @@ def _column_cosines(x: Array, axis_name: str | None) -> Array:
 
 
 def _rescaled(x: Array, size: Array) -> tuple[Array, Array]:
-    """`x / size` and where it is not zero, for functions of `x` that do not depend on its scale.
+    """``(x / size, size is not negligible)``, for functions of `x` that do not depend on its scale.
 
-    Clusters of 1e-18 are ordinary in a collapse: their squares vanish and the gradient of rsqrt overflows.
-    For such functions `size` may be a constant to the gradient.
+    When clusters collapse, columns of size 1e-18 are common. Their squares underflow, and the gradient of rsqrt
+    overflows. No gradient flows through `size`, which is correct for functions that do not depend on the scale.
     """
     nonzero = size > _NEGLIGIBLE
     return x / lax.stop_gradient(jnp.where(nonzero, size, 1)), nonzero
 
 
 def _checked_batch(name: str, axis_name: str | None, *arrays: Array) -> list[Array]:
-    """`_checked`, with two rows or more over all devices."""
+    """`_checked`, and requires two rows or more over all devices."""
     checked = _checked(name, *arrays)
     if len(checked[0]) * axis_size(axis_name) < 2:
         raise ValueError(f"{name}: needs a batch of 2 or more, got {_shapes(arrays)}")
@@ -237,7 +274,7 @@ def _checked_batch(name: str, axis_name: str | None, *arrays: Array) -> list[Arr
 
 
 def _checked(name: str, *arrays: Array) -> list[Array]:
-    """`arrays`, of rank 2 and one shape, in one type of float32 or wider."""
+    """Checks that the arrays are floating point [n, d] of one shape; converts them to one dtype, at least float32."""
     if len({jnp.shape(x) for x in arrays}) > 1 or jnp.ndim(arrays[0]) != 2:
         rule = "rank 2" if len(arrays) == 1 else "rank 2 and equal shapes"
         raise ValueError(f"{name}: needs {rule}, got {_shapes(arrays)}")
@@ -259,7 +296,7 @@ def _check_temperature(name: str, temperature: float | Array) -> None:
 
 
 def _form(impl: str, rows: int, axis_name: str | None, block: int) -> str:
-    """How `nt_xent` of so many rows is computed: "dense", "blockwise" or "ring"."""
+    """The implementation that `nt_xent` uses for this number of rows: "dense", "blockwise" or "ring"."""
     if impl not in ("auto", "dense", "blockwise", "ring"):
         raise ValueError(f"nt_xent: needs impl 'auto', 'dense', 'blockwise' or 'ring', got {impl!r}")
     if block < 1:

@@ -1,4 +1,4 @@
-"""Log-sums of exponentials over pairs of rows that are all kept: the fastest form while they are few."""
+"""Log-sums of exponentials over pairs of rows, with all similarities in memory. This is fastest for few rows."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ def dense_log_sums(
     axis_name: str | None = None,
     symmetric: bool = False,
 ) -> Float[Array, "2 n"]:
-    """`log_sums` of the rows of two views, each compared with those of both.
+    """`log_sums` for two views of the same examples. Each row is compared with the rows of both views.
 
-    Keeps the similarities, [n, n of all devices] within each view and between them, for the backward pass.
+    The similarities within each view and between the views, [n, n over all devices] each, are kept for the backward
+    pass.
 
     Args:
-      a, b: [n, d] two views of the same examples, finite, float32 or wider.
-      examples: [n] their numbers, from 1; rows of 0 are compared with nothing.
+      a: [n, d] first view, finite, float32 or wider.
+      b: [n, d] second view, with the same dtype as `a`.
+      examples: int [n] number of each example, from 1. Rows with 0 are not compared.
       temperature: > 0.
       axis_name: mapped axis over which the rows are split.
-      symmetric: compute the similarities between the views once, not from either side: three products for four. For
-        one device that has all rows; of several, each would need sums over the others' rows.
+      symmetric: compute the similarities between the views once instead of twice, which saves one of four products.
+        Use it only if one device has all rows. With several devices each would need sums over the others' rows.
 
     Returns:
-      [2, n], for `a` and for `b`; about -1e30 for rows that are compared with nothing.
+      [2, n], for `a` and for `b`; about -1e30 for rows that are not compared with any row.
 
     Raises:
-      TypeError: by JAX, when differentiated in forward mode.
+      TypeError: raised by JAX if it is differentiated in forward mode.
     """
-    # Under `shard_map` a custom derivative must vary over the devices where its argument does: the zeros see to it.
+    # Under `shard_map` the arguments of a custom derivative must all vary over the same devices. Adding zeros that
+    # depend on another argument makes them do so.
     a, b = (x + jnp.zeros_like(examples[0], x.dtype) for x in (a, b))
     temperature = jnp.asarray(temperature, a.dtype) + jnp.zeros_like(a[0, 0])
     return jnp.stack(_kept_log_sums(a, b, examples, temperature, axis_name, symmetric))
@@ -68,7 +71,7 @@ def _forward(
 
 
 def _log_sum(x: Array, y: Array) -> Array:
-    """`logsumexp` of the rows of both."""
+    """`logsumexp` over each row of `x` and the same row of `y` together, [n]."""
     highest = lax.stop_gradient(jnp.maximum(jnp.max(x, axis=1), jnp.max(y, axis=1)))
     x, y = (jnp.sum(jnp.exp(each - highest[:, None]), axis=1) for each in (x, y))
     return highest + jnp.log(x + y)
@@ -84,7 +87,7 @@ def _backward(axis_name: str | None, symmetric: bool, residuals: tuple, cotangen
     product = partial(jnp.matmul, precision="highest")
     a_gradient = product(gradient_weights(aa, *of_a, *of_all_a), all_a) + product(across, all_b)
     b_gradient = product(back, all_a) + product(gradient_weights(bb, *of_b, *of_all_b), all_b)
-    # The sums depend on rows / sqrt(temperature) alone: of each the derivative follows from the other's.
+    # The sums depend only on rows / sqrt(temperature), so the temperature's gradient follows from that of the rows.
     slope = -(jnp.sum(a * a_gradient) + jnp.sum(b * b_gradient)) / (2 * temperature**2)
     return a_gradient / temperature, b_gradient / temperature, None, slope
 

@@ -1,10 +1,11 @@
-"""Information of codes and assignments: mutual information, divergences from a prior, variational bounds.
+"""Mutual information of assignments, divergences of codes from a prior, and variational bounds.
 
-Everything is in nats and returned as it is named: what is to be maximised enters a loss with a minus sign.
-Results are float32 (float64 if an input is). Functions that take `axis_name` are those of the GLOBAL batch,
-called per device or not, with the gradients that the docstring of `clustering_jax.losses.contrastive` describes.
+All results are in nats. Each function returns the quantity of its name, so a quantity to maximise enters a loss with a
+minus sign. Results are float32 (float64 if an input is float64). Functions with `axis_name` are computed over the
+GLOBAL batch, whether they are called per device or not. `clustering_jax.losses.contrastive` describes their gradients.
 
-Reference: Mao et al., Deep Mutual Information Maximin for Cross-Modal Clustering (DMIM), AAAI 2021.
+References:
+  Mao et al., Deep Mutual Information Maximin for Cross-Modal Clustering (DMIM), AAAI 2021.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from clustering_jax.losses.contrastive import _checked, _rescaled, _shapes
 from clustering_jax.parallel import pmean, psum
 from clustering_jax.typing import Array, Bool, Float
 
-# As in the authors' code: the spacing of float64 at 1, in float32 too.
+# Smallest probability, as in the authors' code: the machine epsilon of float64, also for float32.
 _FLOOR = 2.22e-16
-# Standard deviations below this count as this: DMIM's encoder adds it, and 1 / sigma^3 stays in float32.
+# Smallest standard deviation. DMIM's encoder adds this value, and 1 / sigma^3 does not overflow float32.
 _MIN_SIGMA = 1e-7
 
 
@@ -34,29 +35,38 @@ def mutual_information(
 ) -> Float[Array, ""]:
     """Mutual information of two soft assignments: ``sum_ij J_ij (log J_ij - log a_i - log b_j)``.
 
-    J is the joint ``p^T q`` divided by its sum, a and b its marginals; all three are then floored at 2.22e-16,
-    so that value and gradient are finite with empty clusters. Devices exchange [k, m] sums only, never rows.
+    J is the joint distribution, ``p^T q`` divided by its sum; a and b are its marginals. Entries of J, a and b below
+    2.22e-16 count as 2.22e-16, so the value and the gradient are finite with empty clusters. Devices exchange only
+    [k, m] sums and no rows.
 
     Args:
       p: [n, k] soft assignments of the first modality, >= 0; n, k >= 1.
-      q: [n, m] soft assignments of the second one, row i of the same example as row i of `p`.
-      symmetrize: J becomes (J + J^T) / 2, as DMIM has it; needs m = k. The value is then largest for any swap
-        of labels in pairs, not for other relabellings of one side.
+      q: [n, m] soft assignments of the second modality. Row i belongs to the same example as row i of `p`.
+      symmetrize: use (J + J^T) / 2 instead of J, as in DMIM; this needs m = k. The maximum is then reached if the
+        labels of `q` equal those of `p` or swap them in pairs, but not for other permutations of the labels.
       axis_name: mapped axis over which the batch is split.
-      where: [n] the rows that count, as where a modality is missing; the others may hold anything. With
-        no such row the value and its gradient are 0.
+      where: bool [n] rows to use, for example those whose modalities are both present, or None for all. Other rows may
+        have any values. If no row is used, the value and its gradient are 0.
 
     Returns:
-      Scalar from 0 (independent; symmetrised, with equal marginals as well) to log min(k, m) (the smaller side a
-      function of the other, its clusters of equal weight), up to rounding, 1e-7 in float32.
+      Scalar in [0, log min(k, m)] up to rounding, 1e-7 in float32. It is 0 if the assignments are independent (if
+      symmetrised, with equal marginals too). It is log min(k, m) if the assignment with fewer clusters is a function of
+      the other one and its clusters have equal weight.
 
     Raises:
-      ValueError: unequal lengths or, to symmetrise, shapes; rank other than 2, an empty batch, not floating
-        point, or a `where` that is not [n] bool.
+      ValueError: unequal lengths, or unequal shapes with `symmetrize`; rank other than 2, an empty batch, not floating
+        point, or a `where` that is not bool [n].
 
     References:
-      DMIM's L1 is the sum of this, negated, over its two heads. Ji et al., Invariant Information Clustering for
-      Unsupervised Image Classification and Segmentation, ICCV 2019, eqs. 2 and 3.
+      Mao et al., DMIM, AAAI 2021: L1 is the negative sum of this over the two heads.
+      Ji et al., Invariant Information Clustering for Unsupervised Image Classification and Segmentation, ICCV 2019,
+        eqs. 2 and 3.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import mutual_information
+      >>> print(f"{mutual_information(jnp.eye(2), jnp.eye(2)):.3f}")  # log 2
+      0.693
     """
     p, q = _checked_pair("mutual_information", symmetrize, p, q)
     if where is not None:
@@ -71,23 +81,30 @@ def mutual_information(
 
 
 def prior_kl(z: Float[Array, "n d"], prior: Float[Array, "n d"], *, axis_name: str | None = None) -> Float[Array, ""]:
-    """KL divergence of softmax(z) from softmax(prior), row by row, divided by d: ``mean s (log s - log softmax(z))``.
+    """KL(s || softmax(z)) with s = softmax(prior), for each row and divided by d: ``mean(s (log s - log softmax(z)))``.
 
-    With s = softmax(prior), the mean is over all n * d entries, not the n rows.
+    The mean is over all n * d entries, not over the n rows.
 
     Args:
-      z: [n, d] samples of the encoder; n, d >= 1.
-      prior: [n, d] samples of the prior, N(0, I).
+      z: [n, d] samples from the encoder; n, d >= 1.
+      prior: [n, d] samples from the prior N(0, I).
       axis_name: mapped axis over which the batch is split.
 
     Returns:
-      Scalar >= 0, up to rounding; 0 where both are equal but for a constant per row.
+      Scalar >= 0 up to rounding; 0 if `z` and `prior` differ only by a constant in each row.
 
     Raises:
       ValueError: unequal shapes, rank other than 2, empty, or not floating point.
 
     References:
-      DMIM's L2 of one modality, in the form of the authors' code.
+      Mao et al., DMIM, AAAI 2021: L2 of one modality, as in the authors' code.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import prior_kl
+      >>> prior = jnp.array([[0.0, 1.0]])
+      >>> print(f"{prior_kl(prior, prior):.3f}, {prior_kl(-prior, prior):.3f}")
+      0.000, 0.231
     """
     z, prior = _checked_rows("prior_kl", z, prior)
     log_prior = jax.nn.log_softmax(prior)
@@ -97,21 +114,27 @@ def prior_kl(z: Float[Array, "n d"], prior: Float[Array, "n d"], *, axis_name: s
 def gaussian_kl(
     mu: Float[Array, "n d"], sigma: Float[Array, "n d"], *, axis_name: str | None = None
 ) -> Float[Array, ""]:
-    """KL(N(mu, sigma^2) || N(0, I)): ``sum_d (mu^2 + sigma^2 - 1) / 2 - log sigma``, the mean over rows.
+    """KL(N(mu, sigma^2) || N(0, I)): the mean over the rows of ``sum_d (mu^2 + sigma^2 - 1) / 2 - log sigma``.
 
     Args:
       mu: [n, d] means; n, d >= 1.
-      sigma: [n, d] standard deviations, > 0; below 1e-7 they count as 1e-7, with gradient 0.
+      sigma: [n, d] standard deviations, > 0. A value below 1e-7 counts as 1e-7, with gradient 0.
       axis_name: mapped axis over which the batch is split.
 
     Returns:
-      Scalar >= 0, up to rounding; 0 for mu = 0, sigma = 1.
+      Scalar >= 0 up to rounding; 0 for mu = 0 and sigma = 1.
 
     Raises:
       ValueError: unequal shapes, rank other than 2, empty, or not floating point.
 
     References:
       Kingma and Welling, Auto-Encoding Variational Bayes, ICLR 2014, appendix B.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import gaussian_kl
+      >>> print(gaussian_kl(jnp.array([[0.0, 2.0]]), jnp.ones((1, 2))))
+      2.0
     """
     mu, sigma = _checked_rows("gaussian_kl", mu, sigma)
     sigma = jnp.maximum(sigma, _MIN_SIGMA)
@@ -126,14 +149,17 @@ def posterior_skl(
     *,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """(KL(A || B) + KL(B || A)) / 2 of the posteriors A = N(mu_a, sigma_a^2), B = N(mu_b, sigma_b^2) of one example.
+    """Symmetric KL divergence ``(KL(A || B) + KL(B || A)) / 2`` of two posteriors of the same example.
 
-    The sum over d, the mean over rows. It bounds from above what the code of one view holds that the other
-    view does not: I(z_a; v_a | v_b) and I(z_b; v_b | v_a), in the mean.
+    The posteriors are A = N(mu_a, sigma_a^2) and B = N(mu_b, sigma_b^2). The result is the sum over d and the mean over
+    the rows. It is an upper bound of the mean of I(z_a; v_a | v_b) and I(z_b; v_b | v_a), the information that the code
+    of one view has and the other view does not.
 
     Args:
-      mu_a, mu_b: [n, d] means; n, d >= 1.
-      sigma_a, sigma_b: [n, d] standard deviations, > 0; below 1e-7 they count as 1e-7, with gradient 0.
+      mu_a: [n, d] means of A; n, d >= 1.
+      sigma_a: [n, d] standard deviations of A, > 0. A value below 1e-7 counts as 1e-7, with gradient 0.
+      mu_b: [n, d] means of B.
+      sigma_b: [n, d] standard deviations of B, like `sigma_a`.
       axis_name: mapped axis over which the batch is split.
 
     Returns:
@@ -144,20 +170,27 @@ def posterior_skl(
 
     References:
       Federici et al., Learning Robust Representations via Multi-View Information Bottleneck, ICLR 2020.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import posterior_skl
+      >>> sigma = jnp.ones((1, 2))
+      >>> print(posterior_skl(jnp.zeros((1, 2)), sigma, jnp.array([[0.0, 2.0]]), sigma))
+      2.0
     """
     mu_a, sigma_a, mu_b, sigma_b = _checked_rows("posterior_skl", mu_a, sigma_a, mu_b, sigma_b)
     sigma_a, sigma_b = jnp.maximum(sigma_a, _MIN_SIGMA), jnp.maximum(sigma_b, _MIN_SIGMA)
-    # Both logarithms cancel; what is left of the variances is this square.
+    # The logarithms of both divergences cancel, and the variances reduce to this square.
     scale = sigma_a / sigma_b - sigma_b / sigma_a
     shift = ((mu_a - mu_b) / sigma_a) ** 2 + ((mu_a - mu_b) / sigma_b) ** 2
     return _row_mean((scale * scale + shift) / 4, axis_name)
 
 
 def info_nce(scores: Float[Array, "n n"]) -> Float[Array, ""]:
-    """Lower bound of the mutual information: ``log n + mean_i log softmax(scores_i)_i``.
+    """InfoNCE lower bound of the mutual information: ``log n + mean_i log softmax(scores_i)_i``.
 
     Args:
-      scores: [n, n] critic f(x_i, y_j), x in rows, y in columns, pairs on the diagonal; n >= 2.
+      scores: [n, n] values of the critic f(x_i, y_j), with positive pairs on the diagonal; n >= 2.
 
     Returns:
       Scalar <= log n, however large the mutual information is; 0 for equal scores.
@@ -168,22 +201,28 @@ def info_nce(scores: Float[Array, "n n"]) -> Float[Array, ""]:
     References:
       van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018, eq. 4.
       Poole et al., On Variational Bounds of Mutual Information, ICML 2019, I_NCE.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import info_nce
+      >>> print(f"{info_nce(100 * jnp.eye(4)):.3f}")  # log 4
+      1.386
     """
     scores, pairs = _checked_scores("info_nce", scores)
     negatives = jax.nn.logsumexp(jnp.where(pairs, -jnp.inf, scores), axis=1)
-    # log softmax without the cancellation that takes the gradient's digits where the pair wins by far.
+    # Equal to log softmax, but its gradient does not suffer from cancellation if the score of the pair is far larger.
     return math.log(len(scores)) - jnp.mean(jax.nn.softplus(negatives - jnp.diagonal(scores)))
 
 
 def nwj(scores: Float[Array, "n n"]) -> Float[Array, ""]:
-    """Lower bound of the mutual information: ``mean of f on pairs - mean of exp(f - 1) off them``.
+    """NWJ lower bound of the mutual information: mean of f over the pairs - mean of exp(f - 1) over all other entries.
 
-    Unbiased and, unlike `info_nce`, without a ceiling, at the price of a variance that grows exponentially.
-    It is tight where f is 1 + log p(x, y) / (p(x) p(y)).
+    It is unbiased and, unlike `info_nce`, has no upper limit, but its variance grows exponentially with the mutual
+    information. It is tight if f is 1 + log(p(x, y) / (p(x) p(y))).
 
     Args:
-      scores: [n, n] critic f(x_i, y_j), x in rows, y in columns, pairs on the diagonal; n >= 2. A score off
-        the diagonal above about 89 + 2 log n takes the value to -inf in float32, as the formula has it.
+      scores: [n, n] values of the critic f(x_i, y_j), with positive pairs on the diagonal; n >= 2. If a score off the
+        diagonal exceeds about 89 + 2 log n, the result is -inf in float32, because exp overflows.
 
     Returns:
       Scalar; -1 / e for scores of 0, 0 for scores of 1.
@@ -192,25 +231,33 @@ def nwj(scores: Float[Array, "n n"]) -> Float[Array, ""]:
       ValueError: not square, n < 2, or not floating point.
 
     References:
-      Nguyen, Wainwright, Jordan, Estimating Divergence Functionals and the Likelihood Ratio by Convex Risk
-      Minimization, IEEE Trans. Inf. Theory 2010. Poole et al., ICML 2019, I_NWJ.
+      Nguyen, Wainwright and Jordan, Estimating Divergence Functionals and the Likelihood Ratio by Convex Risk
+        Minimization, IEEE Transactions on Information Theory 2010.
+      Poole et al., On Variational Bounds of Mutual Information, ICML 2019, I_NWJ.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import nwj
+      >>> print(f"{nwj(jnp.zeros((3, 3))):.3f}")  # -1 / e
+      -0.368
     """
     scores, pairs = _checked_scores("nwj", scores)
     n = len(scores)
-    # The mean is taken in the exponent; the pairs leave before exp, which may overflow for them.
+    # The mean is taken in the exponent. The pairs are excluded before exp, which could overflow for them.
     exponent = jnp.where(pairs, -jnp.inf, scores - 1 - math.log(n * (n - 1)))
     return jnp.mean(jnp.diagonal(scores)) - jnp.sum(jnp.exp(exponent))
 
 
 def jsd(scores: Float[Array, "n n"]) -> Float[Array, ""]:
-    """Jensen-Shannon estimator: ``mean of -softplus(-f) on pairs - mean of softplus(f) off them``.
+    """Jensen-Shannon estimator: mean of -softplus(-f) over the pairs - mean of softplus(f) over all other entries.
 
-    Not a bound of the mutual information in nats: it bounds ``2 JSD - 2 log 2`` from below, JSD being the
-    Jensen-Shannon divergence of the joint from the product of its marginals, which grows with the mutual
-    information but never exceeds log 2. A quantity to maximise, of small variance, not one to report.
+    It is a lower bound of ``2 JSD - 2 log 2``. Here JSD is the Jensen-Shannon divergence between the joint distribution
+    and the product of its marginals. JSD grows with the mutual information but never exceeds log 2. So this is not a
+    bound of the mutual information. Because of its small variance it is a good objective to maximise, but do not report
+    it as an estimate.
 
     Args:
-      scores: [n, n] critic f(x_i, y_j), x in rows, y in columns, pairs on the diagonal; n >= 2.
+      scores: [n, n] values of the critic f(x_i, y_j), with positive pairs on the diagonal; n >= 2.
 
     Returns:
       Scalar <= 0; -2 log 2 for scores of 0.
@@ -221,6 +268,12 @@ def jsd(scores: Float[Array, "n n"]) -> Float[Array, ""]:
     References:
       Nowozin et al., f-GAN, NeurIPS 2016, the GAN divergence.
       Hjelm et al., Learning Deep Representations by Mutual Information Estimation and Maximization, ICLR 2019, eq. 4.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import jsd
+      >>> print(f"{jsd(jnp.zeros((3, 3))):.3f}")  # -2 log 2
+      -1.386
     """
     scores, pairs = _checked_scores("jsd", scores)
     on_pairs = jnp.mean(jax.nn.softplus(-jnp.diagonal(scores)))
@@ -232,7 +285,7 @@ def _row_mean(x: Array, axis_name: str | None) -> Array:
 
 
 def _kept(name: str, where: Array, *arrays: Array) -> list[Array]:
-    """`arrays` with zeros, no NaN nor gradient, in the rows that do not count."""
+    """Sets the rows outside of `where` to zero, so that their values and gradients have no effect."""
     if jnp.shape(where) != (len(arrays[0]),) or not jnp.issubdtype(jnp.result_type(where), jnp.bool_):
         got = f"{jnp.result_type(where)} {jnp.shape(where)}"
         raise ValueError(f"{name}: needs `where` bool [n], got {got} for {_shapes(arrays)}")
@@ -240,7 +293,7 @@ def _kept(name: str, where: Array, *arrays: Array) -> list[Array]:
 
 
 def _checked_pair(name: str, equal: bool, p: Array, q: Array) -> list[Array]:
-    """`_checked`, not empty; columns may differ in number unless `equal`."""
+    """`_checked`, and requires that neither array is empty. The numbers of columns may differ unless `equal`."""
     if jnp.ndim(p) != 2 or jnp.ndim(q) != 2 or len(p) != len(q):
         raise ValueError(f"{name}: needs rank 2 and equal lengths, got {_shapes((p, q))}")
     if not jnp.size(p) * jnp.size(q):
@@ -249,7 +302,7 @@ def _checked_pair(name: str, equal: bool, p: Array, q: Array) -> list[Array]:
 
 
 def _checked_rows(name: str, *arrays: Array) -> list[Array]:
-    """`_checked`, not empty: the mean of nothing is NaN."""
+    """`_checked`, and requires that the arrays are not empty, because the mean of an empty array is NaN."""
     checked = _checked(name, *arrays)
     if not checked[0].size:
         raise ValueError(f"{name}: needs one row and column or more, got {_shapes(arrays)}")
@@ -257,7 +310,7 @@ def _checked_rows(name: str, *arrays: Array) -> list[Array]:
 
 
 def _checked_scores(name: str, scores: Array) -> tuple[Array, Array]:
-    """`_checked` scores, square and 2 or more, and where the pairs are."""
+    """Checks that the scores are [n, n] with n >= 2. Returns them and the mask of the positive pairs, bool [n, n]."""
     (checked,) = _checked(name, scores)
     n, m = checked.shape
     if n != m or n < 2:

@@ -1,6 +1,6 @@
-"""Labels inside `jax.jit`: matched to one another, or drawn from soft assignments so that all clusters are alike.
+"""Hard labels inside `jax.jit`: matching two clusterings, and balanced labels from soft assignments.
 
-None of it has a gradient.
+These functions have no gradient.
 """
 
 from __future__ import annotations
@@ -14,46 +14,60 @@ from jax import lax
 
 from clustering_jax.typing import Array, Float, Int
 
-# Iterations between two looks at convergence.
+# Number of iterations between two checks of convergence.
 _CHECK = 10
 
 
 def contingency(a: Int[Array, " n"], b: Int[Array, " n"], rows: int, columns: int) -> Float[Array, "rows columns"]:
-    """How many examples have label i in `a` and j in `b`.
+    """Contingency table: entry (i, j) is the number of examples with label i in `a` and label j in `b`.
 
     Args:
-      a: [n] labels in [0, rows); an example with any other label, such as -1, is left out.
-      b: [n] labels in [0, columns), likewise.
-      rows: number of labels of `a`, above 0. columns: of `b`.
+      a: int [n] labels in [0, rows). An example with any other label, such as -1, is left out.
+      b: int [n] labels in [0, columns), likewise.
+      rows: number of labels of `a`, above 0.
+      columns: number of labels of `b`, above 0.
 
     Returns:
-      float32 [rows, columns], exact up to 2^24 examples in an entry.
+      float32 [rows, columns]; exact for up to 2^24 examples per entry.
 
     Raises:
       ValueError: unequal shapes, rank other than 1, or not integers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import contingency
+      >>> print(contingency(jnp.array([0, 0, 1, -1]), jnp.array([1, 1, 0, 0]), 2, 2))
+      [[0. 2.]
+       [1. 0.]]
     """
     a, b = jnp.asarray(a), jnp.asarray(b)
     if a.ndim != 1 or a.shape != b.shape or not all(jnp.issubdtype(x.dtype, jnp.integer) for x in (a, b)):
         raise ValueError(f"contingency: needs integers [n] twice, got {a.dtype} {a.shape} and {b.dtype} {b.shape}")
-    # Past the end, where updates are dropped: a negative index would count from the end.
+    # Negative indices would count from the end. An index past the end drops the update.
     a, b = jnp.where(a < 0, rows, a), jnp.where(b < 0, columns, b)
     return jnp.zeros((rows, columns)).at[a, b].add(1, mode="drop")
 
 
 def maximum_matching(table: Float[Array, "r c"]) -> Int[Array, " r"]:
-    """The one-to-one matching of rows to columns that has the greatest sum; also under `jax.vmap`.
+    """The one-to-one matching of rows to columns with the largest sum. It also works under `jax.vmap`.
 
     Args:
-      table: [r, c] of finite numbers of any sign, such as a `contingency`.
+      table: [r, c] finite numbers of any sign, such as a `contingency` table.
 
     Returns:
-      int32 [r], the column of each row; all different, but for -1 in the rows left over where r > c.
+      int32 [r] column of each row. All columns are different. If r > c, the rows without a column have -1.
 
     Raises:
       ValueError: rank other than 2.
 
     References:
       Kuhn, The Hungarian method for the assignment problem, Naval Research Logistics Quarterly 1955.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import maximum_matching
+      >>> print(maximum_matching(jnp.array([[5.0, 4.0], [4.0, 1.0]])))
+      [1 0]
     """
     table = jnp.asarray(table)
     if table.ndim != 2:
@@ -65,28 +79,38 @@ def maximum_matching(table: Float[Array, "r c"]) -> Int[Array, " r"]:
 def balanced_labels(
     p: Float[Array, "n k"], *, power: float = 10.0, tol: float = 1e-2, max_iter: int = 75
 ) -> Int[Array, " n"]:
-    """Hard labels near `p` of clusters of nearly equal size, by optimal transport (Sinkhorn and Knopp 1967).
+    """Hard labels close to `p` such that all clusters have nearly the same size, by optimal transport.
 
-    ``P = p ** power`` is scaled by a factor for each cluster and one for each row until every cluster has mass
-    1/k and every row 1/n; the label is a row's largest entry. Scaling, in log space, starts from equal rows and
-    ends when the rows' factors c change by ``sum |c / c' - 1| <= tol``, looked at every tenth iteration from the
-    first, or after `max_iter`. An entry of 0 counts as the smallest normal number.
+    The Sinkhorn-Knopp algorithm scales ``P = p ** power`` by one factor for each cluster and one for each row until
+    every cluster has mass 1/k and every row has mass 1/n. The label of a row is its largest entry. The algorithm works
+    in log space. It stops when the factors c of the rows change by ``sum |c / c' - 1| <= tol``, which it checks every
+    tenth iteration, or after `max_iter` iterations. An entry of 0 counts as the smallest normal number.
 
     Args:
-      p: [n, k] soft assignments, >= 0; the global batch.
-      power: > 0; the greater, the more the labels keep to `p` where that is sure.
-      tol: >= 0. max_iter: iterations at most, at least 1.
+      p: [n, k] soft assignments of the global batch, >= 0.
+      power: > 0. The larger it is, the more the labels follow the confident rows of `p`.
+      tol: tolerance, >= 0.
+      max_iter: largest number of iterations, at least 1.
 
     Returns:
-      int32 [n], the first label where several are largest.
+      int32 [n] labels; the first one in a tie.
 
     Raises:
-      ValueError: rank other than 2, nothing in it, not floating point, power <= 0 or max_iter < 1.
+      ValueError: rank other than 2, an empty array, not floating point, power <= 0 or max_iter < 1.
 
     References:
-      Cuturi, Sinkhorn Distances, NeurIPS 2013. Asano et al., Self-labelling via simultaneous clustering and
-      representation learning, ICLR 2020. Mao et al., Deep Mutual Information Maximin for Cross-Modal Clustering,
-      AAAI 2021: the uniform distribution.
+      Sinkhorn and Knopp, Concerning nonnegative matrices and doubly stochastic matrices, Pacific Journal of
+        Mathematics 1967.
+      Cuturi, Sinkhorn Distances, NeurIPS 2013.
+      Asano et al., Self-labelling via simultaneous clustering and representation learning, ICLR 2020.
+      Mao et al., Deep Mutual Information Maximin for Cross-Modal Clustering, AAAI 2021: the uniform distribution.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import balanced_labels
+      >>> p = jnp.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.7, 0.3]])
+      >>> print(balanced_labels(p))
+      [0 0 1 1]
     """
     p = jnp.asarray(p)
     if p.ndim != 2 or not p.size or not jnp.issubdtype(p.dtype, jnp.floating):

@@ -19,23 +19,32 @@ def self_label_loss(
 ) -> Float[Array, ""]:
     """Cross-entropy of strongly augmented rows with the confident assignments of the same rows.
 
-    A row counts where its largest entry of `weak` exceeds `threshold`; that entry's cluster is its label. Every cluster
-    has the same total weight, whatever its number of confident rows: the weight of a row is n_confident / n_cluster.
+    A row is confident if its largest entry of `weak` exceeds `threshold`. The cluster of this entry is its label; other
+    rows are left out. Each cluster has the same total weight, for any number of confident rows: the weight of a row is
+    n_confident / n_cluster.
 
     Args:
-      strong: [n, k] soft assignments of the augmented rows, on the simplex.
-      weak: [n, k] soft assignments of the plain rows; no gradient flows into them.
+      strong: [n, k] soft assignments of the strongly augmented rows, each row on the simplex.
+      weak: [n, k] soft assignments of the same rows without strong augmentation. No gradient flows into them.
       threshold: in [0, 1).
       axis_name: mapped axis over which the batch is split, or None.
 
     Returns:
-      Scalar >= 0: the weighted mean; 0 if no row is confident.
+      Scalar >= 0, the weighted mean; 0 if no row is confident.
 
     Raises:
       ValueError: unequal shapes, rank other than 2, a batch of 1, or not floating point.
 
     References:
       Van Gansbeke et al., SCAN: Learning to Classify Images without Labels, ECCV 2020, section 2.3.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from clustering_jax.losses import self_label_loss
+      >>> strong = jnp.array([[0.5, 0.5], [0.1, 0.9]])
+      >>> weak = jnp.array([[1.0, 0.0], [0.4, 0.6]])
+      >>> print(f"{self_label_loss(strong, weak):.3f}")  # only the first row is confident: log 2
+      0.693
     """
     strong, weak = _checked_batch("self_label_loss", axis_name, strong, weak)
     weak = jax.lax.stop_gradient(weak)

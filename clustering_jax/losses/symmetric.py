@@ -1,6 +1,7 @@
-"""`log_sums` on one device: similarity is symmetric, and each pair of blocks is visited once for both of its blocks.
+"""`log_sums` on one device. Similarity is symmetric, so each pair of blocks is visited once for both of its blocks.
 
-Half the similarities of both passes, so that what the backward pass computes again costs no more than keeping it.
+This halves the number of similarities in both passes. Recomputing them in the backward pass then costs no more than
+storing them would.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def symmetric_log_sums(
     *,
     block: int = 512,
 ) -> Float[Array, " m"]:
-    """`log_sums` of rows that one device has all of; with arguments, result and errors of that.
+    """`log_sums` if one device has all rows. Arguments, result and errors are the same as there.
 
-    Holds [block, block] similarities at a time.
+    The memory holds [block, block] similarities at a time.
     """
     m = len(rows)
     blocks = -(-m // block)
@@ -38,10 +39,10 @@ def symmetric_log_sums(
 
 @jax.custom_vjp
 def _log_sums(rows: Array, examples: Array, temperature: Array) -> Array:
-    """[blocks, size, d] and [blocks, size] to [blocks, size]."""
+    """Log-sums of rows in blocks: [blocks, size, d] and [blocks, size] to [blocks, size]."""
 
     def visit(i: Array, j: Array, two: bool, running: tuple[Array, Array]) -> tuple[Array, Array]:
-        similarity = _of_blocks(rows, examples, temperature, i, j)
+        similarity = _block_similarities(rows, examples, temperature, i, j)
         running = _added(running, similarity, i, axis=1)
         return _added(running, similarity, j, axis=0) if two else running
 
@@ -59,43 +60,43 @@ def _forward(rows: Array, examples: Array, temperature: Array) -> tuple[Array, t
 def _backward(residuals: tuple[Array, ...], cotangents: Array) -> tuple[Array, None, Array]:
     rows, examples, temperature, sums = residuals
     wide = rows.astype(temperature.dtype)
-    turned = jnp.swapaxes(wide, 1, 2)
+    transposed = jnp.swapaxes(wide, 1, 2)
     product = partial(jnp.matmul, precision="highest")
 
     def visit(i: Array, j: Array, two: bool, gradients: tuple[Array, Array]) -> tuple[Array, Array]:
         of = [(_at(sums, n), _at(cotangents, n)) for n in (i, j)]
-        weights = gradient_weights(_of_blocks(rows, examples, temperature, i, j), *of[0], *of[1])
-        # Without it XLA computes the weights anew for each product.
+        weights = gradient_weights(_block_similarities(rows, examples, temperature, i, j), *of[0], *of[1])
+        # Without this barrier, XLA computes the weights again for each product.
         weights = lax.optimization_barrier(weights)
         upright, across = gradients
         upright = _plus(upright, i, product(weights, _at(wide, j)))
-        # Turned, as a product with the transposed weights takes twice as long on CPU.
-        return upright, _plus(across, j, product(_at(turned, i), weights)) if two else across
+        # Transposed, because a product with the transposed weights takes twice as long on CPU.
+        return upright, _plus(across, j, product(_at(transposed, i), weights)) if two else across
 
-    upright, across = _over_pairs(visit, (jnp.zeros_like(wide), jnp.zeros_like(turned)), len(rows))
+    upright, across = _over_pairs(visit, (jnp.zeros_like(wide), jnp.zeros_like(transposed)), len(rows))
     gradient = (upright + jnp.swapaxes(across, 1, 2)) / temperature
-    # The sums depend on rows / sqrt(temperature) alone: of each the derivative follows from the other's.
+    # The sums depend only on rows / sqrt(temperature), so the temperature's gradient follows from that of the rows.
     return gradient.astype(rows.dtype), None, -jnp.sum(wide * gradient) / (2 * temperature)
 
 
 _log_sums.defvjp(_forward, _backward)
 
 
-def _of_blocks(rows: Array, examples: Array, temperature: Array, i: Array, j: Array) -> Array:
+def _block_similarities(rows: Array, examples: Array, temperature: Array, i: Array, j: Array) -> Array:
     return similarities(_at(rows, i), _at(examples, i), _at(rows, j), _at(examples, j), temperature)
 
 
 def _added(running: tuple[Array, Array], similarity: Array, i: Array, axis: int) -> tuple[Array, Array]:
-    """Highest and total [blocks, size], of which block i has met more similarities."""
+    """Updates the running maximum and sum [blocks, size] of block i with more similarities."""
     before, total = (_at(x, i) for x in running)
     higher = jnp.maximum(before, jnp.max(similarity, axis))
     terms = jnp.sum(jnp.exp(similarity - jnp.expand_dims(higher, axis)), axis)
-    found = higher, total * jnp.exp(before - higher) + terms
-    return tuple(lax.dynamic_update_index_in_dim(x, new, i, 0) for x, new in zip(running, found, strict=True))
+    updated = higher, total * jnp.exp(before - higher) + terms
+    return tuple(lax.dynamic_update_index_in_dim(x, new, i, 0) for x, new in zip(running, updated, strict=True))
 
 
 def _over_pairs(visit: Callable, state: Any, blocks: int) -> Any:
-    """`state` after ``visit(i, j, two, state)`` of all pairs of blocks; `two` where they are not the same one."""
+    """Applies ``state = visit(i, j, two, state)`` to all pairs of blocks i <= j; `two` is whether i and j differ."""
 
     def row(i: Array, state: Any) -> Any:
         state = visit(i, i, False, state)

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from clustering_jax.data.base import Dataset, batch_indices, partner_rows
 from clustering_jax.data.images.streaming import LazyArray, RowSubset, read_ahead
 from clustering_jax.method import Phase
-from clustering_jax.parallel import batch_rows, own_places, replicate
+from clustering_jax.parallel import batch_rows, local_batch_indices, replicate
 
 
 def is_resident(streams: Mapping[str, Dataset], limit: int) -> bool:
@@ -47,7 +47,7 @@ class Feed:
     ):
         self._streams, self._seed_list, self._batch_size = streams, seed_list, batch_size
         self.resident = is_resident(streams, limit)
-        self._batch, self._local_indices = partial(batch_rows, mesh=mesh), own_places(batch_size, mesh)
+        self._batch, self._local_indices = partial(batch_rows, mesh=mesh), local_batch_indices(batch_size, mesh)
         put = partial(replicate, mesh=mesh)
         self._data = {k: put(dict(d.features)) if self.resident else d.features for k, d in streams.items()}
         # By stream and feature: the next step, and the reader that prefetches it.

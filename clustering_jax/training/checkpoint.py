@@ -19,7 +19,7 @@ from etils import epath
 
 from clustering_jax.errors import UserError
 from clustering_jax.files import is_local
-from clustering_jax.parallel import agreed, is_first
+from clustering_jax.parallel import any_process_blocking, is_first
 
 
 def checksums(tree: Any) -> dict[str, str]:
@@ -114,7 +114,7 @@ class Store:
                 content = self._read(step, abstract_state)
             except Exception as error:  # Orbax reports damage by unrelated types: Exception, ValueError, KeyError, ...
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            any_failed = agreed(content is None)
+            any_failed = any_process_blocking(content is None)
             if content is not None and not any_failed:
                 self._set_aside(damaged)
                 return step, *content
@@ -164,7 +164,7 @@ class Store:
             # In a bucket, a directory exists only once something is in it.
             (target.parent / "README").write_text("Checkpoints that differ from their checksums; nothing reads them.\n")
             (self.directory / str(step)).rename(target)
-        agreed(True)  # no process reads the directory before this is done
+        any_process_blocking(True)  # no process reads the directory before this is done
         self._manager.reload()
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from clustering_jax.data.images.streaming import LazyArray, read_ahead
-from clustering_jax.parallel import batch_rows, batch_sharding, data_mesh, own_places, replicate, replicated
+from clustering_jax.parallel import batch_rows, batch_sharding, data_mesh, local_batch_indices, replicate, replicated
 
 # Batches in flight: enough that the device never waits. More of them would fill the memory with their rows.
 QUEUED = 8
@@ -30,7 +30,7 @@ def make_infer(function: Callable, batch_size: int) -> Callable:
       read one batch at a time, and a `LazyArray` is read ahead.
     """
     mesh = data_mesh(batch_size)
-    local_indices = own_places(batch_size, mesh)
+    local_indices = local_batch_indices(batch_size, mesh)
     rows, whole = batch_sharding(mesh), replicated(mesh)
     apply = jax.jit(function, in_shardings=(whole, rows), out_shardings=rows if jax.process_count() == 1 else whole)
 

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Phase
-from clustering_jax.parallel import any_process, data_mesh, from_first, local, replicate
+from clustering_jax.parallel import any_process, broadcast_from_first, data_mesh, local, replicate
 from clustering_jax.training.batches import Feed
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.log import MetricsLog
@@ -188,7 +188,7 @@ def _check_partners(method: Method, resident: bool) -> None:
 
 def _steps_per_call(method: Method, mesh: Mesh, resident: bool) -> int:
     """Returns the most steps of one call: 1 if the data stay on the host, or if XLA would slow down a compiled loop."""
-    slow_loop = method.convolves and mesh.devices.flat[0].platform == "cpu"
+    slow_loop = method.avoid_scan_on_cpu and mesh.devices.flat[0].platform == "cpu"
     return LOOP_STEPS if resident and not slow_loop else 1
 
 
@@ -216,7 +216,7 @@ def _targets(phase: Phase, first: int, key: jax.Array, variables: Any, infer: Ca
     else:
         targets = {name: np.stack([targets[name] for targets in of_seeds]) for name in of_seeds[0]}
     # Use the targets of process 0: unlike machines may round differently, and then k-means differs.
-    return from_first(targets)
+    return broadcast_from_first(targets)
 
 
 def _resume(store: Store, state: TrainState) -> tuple[int, TrainState, dict[str, np.ndarray], float]:

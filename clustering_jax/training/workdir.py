@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
-from clustering_jax.parallel import agreed
+from clustering_jax.parallel import any_process_blocking
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
@@ -52,7 +52,7 @@ def create_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
         write_json(workdir / "config.json", config)
     except OSError as error:
         raise UserError(f"--workdir={workdir} can't be written ({error.strerror})") from error
-    if jax.process_count() > 1 and agreed(not _appears(workdir / "config.json")):
+    if jax.process_count() > 1 and any_process_blocking(not _appears(workdir / "config.json")):
         raise UserError(f"--workdir={workdir} is not shared: all processes need the same directory")
 
 

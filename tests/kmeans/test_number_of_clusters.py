@@ -47,7 +47,7 @@ def test_many_rows_are_sampled_by_the_seed(monkeypatch):
     found = [number_of_clusters.num_clusters(FOUR, (3, 5), seed=seed) for seed in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
     assert found[0]["criterion"] == "mean silhouette of k-means on 50 rows" and found[0]["num_clusters"] == 4
-    with pytest.raises(UserError, match="most < 50, the rows compared"):
+    with pytest.raises(UserError, match="largest < 50, the number of rows compared"):
         number_of_clusters.num_clusters(FOUR, (3, 50), seed=0)
 
 
@@ -74,9 +74,9 @@ def test_equal_rows_have_no_number():
     refuses("no number of clusters between 2 and 4 has a silhouette", dataset(image=np.ones((20, 3), np.float32)), 2, 4)
 
 
-def test_the_line_told():
+def test_summary_line():
     found = {"num_clusters": 4, "criterion": "c", "curve": [[3, 0.25], [4, 0.5]]}
-    assert number_of_clusters.told(found) == "num_clusters 4, chosen by c (3:0.250 4:0.500)"
+    assert number_of_clusters.summary_line(found) == "num_clusters 4, chosen by c (3:0.250 4:0.500)"
 
 
 def refuses(expected, data, *ends):
@@ -88,11 +88,13 @@ def refuses(expected, data, *ends):
 @pytest.mark.parametrize("ends", [(1, 5), (0, 5), (6, 5), (2, 120), (-3, -2), (2, 5, 9), (4,), ()])
 def test_ranges(ends):
     found = ", ".join(map(str, ends))
-    refuses(rf"cluster_range is \({found}\): choose \(least, most\), 2 <= least <= most < 120", FOUR, *ends)
+    refuses(
+        rf"cluster_range is \({found}\): choose \(smallest, largest\) with 2 <= smallest <= largest < 120", FOUR, *ends
+    )
 
 
 def test_images_are_refused():
-    refuses("needs embeddings or views: of images, say the number", synthetic(n=20, size=4), 2, 4)
+    refuses("needs embeddings or views: set a number for images", synthetic(n=20, size=4), 2, 4)
 
 
 def test_a_range_of_one():

@@ -125,7 +125,7 @@ def build(spec: Spec, *, augment: dict | None = None, optimizer: dict | None = N
     tx = make_optimizer(total_steps=spec.epochs * sum(spec.steps_per_epoch.values()), **(optimizer or {}))
     phases = _phases(spec, (Objective(both, tx),), (Objective(instance_only, tx),))
     phases += refine_phases(s, clusters, embed, image_size, spec.steps_per_epoch["train"])
-    return Method(init, phases, embed, predict, load=load, convolves=True)
+    return Method(init, phases, embed, predict, load=load, avoid_scan_on_cpu=True)
 
 
 def _trained(variables: Variables) -> dict[str, Any]:

@@ -152,7 +152,9 @@ def test_a_feed_reads_a_stream_once_and_starts_anew_on_a_jump():
 
 def test_a_process_reads_the_rows_of_its_own_devices(monkeypatch):
     source, seen = counting(n=400)
-    monkeypatch.setattr("clustering_jax.training.batches.own_places", lambda count, mesh: np.arange(count // 2))
+    monkeypatch.setattr(
+        "clustering_jax.training.batches.local_batch_indices", lambda count, mesh: np.arange(count // 2)
+    )
     feed = Feed(
         {"train": Dataset({"image": source}, list(range(400)), None, "", "all")},
         seed_list=(0,),
