@@ -1,28 +1,43 @@
-# PYTHON: any Python >= 3.11. Everything is installed into .venv, at the versions constraints.txt names.
+# PYTHON: any Python >= 3.11. Everything is installed into VENV: on Python 3.11 at the versions in constraints.txt, on a
+# newer Python at the newest versions that pyproject.toml allows.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install -q $$($(BIN)/python -c \
+  'import sys; print("-c constraints.txt" * (sys.version_info[:2] == (3, 11)))')
 RUN := $(BIN)/python -m clustering_jax.main
 
-.PHONY: demo test test-slow bench bench-accelerator docs notebooks lint clean
+.PHONY: demo test test-slow test-newest quick bench bench-accelerator docs notebooks lint clean
 
-demo: .venv/installed
+demo: $(VENV)/installed
 	$(RUN) --config=configs/cc_digits.py --workdir=runs/digits
 
-test: .venv/tested lint
+test: $(VENV)/tested lint
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
-test-slow: .venv/tested
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[notebooks,umap]'
+test-slow: $(VENV)/tested
+	$(INSTALL) -e '.[notebooks,umap]'
 	$(BIN)/python -m pytest -q -m slow
 
-lint: .venv/tested
+# A quick part of the tests on the newest Python of this machine, with the newest versions.
+test-newest:
+	@python=$$(.ci/newest-python); \
+	  if [ -n "$$python" ]; then $(MAKE) VENV=.venv-newest PYTHON="$$python" quick; \
+	  else echo "skipped: this machine has no Python newer than 3.11"; fi
+
+quick: $(VENV)/tested
+	$(BIN)/python -m clustering_jax --version
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" \
+	  tests/losses tests/nn tests/methods tests/training/test_loop.py tests/training/test_checkpoint.py
+
+lint: $(VENV)/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 # Both sides under the allocator setting that main gives itself (cli.use_huge_pages).
 bench: export GLIBC_TUNABLES = glibc.malloc.hugetlb=1
-bench: .venv/benched
+bench: $(VENV)/benched
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.prediction
@@ -35,33 +50,33 @@ bench: .venv/benched
 	$(BIN)/python -m benchmarks.serving
 
 # On a machine with an accelerator: CIFAR=cifar10.npz (image, label) for real images.
-bench-accelerator: .venv/benched
+bench-accelerator: $(VENV)/benched
 	$(BIN)/python -m benchmarks.accelerator --output=build/accelerator --cifar="$(CIFAR)"
 
-docs: .venv/tested
+docs: $(VENV)/tested
 	$(BIN)/python -m sphinx -W -b html docs build/docs
 
-notebooks: .venv/tested
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[notebooks]'
+notebooks: $(VENV)/tested
+	$(INSTALL) -e '.[notebooks]'
 	cd notebooks && PATH=$(CURDIR)/$(BIN):$$PATH ../$(BIN)/jupyter execute --inplace --timeout=3600 *.ipynb
 
-.venv/made:
+$(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; run: make PYTHON=python3.11" >&2; exit 2; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-.venv/installed: .venv/made pyproject.toml constraints.txt
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+$(VENV)/installed: $(VENV)/made pyproject.toml constraints.txt
+	$(INSTALL) -e .
 	touch $@
 
-.venv/tested: .venv/installed
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+$(VENV)/tested: $(VENV)/installed
+	$(INSTALL) -e '.[test]'
 	touch $@
 
-.venv/benched: .venv/installed
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+$(VENV)/benched: $(VENV)/installed
+	$(INSTALL) -e '.[bench]'
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-newest build *.egg-info

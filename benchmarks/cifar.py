@@ -1,4 +1,4 @@
-"""Trains CC on the 10,000 test images of CIFAR-10 at 32 px with three seeds: the results in the README.
+"""Trains CC on the 10,000 test images of CIFAR-10 at 32 px with three seeds: the results in docs/results.md.
 
     python -m benchmarks.cifar --tfds_dir=DIR [--seeds=3 --epochs=20 --output=docs/cifar10]
 

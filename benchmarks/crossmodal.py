@@ -1,4 +1,4 @@
-"""DMIM, its robust recipe, CMMC and k-means on paired modalities with ten seeds each: the tables in the README.
+"""DMIM, its robust recipe, CMMC and k-means on paired modalities with ten seeds each: the tables in docs/results.md.
 
     python -m benchmarks.crossmodal --data=DIR [--sets=hard,easy --methods=dmim,robust --output=docs/crossmodal]
 

@@ -1,4 +1,4 @@
-"""CMMC on multi-view data sets, mean and standard deviation over seeds: the table in the README.
+"""CMMC on multi-view data sets, mean and standard deviation over seeds: the table in docs/results.md.
 
     python -m benchmarks.multiview --data=DIR [--sets=bdgp,handwritten --dtype=bfloat16 --seeds=10 --output=FILE]
 

@@ -1,4 +1,4 @@
-"""DXMC and TAC on embeddings of images and nouns, mean and standard deviation over seeds: the table in the README.
+"""DXMC and TAC on embeddings of images and nouns, mean and standard deviation over seeds: the table in docs/results.md.
 
     python -m benchmarks.semantic --data=FILE.npz [--seeds=10 --centers=30 --num_clusters=10 --output=docs/semantic]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
-__version__ = version("clustering_jax")
+__version__ = "0.1.0"
 
 # The module that holds each public name. A module is imported when its name is first used: JAX takes seconds.
 _MODULES = {

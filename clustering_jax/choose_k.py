@@ -210,7 +210,7 @@ def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, A
 def main(argv: list[str]) -> None:
     """Reads the flags, computes the recommendation, prints it and writes it."""
     values = _flags()
-    config, _ = read_flags(argv, "", "choose_k", __doc__, values)
+    config, _ = read_flags(argv, "", __doc__, values)
     output = Path(values.output) if values.output else None
     if output and not output.parent.is_dir():
         raise UserError(f"--output={output}: there is no directory {output.parent}")
@@ -223,6 +223,11 @@ def main(argv: list[str]) -> None:
         write_json(output / "choose_k.json", result)
 
 
-if __name__ == "__main__":
+def command(argv: list[str]) -> None:
+    """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
     cli.use_huge_pages()
-    cli.run(lambda: main(sys.argv))
+    cli.run(lambda: main(argv))
+
+
+if __name__ == "__main__":
+    command(["python -m clustering_jax.choose_k", *sys.argv[1:]])

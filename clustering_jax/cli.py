@@ -5,18 +5,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import sys
+import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import flags, logging
 from ml_collections import config_flags
 
 from clustering_jax.errors import UserError
+from clustering_jax.settings.config_files import resolve
+from clustering_jax.settings.documentation import Key, documented
+from clustering_jax.settings.method_reference import absolute
 from clustering_jax.training.signals import Diverged, Interrupted, Stopped
 
 # A config's numbers take no words.
@@ -24,38 +30,101 @@ AUTO = "--config.num_clusters=auto", "--config.num_clusters=0"
 
 
 def read_flags(
-    argv: list[str], directory: str, command: str, doc: str, more: flags.FlagValues | None = None
-) -> tuple[dict, Path]:
-    """The config of ``--config`` as a plain dictionary, and the path of ``--DIRECTORY``; the flags in `more` are set.
+    argv: list[str],
+    directory: str,
+    doc: str,
+    more: flags.FlagValues | None = None,
+) -> tuple[dict[str, Any], Path]:
+    """Reads the flags of a command that takes a config. Ends the program after ``--help`` and ``--print``.
 
-    `directory` "" is of a command that needs none. Prints `doc` and ends where help is asked for; UserError for what
-    can't be read or is missing.
+    Args:
+      argv: the name by which the command was called, and its arguments.
+      directory: the flag that names the command's directory, or "" for a command that needs none.
+      doc: the command's documentation, which ``--help`` prints.
+      more: further flags of the command; they are set.
+
+    Returns:
+      The config of ``--config`` as a plain dictionary, and the path of ``--DIRECTORY``.
+
+    Raises:
+      UserError: a flag or the config can't be read, or a flag is missing.
     """
+    values = _defined(argv, directory, more)
+    rest, config = _parsed(argv, values)
+    if values.help:
+        print(*_help(argv[0], doc, values, config), sep="\n\n")
+        sys.exit(0)
+    needed = "--config=NAME" + f" --{directory}=DIR" * bool(directory)
+    if rest:
+        raise UserError(f"unexpected argument '{rest[0]}'; flags are {needed} --config.KEY=VALUE")
+    for name in ("config", *([directory] if directory and not values["print"].value else [])):
+        if not values[name].value:
+            raise UserError(f"--{name} is missing: {argv[0]} {needed}")
+    config["method"] = absolute(values.method or config.get("method", ""))
+    if values["print"].value:
+        print(json.dumps(config, indent=2))
+        sys.exit(0)
+    return config, Path(values[directory].value if directory else "")
+
+
+def _defined(argv: list[str], directory: str, more: flags.FlagValues | None) -> flags.FlagValues:
     values = flags.FlagValues() if more is None else more
-    config_flags.DEFINE_config_file("config", None, "Config file.", flag_values=values)
+    text = "Name of a published config or path of a file, as cc_digits or cc_digits:smoke."
+    config_flags.DEFINE_config_file("config", None, text, flag_values=values, sys_argv=argv)
+    text = "Trains another method than the config's: FILE.py:FUNCTION, or a name that an installed package provides."
+    flags.DEFINE_string("method", None, text, flag_values=values)
     if directory:
         flags.DEFINE_string(directory, None, "Directory for everything that is written.", flag_values=values)
-    flags.DEFINE_bool("help", False, "Shows this help.", flag_values=values, short_name="h")
+    flags.DEFINE_bool("print", False, "Prints the resolved config as JSON and ends.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Shows this help, and the keys of --config.", flag_values=values, short_name="h")
+    return values
+
+
+def _parsed(argv: list[str], values: flags.FlagValues) -> tuple[list[str], dict[str, Any]]:
+    """The arguments that are no flags, and the config, empty where none is given."""
     try:
-        rest = values([AUTO[1] if argument == AUTO[0] else argument for argument in argv])[1:]
-        config = values.config.to_dict() if values["config"].value is not None else None
+        rest = values(_with_paths([AUTO[1] if argument == AUTO[0] else argument for argument in argv]))[1:]
+        return rest, values.config.to_dict() if values["config"].value is not None else {}
     except UserError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-        said: object = error
-        while isinstance(said, AttributeError | KeyError) and said.args:
-            said = said.args[0]  # a KeyError's own text is quoted
-        raise UserError(f"the flags or the config can't be read: {said}; see --help") from error
-    if values.help:
-        print(doc.strip(), values.main_module_help(), sep="\n\n")
-        sys.exit(0)
-    needed = "--config=FILE" + f" --{directory}=DIR" * bool(directory)
-    if rest:
-        raise UserError(f"unexpected argument '{rest[0]}'; flags are {needed} --config.KEY=VALUE")
-    for name in filter(None, ("config", directory)):
-        if not values[name].value:
-            raise UserError(f"--{name} is missing: python -m clustering_jax.{command} {needed}")
-    return config, Path(values[directory].value if directory else "")
+        text: object = error
+        while isinstance(text, AttributeError | KeyError) and text.args:
+            text = text.args[0]  # a KeyError's own text is quoted
+        raise UserError(f"the flags or the config can't be read: {text}; see --help") from error
+
+
+def _with_paths(argv: list[str]) -> list[str]:
+    """`argv` with the path of the config in place of its name."""
+    result = list(argv)
+    for i, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag.lstrip("-") != "config" or not flag.startswith("-"):
+            continue
+        if equals:
+            result[i] = f"{flag}={resolve(value)}"
+        elif i + 1 < len(argv):
+            result[i + 1] = resolve(argv[i + 1])
+    return result
+
+
+def _help(program: str, doc: str, values: flags.FlagValues, config: dict[str, Any]) -> Iterator[str]:
+    """The parts of the help: the documentation with the command's name as it was called, the flags, the keys."""
+    yield re.sub(r"^``python -m [\w.]+", f"``{program}", doc.strip())
+    own = [values[name] for name in sorted(values) if not name.startswith("config.") and name != "h"]
+    yield "\n".join(["Flags:", *(f"  --{f.name:<15}{f.help}{_default(f.default)}" for f in own)])
+    if config:
+        yield "\n".join(["Keys of the config, set by --config.KEY=VALUE:", *map(_key, documented(config))])
+
+
+def _key(key: Key) -> str:
+    """A key and its value, and below them what the key means."""
+    comment = textwrap.fill(key.comment, 110, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"  {key.name} = {key.value!r}" + f"\n{comment}" * bool(comment)
+
+
+def _default(value: Any) -> str:
+    return "" if value in (None, False, "") else f" (default: {value})"
 
 
 def run(command: Callable[[], None]) -> NoReturn:

@@ -24,7 +24,7 @@ from clustering_jax.parallel import device_per_core
 
 def main(argv: list[str]) -> None:
     """Reads the flags and embeds."""
-    config, output = read_flags(argv, "output", "embed", __doc__)
+    config, output = read_flags(argv, "output", __doc__)
     if not config.get("embed"):
         raise UserError(
             f"a config of the method '{config['method']}' has nothing to embed: use one of configs/dxmc_*.py"
@@ -32,7 +32,12 @@ def main(argv: list[str]) -> None:
     print(f"{embed(output, **config['embed'])} written")
 
 
-if __name__ == "__main__":
+def command(argv: list[str]) -> None:
+    """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
     cli.use_huge_pages()
     device_per_core()
-    cli.run(lambda: main(sys.argv))
+    cli.run(lambda: main(argv))
+
+
+if __name__ == "__main__":
+    command(["python -m clustering_jax.embed", *sys.argv[1:]])

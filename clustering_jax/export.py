@@ -9,27 +9,33 @@ preprocessing, the names of the clusters and the config. JAX guarantees to read 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from clustering_jax import cli
 from clustering_jax.serving.artefact import read
 from clustering_jax.serving.export import of_run, write
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m clustering_jax.export", description=__doc__.partition("\n")[2])
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(argv[0], description=__doc__.partition("\n")[2])
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", help="the directory of a run")
     source.add_argument("--model", help="an exported model that is exported again")
     parser.add_argument("--output", required=True, help="directory to write")
-    return parser.parse_args()
+    return parser.parse_args(argv[1:])
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     """Reads the arguments and writes the model."""
-    arguments = _arguments()
+    arguments = _arguments(argv)
     write(of_run(arguments.workdir) if arguments.workdir else read(arguments.model)[0], arguments.output)
     print(f"{arguments.output} written")
 
 
+def command(argv: list[str]) -> None:
+    """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
+    cli.run(lambda: main(argv))
+
+
 if __name__ == "__main__":
-    cli.run(main)
+    command(["python -m clustering_jax.export", *sys.argv[1:]])

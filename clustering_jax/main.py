@@ -61,9 +61,9 @@ def _reached(bucket: str) -> epath.Path:
 
 
 def main(argv: list[str]) -> None:
-    """Reads the flags and runs."""
+    """Reads the flags and runs; `argv` begins with the name by which the command was called."""
     values = _processes()
-    config, workdir = read_flags(argv, "workdir", "main", __doc__, values)
+    config, workdir = read_flags(argv, "workdir", __doc__, values)
     several = _check_processes(values)
     workdir = _reached(values.workdir) if "://" in values.workdir else workdir
     from clustering_jax import parallel, run  # with JAX, which takes seconds: not before the flags are right
@@ -86,6 +86,11 @@ def main(argv: list[str]) -> None:
             raise
 
 
-if __name__ == "__main__":
+def command(argv: list[str]) -> None:
+    """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
     cli.use_huge_pages()
-    cli.run(lambda: main(sys.argv))
+    cli.run(lambda: main(argv))
+
+
+if __name__ == "__main__":
+    command(["python -m clustering_jax.main", *sys.argv[1:]])

@@ -10,6 +10,7 @@ Assigns new examples to clusters with the newest checkpoint of a run. The input 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from clustering_jax import cli
@@ -20,14 +21,14 @@ from clustering_jax.inference.predictor import Predictor
 from clustering_jax.parallel import device_per_core
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m clustering_jax.predict", description=__doc__.partition("\n")[2])
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(argv[0], description=__doc__.partition("\n")[2])
     parser.add_argument("--workdir", required=True, help="the directory of the run")
     parser.add_argument("--input", required=True, help="image folder, .npy or .npz; for views, files as in training")
     parser.add_argument("--views", default="", help="numbers of the views in the input, for example 0,2 (default: all)")
     parser.add_argument("--output", required=True, help="CSV to write: id, cluster, probability")
     parser.add_argument("--batch_size", type=int, default=0, help="rows per batch (default: the batch size of the run)")
-    return parser.parse_args()
+    return parser.parse_args(argv[1:])
 
 
 def _numbers(views: str) -> list[int]:
@@ -37,9 +38,9 @@ def _numbers(views: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     """Reads the arguments and writes the CSV."""
-    arguments = _arguments()
+    arguments = _arguments(argv)
     output = Path(arguments.output)
     if not output.parent.is_dir():
         raise UserError(f"--output={output}: there is no directory {output.parent}")
@@ -49,7 +50,12 @@ def main() -> None:
     print(f"{output} written")
 
 
-if __name__ == "__main__":
+def command(argv: list[str]) -> None:
+    """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
     cli.use_huge_pages()
     device_per_core()
-    cli.run(main)
+    cli.run(lambda: main(argv))
+
+
+if __name__ == "__main__":
+    command(["python -m clustering_jax.predict", *sys.argv[1:]])

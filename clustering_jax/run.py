@@ -100,10 +100,11 @@ def train(
 
 def _with_embeddings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     """Fills in the path of the embeddings. If the config names a model but no path, computes them in the workdir."""
+    config = _of_photos(config)
     settings, path = config.get("embed"), config["data"].get("path", "")
     if not settings or "path" not in config["data"]:
         return config
-    if not path and not settings["clip"]:
+    if not path and not (settings["clip"] or settings["encoder"]):
         raise UserError(
             "nothing to cluster: give --config.data.path (embeddings) or --config.embed.clip (a CLIP model)"
         )
@@ -115,6 +116,17 @@ def _with_embeddings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
     path = path or str(embed(workdir / "embeddings", **settings))
     scored = {**config["scored"], "path": config["scored"].get("path") or path} if config["scored"] else {}
     return {**config, "data": {**config["data"], "path": path}, "scored": scored}
+
+
+def _of_photos(config: dict[str, Any]) -> dict[str, Any]:
+    """Turns the data source "photos" into embeddings that are to be computed from a folder."""
+    if config["data"].get("source") != "photos":
+        return config
+    if not config["data"]["path"]:
+        raise UserError("there are no photos to cluster: give --config.data.path=FOLDER")
+    folder = {**config["data"], "source": "folder"}
+    embed = {**config["embed"], "splits": {"train": folder}}
+    return {**config, "data": {"source": "embeddings", "path": "", "split": "train"}, "embed": embed}
 
 
 def load_streams(config: Mapping[str, Any]) -> dict[str, Dataset]:

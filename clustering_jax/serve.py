@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import socket
+import sys
 from contextlib import suppress
 
 from clustering_jax import cli
@@ -28,8 +29,8 @@ def _listening(host: str, port: int) -> socket.socket:
         raise UserError(f"can't listen on --host={host} --port={port} ({error}): choose another") from error
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m clustering_jax.serve", description=__doc__.partition("\n")[2])
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(argv[0], description=__doc__.partition("\n")[2])
     parser.add_argument("model", help="directory that clustering_jax.export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 chooses a free port (default: %(default)s)")
@@ -43,7 +44,7 @@ def _arguments() -> argparse.Namespace:
     )
     for (name, default), text in zip(Limits()._asdict().items(), texts, strict=True):
         parser.add_argument(f"--{name}", type=type(default), default=default, help=f"{text} (default: %(default)s)")
-    return parser.parse_args()
+    return parser.parse_args(argv[1:])
 
 
 def _limits(arguments: argparse.Namespace) -> Limits:
@@ -54,9 +55,9 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     return limits
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     """Reads the arguments and serves until a signal arrives; pending requests are still answered then."""
-    arguments = _arguments()
+    arguments = _arguments(argv)
     limits = _limits(arguments)
     try:
         import uvicorn
@@ -80,6 +81,11 @@ def main() -> None:
             uvicorn.Server(config).run(sockets=[server])
 
 
-if __name__ == "__main__":
+def command(argv: list[str]) -> None:
+    """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
     cli.use_huge_pages()
-    cli.run(main)
+    cli.run(lambda: main(argv))
+
+
+if __name__ == "__main__":
+    command(["python -m clustering_jax.serve", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""The site: ``python -m sphinx -W -b html docs build/docs``; nothing is fetched, neither here nor by the reader."""
+"""Configures the site: ``python -m sphinx -W -b html docs build/docs``. Neither build nor pages fetch anything."""
 
 import sys
 from importlib.metadata import version as installed
@@ -10,21 +10,36 @@ project = "clustering_jax"
 copyright = "the clustering_jax authors"
 release = version = installed("clustering_jax")
 
-extensions = ["docstrings", "mathml", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_parser"]
+extensions = [
+    "formulas",
+    "members",
+    "notebooks",
+    "settings_table",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
 exclude_patterns = ["_ext"]
 html_theme = "furo"
 html_title = f"clustering_jax {release}"
 html_show_sphinx = False
 html_copy_source = False
 pygments_style = "friendly"
-# Of blocks that do not say: commands and drawings.
+# The language of blocks that name none: commands and drawings.
 highlight_language = "text"
+# The copy button leaves out prompts, and the output of examples with prompts.
+copybutton_prompt_text = ">>> |\\.\\.\\. "
+copybutton_prompt_is_regexp = True
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 # A name in single backticks links to what it names, where that is on the site.
 default_role = "py:obj"
+# The server is an extra, which building the site does not need.
+autodoc_mock_imports = ["starlette"]
 add_module_names = False
 maximum_signature_line_length = 88
 autodoc_member_order = "bysource"

@@ -159,10 +159,7 @@ def views(tmp_path):
 
 
 def command(*arguments):
-    """Config flags read sys.argv."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["choose_k", *arguments])
-        choose_k.main(sys.argv)
+    choose_k.main(["choose_k", *arguments])
 
 
 def test_the_table_the_line_and_the_file(views, tmp_path, capsys):
@@ -240,8 +237,8 @@ def test_ranges(views, ends):
 
 def test_what_can_be_put_right(views, tmp_path, monkeypatch):
     refuses("half of the 240 rows must be more than that", *views, "--range=2:120")
-    refuses("--config is missing: python -m clustering_jax.choose_k --config=FILE$", "--range=2:5")
-    refuses("unexpected argument 'more'; flags are --config=FILE --config.KEY=VALUE", *views, "more")
+    refuses("--config is missing: choose_k --config=NAME$", "--range=2:5")
+    refuses("unexpected argument 'more'; flags are --config=NAME --config.KEY=VALUE", *views, "more")
     refuses("there is no directory", *views, "--range=2:5", "--output=nowhere/out")
     refuses("--train needs --workdir=DIR", *views, "--range=2:5", "--train")
     refuses(r"holds no finished run: add --train to train one", *views, "--range=2:5", f"--workdir={tmp_path}")

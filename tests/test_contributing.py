@@ -1,39 +1,78 @@
-"""The method that CONTRIBUTING.md shows is run as it stands there."""
+"""The method and the config in CONTRIBUTING.md are run as they are printed there."""
 
 import re
-import types
+import shlex
+from importlib.metadata import EntryPoint
 
 import pytest
 
-from clustering_jax import methods, run
+from clustering_jax import cli, main, run
 from clustering_jax.errors import UserError
+from clustering_jax.files import read_json
 from clustering_jax.inference.predictor import Predictor
-from clustering_jax.settings import cmmc
+from clustering_jax.settings import method_reference
 from tests.paths import ROOT
+
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+CODE = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(COMMAND,) = re.findall(r"^clustering-jax train (.*)$", TEXT, re.MULTILINE)
+FILES = "soft_kmeans.py", "soft_kmeans_config.py"
 
 
 @pytest.fixture
-def soft_kmeans(monkeypatch):
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    module = types.ModuleType("soft_kmeans")
-    exec(compile(code, "CONTRIBUTING.md", "exec"), module.__dict__)
-    monkeypatch.setitem(methods.METHODS, "soft_kmeans", module.build)
+def printed(tmp_path, monkeypatch):
+    """The current directory, with the files that the page prints."""
+    for name, code in zip(FILES, CODE, strict=True):
+        assert f"`{name}`" in TEXT
+        (tmp_path / name).write_text(code)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def config(**model):
-    data = {"source": "planted", "n": 120, "shared": 2.0, "private": 0.0, "num_clusters": 3}
-    settings = cmmc(num_clusters=3, batch_size=40, epochs=60, data=data, run={"checkpoint_every": 0}).to_dict()
-    return {**settings, "method": "soft_kmeans", "model": model, "optimizer": {"learning_rate": 0.03}}
+def config(*more):
+    return cli.read_flags(["train", "--config=soft_kmeans_config.py", "--workdir=x", *more], "workdir", "")[0]
 
 
 @pytest.mark.filterwarnings("ignore:only")
-def test_a_fifth_method(soft_kmeans, tmp_path):
-    result = run.train(config(), tmp_path)
-    assert result["method"] == "soft_kmeans" and result["scores"]["acc"] > 0.6
-    assert Predictor.restore(tmp_path).config["method"] == "soft_kmeans"
+def test_the_printed_command(printed, monkeypatch):
+    main.main(["clustering-jax train", *shlex.split(COMMAND)])
+    result = read_json(printed / "runs" / "soft_kmeans" / "result.json")
+    assert result["method"] == "soft_kmeans.py:build" and result["scores"]["acc"] > 0.6
+    monkeypatch.chdir(ROOT)  # the run remembers where its method is
+    assert Predictor.restore(printed / "runs" / "soft_kmeans").config["model"] == {"temperature": 0.1}
 
 
-def test_its_settings_are_checked_as_any(soft_kmeans, tmp_path):
+def test_the_flag_trains_another_method(printed):
+    (printed / "other.py").write_text(CODE[0].replace('Phase("fit"', 'Phase("other"'))
+    settings = config("--method=other.py:build", "--config.epochs=1")
+    run.train(settings, printed / "run", quiet=True, reported=False)
+    assert '"phase": "other"' in (printed / "run" / "metrics.jsonl").read_text()
+
+
+def test_its_settings_are_checked_as_any(printed):
+    settings = config()
     with pytest.raises(UserError, match="did you mean 'temperature'"):
-        run.train(config(temprature=1.0), tmp_path)
+        run.train({**settings, "model": {"temprature": 1.0}}, printed / "run")
+
+
+@pytest.mark.parametrize(
+    "method, words",
+    [
+        ("absent.py:build", "there is no file absent.py"),
+        ("soft_kmeans.py", "names no function: give soft_kmeans.py:build"),
+        ("soft_kmeans.py:biuld", "has no function 'biuld' .did you mean 'build'"),
+        ("cmcm", "unknown method 'cmcm' .did you mean 'cmmc'"),
+    ],
+)
+def test_a_method_that_is_not_there_is_refused(printed, method, words):
+    with pytest.raises(UserError, match=words):
+        run.train(config(f"--method={method}"), printed / "run")
+    assert not (printed / "run").exists()
+
+
+def test_a_package_can_provide_a_method(printed, monkeypatch):
+    monkeypatch.syspath_prepend(printed)
+    point = EntryPoint("soft_kmeans", "soft_kmeans:build", method_reference.GROUP)
+    monkeypatch.setattr(method_reference, "entry_points", lambda group: [point] if group == point.group else [])
+    assert method_reference.entry_names() == ["soft_kmeans"]
+    assert method_reference.load(config("--method=soft_kmeans")["method"]).__module__ == "soft_kmeans"

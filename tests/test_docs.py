@@ -1,4 +1,4 @@
-"""What docs/ says: keys and defaults, commands, links, examples; and that the site is built without a warning."""
+"""README and docs/: keys and defaults, commands, links, examples, words; and the site is built without a warning."""
 
 import ast
 import doctest
@@ -15,20 +15,25 @@ import pytest
 from flax.traverse_util import empty_node, flatten_dict
 
 from clustering_jax import settings
+from clustering_jax.augment.policies import cc_policy, digits_policy
 from clustering_jax.data import SOURCES
 from clustering_jax.data.images.for_embedding import folder_rows
+from clustering_jax.settings import documentation
 from tests.paths import ROOT
-from tests.test_configs import load
+from tests.test_configs import FILES, load
 
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 METHODS = ("cc", "cmmc", "dmim", "dxmc", "temi", "turtle")
-ROW = re.compile(r"^\| `([\w.]+)` \| (?:`(.+?)`|required) \| (.+) \|$", re.MULTILINE)
-COMMAND = re.compile(r"python -m ((?:clustering_jax|benchmarks)[\w.]*)([^`\n]*)")
-REQUIRED = inspect.Parameter.empty
+COMMAND = re.compile(
+    r"(?:python -m |^)((?:clustering_jax|benchmarks)[\w.]*|clustering-jax [\w-]+)([^`\n]*)", re.MULTILINE
+)
+# The commands of the console script: their modules.
+SCRIPT = {"train": "main", "choose-k": "choose_k", "report": "report.__main__"}
 
 
 def name(path):
-    return str(path.relative_to(ROOT / "docs"))
+    return path.name if path == README else str(path.relative_to(ROOT / "docs"))
 
 
 def text(path):
@@ -40,35 +45,70 @@ def page(method):
     return text(ROOT / "docs" / "methods" / f"{method}.md")
 
 
-def table(rows):
-    """{key: default} of a table of keys; every one has a meaning."""
-    found = [(key, ast.literal_eval(value) if value else REQUIRED) for key, value, _ in ROW.findall(rows)]
-    assert len(dict(found)) == len(found), "a key is there twice"
-    return dict(found)
-
-
 def flat(config):
     values = flatten_dict(config.to_dict(), sep=".", keep_empty_nodes=True)
     return {key: {} if value is empty_node else value for key, value in values.items()}
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_key_is_on_the_page_of_its_method_with_its_default(method):
-    expected = flat(getattr(settings, method)())
-    found = table(page(method).partition("## Keys")[2].partition("\n### ")[0])
-    assert found == expected and all(type(found[key]) is type(expected[key]) for key in found)
+def test_the_page_of_a_method_lists_its_keys(method):
+    assert f"```{{settings}} {method}\n```" in page(method).partition("## Keys")[2].partition("\n### ")[0]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_settings_of_data_sources(method):
-    """Tables below a heading that names a source, or a split's source, have its arguments with their defaults."""
-    sections = re.findall(r"^### ([^\n]*source `(\w+)`)\n(.*?)(?=^##|\Z)", page(method), re.MULTILINE | re.DOTALL)
+def test_the_tables_of_keys_are_the_settings(method, monkeypatch):
+    """Every key of the config, with its default as it can be read back, and a comment of a sentence or more."""
+    pytest.importorskip("sphinx", reason="the extra 'docs' is not installed")
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    rows = importlib.import_module("settings_table").keys(method)
+    assert {key: ast.literal_eval(value) for key, value, _ in rows} == flat(getattr(settings, method)())
+    assert all(re.search(r"\w{3}.*[.)]$", comment) for _, _, comment in rows)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_every_key_of_a_config_is_documented(path):
+    for variant in ("", "smoke"):
+        config = load(path, variant)[1].to_dict()
+        keys = list(documentation.documented(config))
+        assert {key.name: key.value for key in keys} == flat(load(path, variant)[1])
+        assert [key.name for key in keys if not key.comment] == []
+
+
+@pytest.mark.parametrize("source", [source for source in documentation.SOURCES if source != "photos"])
+def test_the_settings_of_a_data_source_are_the_arguments_of_its_function(source):
+    fields = set(documentation.SOURCES[source]._fields) - {"source"}
+    parameters = inspect.signature(SOURCES[source]).parameters
+    assert fields == set(parameters)
+    if source != "embeddings":  # its tuple holds the defaults of DXMC's config
+        defaults = {k: p.default for k, p in parameters.items() if p.default is not inspect.Parameter.empty}
+        assert documentation.SOURCES[source]._field_defaults == defaults
+
+
+def test_photos_have_settings_of_a_folder():
+    """They are embedded as the split of a folder."""
+    assert set(documentation.SOURCES["photos"]._fields) - {"source"} <= set(inspect.signature(folder_rows).parameters)
+
+
+@pytest.mark.parametrize("function", [cc_policy, digits_policy])
+def test_the_settings_of_an_augmentation_are_the_arguments_of_its_function(function):
+    kind = documentation.AUGMENTATIONS["digits" if function is digits_policy else "natural"]
+    expected = {k: p.default for k, p in inspect.signature(function).parameters.items() if k != "size"}
+    assert {k: v for k, v in kind._field_defaults.items() if k != "kind"} == expected
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_data_source_of_a_page_has_a_table(method):
+    """Those below a heading that names a source, or the source of a split."""
+    sections = re.findall(r"^### [^\n]*source `(\w+)`\n(.*?)(?=^##|\Z)", page(method), re.MULTILINE | re.DOTALL)
     assert sections
-    for heading, source, rows in sections:
-        split = heading.startswith("`embed.splits")
-        function = folder_rows if split and source == "folder" else SOURCES[source]
-        expected = {k: p.default for k, p in inspect.signature(function).parameters.items()}
-        assert {key.removeprefix("data."): value for key, value in table(rows).items()} == expected, heading
+    for source, text_of in sections:
+        assert f"{{settings}} {documentation.SOURCES[source].__name__}\n" in text_of
+
+
+def test_a_split_to_embed_has_the_settings_of_a_folder():
+    (omitted,) = re.findall(r"{settings} Folder\n:omit: (.*)\n", page("dxmc"))
+    left = set(documentation.SOURCES["folder"]._fields) - set(omitted.split())
+    assert left == set(inspect.signature(folder_rows).parameters)
 
 
 def documented_terms(method):
@@ -85,10 +125,17 @@ def test_the_terms_of_the_losses_are_those_of_the_log():
 
 
 def config_of(path):
-    """The config that a command names, `:smoke` or not."""
+    """The config that a command names by its path or its name, `:smoke` or not."""
     file, _, variant = path.partition(":")
+    file = file if file.endswith(".py") else f"configs/{file}.py"
     assert (ROOT / file).is_file(), f"{path} is not there"
     return flat(load(ROOT / file, variant)[1])
+
+
+def module_of(command):
+    """The module that a command runs: its own name, or the name that the console script gives it."""
+    _, _, word = command.partition("clustering-jax ")
+    return f"clustering_jax.{SCRIPT.get(word, word)}" if word else command
 
 
 def check_flags(module, words):
@@ -98,18 +145,19 @@ def check_flags(module, words):
     config = None
     for word in words:
         flag, _, value = word.partition("=")
-        if flag == "--config" and value.startswith("configs/"):
-            config = config_of(value)
+        if flag == "--config" and re.match(r"(configs/)?[a-z]\w+(\.py)?(:\w+)?$", value):
+            config = config_of(value) if value.startswith("configs/") or "." not in value else None
         elif flag.startswith("--config."):
             key = flag.removeprefix("--config.")
             assert config is None or any(k == key or k.startswith(f"{key}.") for k in config), f"{flag} is no key"
         elif flag.startswith("--"):
-            assert flag.removeprefix("--") in known | {"config"}, f"{module} has no {flag}"
+            assert flag.removeprefix("--") in known | {"config", "help"}, f"{module} has no {flag}"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_commands_name_what_exists(path):
-    for module, rest in COMMAND.findall(text(path)):
+    for command, rest in COMMAND.findall(text(path)):
+        module = module_of(command)
         assert importlib.util.find_spec(module), f"{module} is not there"
         check_flags(module, shlex.split(rest.split(" # ")[0].split(" && ")[0], posix=True))
 
@@ -150,10 +198,39 @@ def test_python_in_the_pages_imports_what_exists(path):
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
 
 
-def test_what_is_included_is_there():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    marks = re.findall(r':(?:start-after|end-before): "(.*)"', text(ROOT / "docs" / "measured.md"))
-    assert len(marks) == 2 and 0 < readme.find(marks[0]) < readme.find(marks[1])
+def test_the_readme_is_short_and_sends_no_one_away():
+    words = README.read_text(encoding="utf-8")
+    assert len(words.split()) <= 900
+    assert re.findall(r"\b(?:aims?|hoped?|another day|TODO|soon)\b", words, re.IGNORECASE) == []
+    # Both commands of a newcomer are on the first screen.
+    assert all(f"make {target}" in "\n".join(words.splitlines()[:12]) for target in ("demo", "test"))
+
+
+def test_the_commands_of_the_readme_are_checked():
+    assert len(COMMAND.findall(text(README))) >= 5
+    with pytest.raises(AssertionError, match="no key"):
+        check_flags("clustering_jax.main", ["--config=cc_digits", "--config.model.widht=3"])
+    with pytest.raises(AssertionError, match="is not there"):
+        check_flags("clustering_jax.main", ["--config=cc_digit"])
+
+
+def test_every_notebook_has_a_page_in_the_contents():
+    names = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    index = text(ROOT / "docs" / "index.md")
+    assert {path.stem for path in (ROOT / "docs" / "notebooks").glob("*.md")} == names
+    assert all(f"\nnotebooks/{name}\n" in index for name in names)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "api").glob("*.md")), ids=name)
+def test_the_reference_names_members_that_exist(path):
+    directives = re.findall(r"automodule:: ([\w.]+)\n   :members:([^\n]*)", path.read_text(encoding="utf-8"))
+    for module, members in directives:
+        source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+        names = {getattr(node, "name", None) for node in ast.parse(source).body}
+        names |= {
+            alias.name for node in ast.parse(source).body if isinstance(node, ast.ImportFrom) for alias in node.names
+        }
+        assert [n for n in re.findall(r"\w+", members) if n not in names] == [], module
 
 
 def test_the_examples_of_the_losses():
@@ -171,34 +248,59 @@ def test_every_loss_has_an_example():
     assert [n for n in losses.__all__ if f"losses.{n}" not in examples] == []
 
 
-DOCSTRINGS = {
-    "arguments that share a line": (
-        ["Args:", "  a: one. b, c: two;", "    more.", "  A remark.", "  d: 128. It."],
-        ["Args:", "  a: one.", "  b, c: two;", "    more.", "    A remark.", "  d: 128\\. It."],
+@pytest.fixture
+def extensions(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
+    return importlib.import_module
+
+
+@pytest.mark.parametrize("formula", [r"x^2", r"\sum_{i=1}^{n} \frac{1}{n} \Bigl( \log \sum_{j} e^{s_{ij}} \Bigr)"])
+def test_formulas_are_outlines_on_the_line_of_the_text(formula, extensions):
+    pytest.importorskip("ziamath", reason="the extra 'docs' is not installed")
+    drawing = extensions("formulas").to_svg(formula, inline=False)
+    assert drawing.startswith("<svg") and drawing.count("<path") >= 2 and "<text" not in drawing
+    height, below = (float(re.search(rf"{key}: (-?[\d.]+)em", drawing)[1]) for key in ("height", "vertical-align"))
+    assert 0.3 < height < 5 and -height < below <= 0.2
+
+
+def test_a_formula_that_is_drawn_too_tall_is_refused(extensions):
+    pytest.importorskip("ziamath", reason="the extra 'docs' is not installed")
+    with pytest.raises(ValueError, match="Bigl"):
+        extensions("formulas").to_svg(r"\left( \log \sum_{j \neq i} e^{s_{ij}} \right)", inline=False)
+
+
+CELLS = {
+    "text": ({"cell_type": "markdown", "source": ["# A\n", "b"]}, "# A\nb\n"),
+    "code": ({"cell_type": "code", "source": ["1 + 1"], "outputs": []}, "````python\n1 + 1\n````\n"),
+    "stream": (
+        {"cell_type": "code", "source": [], "outputs": [{"text": ["a\n", "b\n"]}]},
+        "````python\n\n````\n\n````text\na\nb\n````\n",
     ),
-    "arguments without a heading": (
-        ["What; a: one.", "b: two,", "more.", "", "Rest."],
-        ["What", "", "Args:", "  a: one.", "  b: two,", "    more.", "", "Rest."],
+    "result": (
+        {"cell_type": "code", "source": ["x"], "outputs": [{"data": {"text/plain": ["2"]}}]},
+        "````python\nx\n````\n\n````text\n2\n````\n",
     ),
-    "exceptions": (
-        ["Raises:", "  UserError: one. ValueError: two."],
-        ["Raises:", "  UserError: one.", "  ValueError: two."],
+    "picture, not its text": (
+        {
+            "cell_type": "code",
+            "source": ["x"],
+            "outputs": [{"data": {"image/png": "AA==\n", "text/plain": "<Figure>"}}],
+        },
+        "````python\nx\n````\n\n![output of the cell above](data:image/png;base64,AA==)\n",
     ),
-    "nothing": (["What it is: a sum.", "", "Returns:", "  a: b. b: c"],) * 2,
 }
 
 
-@pytest.mark.parametrize("case", DOCSTRINGS)
-def test_docstrings_are_split_for_the_site(case, monkeypatch):
+@pytest.mark.parametrize("case", CELLS)
+def test_notebooks_become_markdown(case, extensions):
     pytest.importorskip("sphinx", reason="the extra 'docs' is not installed")
-    monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
-    lines, expected = DOCSTRINGS[case]
-    assert importlib.import_module("docstrings").split(lines, ["a", "b", "c", "d"]) == expected
+    cell, expected = CELLS[case]
+    assert extensions("notebooks").to_markdown({"cells": [cell]}) == expected
 
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
-    for package in ("sphinx", "myst_parser", "furo", "latex2mathml"):
+    for package in ("sphinx", "myst_parser", "furo", "sphinx_copybutton", "ziamath"):
         pytest.importorskip(package, reason="the extra 'docs' is not installed")
     command = [
         sys.executable,
@@ -215,7 +317,8 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     pages = {file.relative_to(tmp_path).with_suffix(".md").as_posix() for file in tmp_path.rglob("*.html")}
-    assert {name(path) for path in PAGES} <= pages
+    assert {name(path) for path in PAGES if path != README} <= pages
     built = "".join(file.read_text(encoding="utf-8") for file in tmp_path.rglob("*.html"))
-    assert built.count("<math") > 40 and '<span class="pre">\'n</span> <span class="pre">d\'</span>' in built
+    assert built.count('role="img" aria-label') > 40
+    assert "Alias for field" not in built and "_Sentinel" not in built
     assert not re.search(r'<(?:script|link|img)[^>]*(?:src|href)="(?:https?:)?//', built), "something is fetched"

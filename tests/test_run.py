@@ -54,11 +54,10 @@ def call(module, *flags):
 def refusal(monkeypatch, capfd, module, *flags):
     """The one line, with exit code 2, that a command ends with in this process."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", [module.__name__, *flags])
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     with pytest.raises(SystemExit) as ended:
-        cli.run(module.main if module is predict else lambda: module.main(sys.argv))
+        cli.run(lambda: module.main([module.__name__, *flags]))
     err = capfd.readouterr().err
     assert ended.value.code == 2 and len(err.strip().splitlines()) == 1, err
     return err

@@ -6,7 +6,6 @@ import io
 import json
 import re
 import signal
-import sys
 import time
 
 import jax
@@ -201,19 +200,18 @@ def test_another_range_in_the_same_workdir_is_refused(automatic):
 
 
 @pytest.mark.parametrize("value, expected", [("auto", 0), ("0", 0), ("7", 7)])
-def test_the_flag(monkeypatch, value, expected):
-    assert flags(monkeypatch, value)[0]["num_clusters"] == expected
+def test_the_flag(value, expected):
+    assert flags(value)[0]["num_clusters"] == expected
 
 
-def test_a_misspelt_word_for_the_flag(monkeypatch):
+def test_a_misspelt_word_for_the_flag():
     with pytest.raises(UserError, match="num_clusters"):
-        flags(monkeypatch, "atuo")
+        flags("atuo")
 
 
-def flags(monkeypatch, value):
+def flags(value):
     given = ["main", f"--config={ROOT}/configs/dxmc_embeddings.py", f"--config.num_clusters={value}", "--workdir=x"]
-    monkeypatch.setattr(sys, "argv", given)
-    return main.read_flags(given, "workdir", "main", "")
+    return main.read_flags(given, "workdir", "")
 
 
 @pytest.mark.slow

@@ -58,6 +58,9 @@ def load_timm(path: Path, dtype: Any) -> Encoder:
             "std": list(IMAGENET_STD),
         },
     )
+    for name in ("input_size", "mean", "std"):
+        if len(settings[name]) != 3 or not all(isinstance(value, int | float) for value in settings[name]):
+            raise UserError(f"{where}: {name} {settings[name]!r} is not supported, only 3 numbers")
     _, height, width = settings["input_size"]
     demand(where, settings, {"interpolation": tuple(FILTERS), "crop_mode": ("center",)})
     short = int(height / settings["crop_pct"])
@@ -79,8 +82,8 @@ def load_hugging_face(path: Path, dtype: Any) -> Encoder:
     tree = read_json(where)
     usual = {"embedding_size": (64,), "num_channels": (3,), "hidden_act": ("relu",)}
     demand(where, tree, {**usual, "downsample_in_first_stage": (False,), "downsample_in_bottleneck": (False,)})
-    depths, bottleneck = tuple(tree.get("depths", (3, 4, 6, 3))), tree.get("layer_type", "bottleneck") == "bottleneck"
-    widths = tree.get("hidden_sizes", _BOTTLENECK)
+    tree = typed(where, tree, {"depths": [3, 4, 6, 3], "hidden_sizes": _BOTTLENECK, "layer_type": "bottleneck"})
+    depths, widths, bottleneck = tuple(tree["depths"]), tree["hidden_sizes"], tree["layer_type"] == "bottleneck"
     names = {layout: name for name, layout in DEPTHS.items()}
     if (depths, bottleneck) not in names or widths != (_BOTTLENECK if bottleneck else _BASIC):
         raise UserError(

@@ -1,9 +1,8 @@
-"""What the four estimators share: a config, a run in a directory, and what is read back from it."""
+"""The base class of the estimators: it makes a config, runs it in a directory and reads the results."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import numbers
@@ -15,42 +14,51 @@ from typing import Any, Self
 
 import numpy as np
 from absl import logging
-from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from clustering_jax import metrics, run
-from clustering_jax.data.base import Dataset, known_labels
-from clustering_jax.errors import UserError, nearest
+from clustering_jax.data.base import Dataset
+from clustering_jax.errors import UserError
+from clustering_jax.estimators.inputs import configured, digest_of, is_json, is_path, labelled
 from clustering_jax.files import read_json, write_atomic, write_json
 from clustering_jax.inference.new_rows import examples
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.training.signals import Signals
 
-# What a finished workdir holds beside its checkpoints.
+# Files of a finished workdir besides its checkpoints.
 FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", run.CHOSEN)
 ESTIMATOR = "estimator.json"
 SEEN = ("n_features_in_", "feature_names_in_")
 
 
 class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
-    """What the four estimators share.
+    """What the estimators share: a config, a run of it, and the results of the run.
 
     Args:
-      n_clusters: at least 2; "auto", where the method takes views or embeddings, chooses in `cluster_range` without
-        labels, see `choose`.
-      epochs, batch_size, learning_rate: None is the method's own; the batch then is at most the data.
-      random_state: as in scikit-learn; an integer is the command line's ``--config.seed``.
-      verbose: 0 is silent, 1 prints what the command line does.
-      workdir: where the run is written and, if it was cut short, resumed; None is a temporary directory.
-      settings: any other setting of the command line, ``{"model.latent_dim": 64}`` is ``--config.model.latent_dim=64``.
+      n_clusters: number of clusters, at least 2. "auto" chooses it without labels, see docs/choose_k.md.
+      epochs: passes over the rows; None is the default of the method.
+      batch_size: rows of a step; None is the default of the method, reduced to the number of rows.
+      learning_rate: peak learning rate of Adam; None is the default of the method.
+      random_state: seed, as in scikit-learn. An integer is the seed ``--config.seed`` of the command line.
+      verbose: 0 prints nothing, 1 prints what the command line prints.
+      workdir: directory of the run, which continues there if it was interrupted. None uses a temporary directory.
+      settings: any other key of the method's config by its name: ``{"model.width": 16}`` is
+        ``--config.model.width=16``. The keys are documented in `clustering_jax.settings` and on the
+        page of the method.
 
     Attributes:
-      labels_: int [n]. probabilities_: of those clusters, [n]. ids_: files of a folder, or row numbers, n strings.
-      n_clusters_, n_iter_: clusters, and steps taken. history_: metrics.jsonl, a dictionary a line.
-      result_: result.json: scores, protocol, versions, seconds. n_features_in_: of one array [n, d] alone.
+      labels_: cluster of each row, int [n].
+      probabilities_: probability of this cluster, float [n].
+      ids_: file names of a folder, or row numbers; n strings.
+      n_clusters_: number of clusters.
+      n_iter_: number of training steps.
+      history_: lines of metrics.jsonl, as dictionaries.
+      result_: contents of result.json: scores, protocol, versions and seconds.
+      n_features_in_: number of columns, where X was one array [n, d].
+      feature_names_in_: names of the columns, where X was a data frame with string names.
     """
 
     _method = ""
@@ -72,26 +80,34 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         self.verbose, self.workdir, self.settings = verbose, workdir, settings
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Trains on X; y [n] scores the result (`result_`, `history_`), and nothing else.
+        """Trains on X.
 
-        With a path y is not read: labels of its own are a setting, as "data.label_key" or "data.labels_from_folders".
+        Args:
+          X: data, see the class.
+          y: labels, [n]. They only score the result, in `result_` and `history_`. With a path they are not used; set
+            "data.label_key" or "data.labels_from_folders" in `settings` instead.
+
+        Returns:
+          The estimator.
 
         Raises:
-          UserError (a ValueError): X or a parameter is unfit; `workdir` holds a run of other data or parameters.
-          Diverged: a loss was not finite. Interrupted: after a signal, where `workdir` keeps what was reached.
+          UserError: X or a parameter is not valid, or `workdir` holds a run of other data or parameters. It is a
+            ValueError.
+          Diverged: a loss was not finite.
+          Interrupted: a signal arrived; `workdir` keeps the state of the training.
         """
         config, streams = self._config(), None
         for name in SEEN:
             self.__dict__.pop(name, None)
         dataset = self._dataset(X, config)
         if dataset is not None:
-            streams = {"train": _labelled(dataset, None if is_path(X) else y)}
-            config["data"]["digest"] = _digest(dataset)
+            streams = {"train": labelled(dataset, None if is_path(X) else y)}
+            config["data"]["digest"] = digest_of(dataset)
             if self.batch_size is None:
                 config["batch_size"] = min(config["batch_size"], dataset.num_examples)
         signals = Signals() if self.workdir is None else None
         kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(self.workdir)
-        with _hushed(), kept as workdir:
+        with _without_warnings(), kept as workdir:
             options = {"quiet": not self.verbose, "reported": self.workdir is not None}
             run.train(config, Path(workdir), signals, streams=streams, **options)
             self._read(Path(workdir))
@@ -102,11 +118,11 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         raise NotImplementedError
 
     def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset | None:
-        """X as the run trains on it; None where `config`, changed here, names it and the run reads it itself."""
+        """The data set of X; None where the run reads it itself, from a path that is set in `config` here."""
         raise NotImplementedError
 
     def _features(self, X: Any) -> dict[str, np.ndarray]:
-        """New rows in memory, as the run was trained on."""
+        """The features of new rows, as those of the training."""
         raise NotImplementedError
 
     def _config(self) -> dict[str, Any]:
@@ -124,7 +140,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         return configured(config, {**{k: v for k, v in changes.items() if v is not None}, **(self.settings or {})})
 
     def _read(self, workdir: Path) -> None:
-        """Takes over a finished run."""
+        """Sets the fitted attributes from a finished run."""
         predictor = Predictor.restore(workdir)
         if predictor.config["method"] != self._method:
             raise UserError(
@@ -144,7 +160,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         self._predictor, self._files = predictor, files
 
     def _parts(self, X: Any) -> Iterator[dict[str, np.ndarray]]:
-        """The features of X; those of a path by and by."""
+        """The features of X; a path is read in parts."""
         check_is_fitted(self)
         if not is_path(X):
             yield self._features(X)
@@ -153,22 +169,50 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             yield features
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Soft assignments [n, n_clusters_] of new rows, float32."""
+        """Soft assignments of new rows.
+
+        Args:
+          X: rows, see the class.
+
+        Returns:
+          float32 [n, k], with k clusters.
+        """
         return np.concatenate([self._predictor.predict_proba(part) for part in self._parts(X)])
 
     def predict(self, X: Any) -> np.ndarray:
-        """Clusters [n] of new rows."""
+        """Clusters of new rows.
+
+        Args:
+          X: rows, see the class.
+
+        Returns:
+          int [n].
+        """
         return self.predict_proba(X).argmax(1)
 
     def transform(self, X: Any) -> np.ndarray:
-        """The encoder's features of new rows, float32 [n, d]."""
+        """Features of new rows from the encoder.
+
+        Args:
+          X: rows, see the class.
+
+        Returns:
+          float32 [n, d].
+        """
         return np.concatenate([self._predictor.embed(part) for part in self._parts(X)])
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean silhouette of the clusters in `transform`'s space, in [-1, 1], -1 for a single cluster; y is ignored.
+        """Mean silhouette of the clusters in the space of `transform`.
 
-        Of a sample of 10,000 rows where there are more. It needs no labels, and compares numbers of clusters; between
-        encoders it compares their spaces too.
+        It needs no labels, and compares numbers of clusters. Between two trainings it compares their spaces too. It
+        uses a sample of 10,000 rows where there are more.
+
+        Args:
+          X: rows, see the class.
+          y: not used.
+
+        Returns:
+          Value in [-1, 1]; -1 for a single cluster.
         """
         value = metrics.silhouette(self.transform(X), self.predict(X))
         return -1.0 if np.isnan(value) else value
@@ -179,35 +223,44 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         return self._predictor.embed({k: np.zeros((1, *shape), dtype) for k, (shape, dtype) in shapes.items()}).shape[1]
 
     def save(self, path: str | Path) -> None:
-        """Writes the fitted estimator to the directory `path`, which ``python -m clustering_jax.predict`` reads too.
+        """Writes the fitted estimator to a directory, which ``python -m clustering_jax.predict`` reads too.
+
+        Args:
+          path: a new or empty directory.
 
         Raises:
-          UserError: there is something in it already, or it can't be written.
+          UserError: the directory is not empty, or it can't be written.
         """
         check_is_fitted(self)
         workdir = Path(path)
         if workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
             raise UserError(f"{path} is there already: save to a new directory")
-        with _hushed():
+        with _without_warnings():
             self._predictor.save(workdir / "checkpoints", self.n_iter_)
         for name, text in self._files.items():
             write_atomic(workdir / name, [text])
         seen = {name: np.asarray(getattr(self, name)).tolist() for name in SEEN if hasattr(self, name)}
-        params = {name: value for name, value in self.get_params(deep=False).items() if _is_json(value)}
+        params = {name: value for name, value in self.get_params(deep=False).items() if is_json(value)}
         write_json(workdir / ESTIMATOR, {"params": params, "seen": seen})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """A saved estimator, or the run of a command line's ``--workdir``.
+        """Reads a saved estimator, or a run of the command line.
 
-        Parameters that JSON can't hold, as arrays and a RandomState, are back at their defaults.
+        Parameters that JSON cannot hold, such as arrays and a RandomState, have their defaults again.
+
+        Args:
+          path: directory of `save`, or the ``--workdir`` of a run.
+
+        Returns:
+          The fitted estimator.
 
         Raises:
-          UserError: `path` holds no finished run of this method.
+          UserError: the directory holds no finished run of this method.
         """
         saved = read_json(Path(path) / ESTIMATOR)
         estimator = cls(**saved["params"]) if saved else cls()
-        with _hushed():
+        with _without_warnings():
             estimator._read(Path(path))
         if not saved:
             estimator.set_params(n_clusters=estimator.n_clusters_)
@@ -222,64 +275,11 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
 
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Orbax warns by absl's log of what it was asked to do."""
+def _without_warnings() -> Iterator[None]:
+    """Silences warnings in absl's log, where Orbax reports options that were set on purpose."""
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
         logging.set_verbosity(level)
-
-
-def is_path(X: Any) -> bool:
-    """Whether X is a file or a folder rather than data."""
-    return isinstance(X, str | Path)
-
-
-def configured(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` as a plain dictionary, with `changes` by dotted name; UserError for an unknown name or a wrong type."""
-    known = {*config, *flatten_dict(config.to_dict(), sep=".")}
-    for name, value in changes.items():
-        if name not in known:
-            raise UserError(f"settings has an unknown '{name}'{nearest(name, known)}")
-        value = value.item() if isinstance(value, np.generic) else value
-        try:
-            if isinstance(value, Mapping):
-                config[name] = ConfigDict(value)
-            else:
-                config.update_from_flattened_dict({name: value})
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{name} is {value!r}: {type(value).__name__} is not the type of this setting") from error
-    return config.to_dict()
-
-
-def _labelled(dataset: Dataset, y: Any) -> Dataset:
-    """`dataset` with the labels y, if any; other than integers become their ranks."""
-    if y is None:
-        return dataset
-    labels = np.asarray(y)
-    if labels.shape not in ((dataset.num_examples,), (dataset.num_examples, 1)):
-        raise UserError(f"y has shape {labels.shape}, X has {dataset.num_examples} rows: give one label a row, or none")
-    labels = labels.reshape(-1)
-    labels = labels if labels.dtype.kind in "iu" else np.unique(labels, return_inverse=True)[1]
-    return dataset._replace(labels=known_labels(labels.astype(np.int64)))
-
-
-def _digest(dataset: Dataset) -> str:
-    """Tells one data set from another, for `workdir` to hold the run of one."""
-    digest = hashlib.blake2b(digest_size=16)
-    words = dataset.vocabulary
-    arrays = {**dataset.features, "nouns": words.embeddings} if words else dataset.features
-    for name, array in arrays.items():
-        digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError):
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Contrastive Clustering of images."""
+"""The estimator of images: CC."""
 
 from __future__ import annotations
 
@@ -18,12 +18,31 @@ from clustering_jax.estimators.base import DeepClustering, is_path
 class ContrastiveClustering(DeepClustering):
     """Contrastive Clustering (CC, arXiv 2009.09687) of images.
 
-    X is [n, h, w] or [n, h, w, 1 or 3], uint8 or floats in [0, 1]; a folder of photos; or a `.npy` or `.npz` file.
-    Images other than those trained on may be predicted, of the same shape.
+    X is an array [n, h, w] or [n, h, w, c] with c 1 or 3, uint8 or float in [0, 1]; the path of a folder of photos; or
+    the path of a `.npy` or `.npz` file. New images for prediction must have the shape of the training images.
 
     Args:
-      backbone: "resnet18", "resnet34" or "resnet50". image_size: pixels it sees. Without a GPU keep both small.
-      epochs: 100 unless given. batch_size: 128. The others are those of `DeepClustering`; "auto" is not for images.
+      n_clusters: number of clusters, at least 2; "auto" is not for images.
+      backbone: encoder, "resnet18", "resnet34" or "resnet50".
+      image_size: side of the images that the encoder sees, in pixels. Without a GPU keep it and the encoder small.
+      epochs: passes over the images; None is 100.
+      batch_size: images of a step; None is 128, reduced to the number of images.
+      learning_rate: peak learning rate of Adam; None is the default of the method.
+      random_state: seed, as in scikit-learn. An integer is the seed ``--config.seed`` of the command line.
+      verbose: 0 prints nothing, 1 prints what the command line prints.
+      workdir: directory of the run, which continues there if it was interrupted. None uses a temporary directory.
+      settings: any other key of the method's config by its name: ``{"model.width": 16}`` is
+        ``--config.model.width=16``. The keys are documented in `clustering_jax.settings` and on the
+        page of the method.
+
+    Attributes:
+      labels_: cluster of each image, int [n].
+      probabilities_: probability of this cluster, float [n].
+      ids_: file names of a folder, or row numbers; n strings.
+      n_clusters_: number of clusters.
+      n_iter_: number of training steps.
+      history_: lines of metrics.jsonl, as dictionaries.
+      result_: contents of result.json: scores, protocol, versions and seconds.
     """
 
     _method = "cc"
@@ -77,7 +96,8 @@ class ContrastiveClustering(DeepClustering):
     def _features(self, X: Any) -> dict[str, np.ndarray]:
         images = as_images(np.asarray(X), "X")
         if images.shape[1:] != self._predictor.shapes["image"]:
-            raise UserError(f"X has images {images.shape[1:]}, trained on were {self._predictor.shapes['image']}")
+            shape = self._predictor.shapes["image"]
+            raise UserError(f"X has images {images.shape[1:]}, but the model was trained on {shape}")
         return {"image": images}
 
     def __sklearn_tags__(self) -> Any:

@@ -28,20 +28,32 @@ class FeatureClustering(ViewsClustering):
     a list to predict, None stands for a space that the rows lack.
 
     Args:
-      n_clusters: at least 2; "auto" chooses in `cluster_range` without labels.
-      head: "turtle", which takes one or several feature spaces; or "temi", which takes one array or a path.
-      view_widths: how the columns of one array fall into several feature spaces, for "turtle"; None is one space.
-      missing: "error"; or "nan": in a list, a row of NaN lacks the space.
-      n_init: seeds trained side by side; one is kept without labels.
+      n_clusters: number of clusters, at least 2. "auto" chooses it without labels, see docs/choose_k.md.
+      head: "turtle" for one or several feature spaces, or "temi" for one array or a path.
+      view_widths: columns of one array that make each feature space, for "turtle": the widths of all spaces, or the
+        number of spaces of equal width. None is one space.
+      missing: "error", or "nan" for a list in which a row of NaN lacks the space.
+      n_init: number of seeds that train side by side. One is kept, chosen without labels.
       epochs: passes over the rows; None is 6,000 steps for "turtle" and 100 passes for "temi".
-      batch_size: None is 10,000 for "turtle" and 1,024 for "temi", or all rows where there are fewer.
-      learning_rate: None is the method's own.
-      random_state: as in scikit-learn.
-      verbose: 0 is silent, 1 prints what the command line does.
-      workdir: directory of the run; None is a temporary one.
-      settings: any other setting of the command line, by name.
+      batch_size: rows of a step; None is 10,000 for "turtle" and 1,024 for "temi", reduced to the number of rows.
+      learning_rate: peak learning rate of Adam; None is the default of the method.
+      random_state: seed, as in scikit-learn. An integer is the seed ``--config.seed`` of the command line.
+      verbose: 0 prints nothing, 1 prints what the command line prints.
+      workdir: directory of the run, which continues there if it was interrupted. None uses a temporary directory.
+      settings: any other key of the method's config by its name: ``{"model.gamma": 5.0}`` is
+        ``--config.model.gamma=5.0``. The keys are documented in `clustering_jax.settings` and on the page of the
+        method.
 
-    Attributes: those of `DeepClustering`.
+    Attributes:
+      labels_: cluster of each row, int [n].
+      probabilities_: probability of this cluster, float [n].
+      ids_: row numbers or ids of the file, n strings.
+      n_clusters_: number of clusters.
+      n_iter_: number of training steps.
+      history_: lines of metrics.jsonl, as dictionaries.
+      result_: contents of result.json: scores, protocol, versions and seconds.
+      n_features_in_: number of columns, where X was one array [n, d].
+      feature_names_in_: names of the columns, where X was a data frame with string names.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""DXMC of embeddings of images, and of images by a CLIP model."""
+"""The estimator of embeddings, and of images with a CLIP model: DXMC."""
 
 from __future__ import annotations
 
@@ -18,20 +18,40 @@ from clustering_jax.estimators.base import DeepClustering, is_path
 
 
 class SemanticClustering(DeepClustering):
-    """DXMC (arXiv 2409.04561) of embeddings [n, d], of CLIP or the like, with names for the clusters.
+    """DXMC (arXiv 2409.04561) of embeddings of CLIP or a similar model, with names for the clusters.
 
-    X is such an array, a `.npz` with `image`, `nouns` and `noun_words`, a directory that `clustering_jax.embed` wrote,
-    or with `clip` a folder of photos. Rows are brought to norm 1.
+    X is an array of embeddings [n, d]; the path of a `.npz` with `image`, `nouns` and `noun_words`; a directory that
+    `clustering_jax.embed` wrote; or, with `clip`, the path of a folder of photos. Rows are scaled to norm 1.
 
     Args:
-      nouns: embeddings [m, d] of words by the same model; with `clip` the path of a list of words, or WordNet's. None,
-        where X has none either, takes the rows themselves for words: then nothing of the outside enters, which is no
-        longer the published method, and a cluster's names are the numbers of its most characteristic rows.
-      noun_words: the m words. clip: directory of a CLIP model. n_init: seeds trained side by side.
-      epochs: 20 unless given. batch_size: 512. The others are those of `DeepClustering`.
+      n_clusters: number of clusters, at least 2. "auto" chooses it without labels, see docs/choose_k.md.
+      nouns: embeddings [m, d] of words by the same model; with `clip`, the path of a list of words or of WordNet. If
+        this is None and X has no nouns, the rows themselves are used as words. This is no longer the published method,
+        and the names of a cluster are then the numbers of its most characteristic rows.
+      noun_words: the m words.
+      clip: directory of a CLIP model.
+      n_init: number of seeds that train side by side. The seed whose two modalities agree most is kept.
+      epochs: passes over the rows; None is 20.
+      batch_size: rows of a step; None is 512, reduced to the number of rows.
+      learning_rate: peak learning rate of Adam; None is the default of the method.
+      random_state: seed, as in scikit-learn. An integer is the seed ``--config.seed`` of the command line.
+      verbose: 0 prints nothing, 1 prints what the command line prints.
+      workdir: directory of the run, which continues there if it was interrupted. None uses a temporary directory.
+      settings: any other key of the method's config by its name: ``{"model.neighbours": 20}`` is
+        ``--config.model.neighbours=20``. The keys are documented in `clustering_jax.settings` and on the
+        page of the method.
 
     Attributes:
-      cluster_names_: words of each cluster, the most characteristic first. The others are those of `DeepClustering`.
+      labels_: cluster of each row, int [n].
+      probabilities_: probability of this cluster, float [n].
+      ids_: file names of a folder, or row numbers; n strings.
+      n_clusters_: number of clusters.
+      n_iter_: number of training steps.
+      history_: lines of metrics.jsonl, as dictionaries.
+      result_: contents of result.json: scores, protocol, versions and seconds.
+      cluster_names_: words of each cluster, the most characteristic first.
+      n_features_in_: number of columns, where X was one array [n, d].
+      feature_names_in_: names of the columns, where X was a data frame with string names.
     """
 
     _method = "dxmc"
@@ -81,15 +101,15 @@ class SemanticClustering(DeepClustering):
         return None
 
     def _with_words(self, dataset: Dataset) -> Dataset:
-        """With the words of the parameters, its own, or its rows."""
+        """The data set with the words of the parameters or, without them, its own words or its rows."""
         rows = dataset.features["image"]
         if self.nouns is None:
             return dataset if dataset.vocabulary else dataset._replace(vocabulary=Vocabulary(dataset.ids, rows))
         nouns = unit_rows(self.nouns, "nouns")
         words = row_ids(len(nouns)) if self.noun_words is None else [str(word) for word in self.noun_words]
         if len(words) != len(nouns) or nouns.shape[1] != rows.shape[1]:
-            found = f"{nouns.shape} of {len(words)} noun_words"
-            raise UserError(f"nouns are {found}: they must be [m, {rows.shape[1]}], of m words")
+            shape = f"{nouns.shape} of {len(words)} noun_words"
+            raise UserError(f"nouns are {shape}: they must be [m, {rows.shape[1]}], of m words")
         return dataset._replace(vocabulary=Vocabulary(words, nouns))
 
     def _features(self, X: Any) -> dict[str, np.ndarray]:

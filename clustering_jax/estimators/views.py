@@ -1,17 +1,15 @@
-"""CMMC and DMIM of objects that are seen in several views."""
+"""The estimators of objects in several views: CMMC and DMIM."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 from sklearn.utils.validation import validate_data
 
-from clustering_jax import data, settings
+from clustering_jax import data
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.views.new_rows import new_rows
 from clustering_jax.errors import UserError
@@ -23,17 +21,39 @@ DATA = {"path": "", "views": "", "label_key": "", "mask_key": "", "transpose": F
 class ViewsClustering(DeepClustering):
     """What the estimators of views share.
 
-    X is a list (or dictionary) of views, arrays [n, d_v] whose row i is the same object; one array [n, d], the views
-    side by side; or what the data source "multiview" takes: a `.npz` or `.mat` file, or a folder of one file a view.
-    In a list to predict, None stands for a view that the objects lack.
+    X is a list or dictionary of views, arrays [n, d_v] whose row i is the same object; one array [n, d] with the views
+    side by side; or a path that the data source "multiview" reads: a `.npz` or `.mat` file, or a folder with one file
+    for each view. In a list for prediction, None stands for a missing view.
 
     Args:
-      view_widths: how the columns of one array fall into views: the widths of all, or a number of views of equal width.
-        None are two halves, with a warning: scikit-learn's own tools hand over one array, and which columns belong
-        together nothing tells. Lists and paths don't need it.
-      scaling: of the views, see `apply_scaling`. missing: "error", or "nan": rows of NaN are views that are missing.
-      n_init: seeds trained side by side, of which one is kept without labels: see `num_seeds` in the method's manual.
-      The others are those of `DeepClustering`.
+      n_clusters: number of clusters, at least 2. "auto" chooses it without labels, see docs/choose_k.md.
+      view_widths: columns of one array that make each view: the widths of all views, or the number of views of equal
+        width. None splits the array into two halves, with a warning, because tools of scikit-learn pass one array and
+        nothing says which columns belong together. Lists and paths do not need it.
+      scaling: scaling of the views: "none", "pixels" (divide by 255), "minmax", "standard", "l2" or "tfidf".
+      missing: "error", or "nan" for views that are missing in rows of NaN.
+      n_init: number of seeds that train side by side. One is kept, chosen without labels; see `num_seeds` in the manual
+        of the method.
+      epochs: passes over the rows; None is the default of the method.
+      batch_size: rows of a step; None is the default of the method, reduced to the number of rows.
+      learning_rate: peak learning rate of Adam; None is the default of the method.
+      random_state: seed, as in scikit-learn. An integer is the seed ``--config.seed`` of the command line.
+      verbose: 0 prints nothing, 1 prints what the command line prints.
+      workdir: directory of the run, which continues there if it was interrupted. None uses a temporary directory.
+      settings: any other key of the method's config by its name: ``{"model.hidden": (64,)}`` is
+        ``--config.model.hidden=(64,)``. The keys are documented in `clustering_jax.settings` and on the
+        page of the method.
+
+    Attributes:
+      labels_: cluster of each row, int [n].
+      probabilities_: probability of this cluster, float [n].
+      ids_: file names of a folder, or row numbers; n strings.
+      n_clusters_: number of clusters.
+      n_iter_: number of training steps.
+      history_: lines of metrics.jsonl, as dictionaries.
+      result_: contents of result.json: scores, protocol, versions and seconds.
+      n_features_in_: number of columns, where X was one array [n, d].
+      feature_names_in_: names of the columns, where X was a data frame with string names.
     """
 
     def __init__(
@@ -67,14 +87,16 @@ class ViewsClustering(DeepClustering):
             X = self._checked(X, reset=False)
             views = split(X, [scalings[f"view{v}"]["columns"] for v in range(len(scalings))])
         if len(views) != len(scalings):
-            raise UserError(f"X has {len(views)} views, trained were {len(scalings)}: give None for those that lack")
-        there = [v for v, view in enumerate(views) if view is not None]
-        # Of the options only this one is of arrays; the others say how to read files.
+            raise UserError(
+                f"X has {len(views)} views but the model was trained on {len(scalings)}; pass None for a missing view"
+            )
+        present = [v for v, view in enumerate(views) if view is not None]
+        # The other options say how to read files.
         options = {"missing": self._predictor.config["data"].get("missing", "error")}
-        return new_rows(_named(views), options, scalings, there).features
+        return new_rows(_named(views), options, scalings, present).features
 
     def _listed(self, X: Any) -> list[Any] | None:
-        """The views of a list or dictionary; None where X is one array, which may be a list of rows."""
+        """The views of a list or dictionary; None where X is one array or a list of rows."""
         views = list(X.values()) if isinstance(X, Mapping) else X
         if not isinstance(views, list | tuple) or not any(len(np.shape(view)) == 2 for view in views):
             return None
@@ -105,7 +127,18 @@ class ViewsClustering(DeepClustering):
 
 
 def split(X: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
-    """[n, d] as views of these widths; UserError where they don't add up to d."""
+    """Splits an array [n, d] into views.
+
+    Args:
+      X: the array.
+      widths: number of columns of each view.
+
+    Returns:
+      The views.
+
+    Raises:
+      UserError: the widths do not add up to d.
+    """
     if min(widths) < 1 or sum(widths) != X.shape[1]:
         raise UserError(f"views of {', '.join(map(str, widths))} columns don't make the {X.shape[1]} of X")
     return np.split(X, np.cumsum(widths)[:-1], axis=1)
@@ -113,109 +146,3 @@ def split(X: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
 
 def _named(views: Sequence[Any]) -> dict[str, Any]:
     return {f"view{v}": view for v, view in enumerate(views) if view is not None}
-
-
-class MultiViewClustering(ViewsClustering):
-    """CMMC / MFLVC (arXiv 2106.11193) of two or more views of the same objects, of any widths.
-
-    Args:
-      reconstruction_epochs: of the autoencoders, before; 200 unless given. epochs: of the contrast, 50.
-      batch_size: 256 unless given. The others are those of `ViewsClustering` and `DeepClustering`.
-    """
-
-    _method = "cmmc"
-
-    def __init__(
-        self,
-        n_clusters: int | str = 10,
-        *,
-        view_widths: int | Sequence[int] | None = None,
-        scaling: str = "minmax",
-        missing: str = "error",
-        n_init: int = 1,
-        reconstruction_epochs: int | None = None,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-        workdir: str | Path | None = None,
-        settings: dict[str, Any] | None = None,
-    ):
-        super().__init__(
-            n_clusters,
-            view_widths=view_widths,
-            scaling=scaling,
-            missing=missing,
-            n_init=n_init,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            random_state=random_state,
-            verbose=verbose,
-            workdir=workdir,
-            settings=settings,
-        )
-        self.reconstruction_epochs = reconstruction_epochs
-
-    def _defaults(self) -> ConfigDict:
-        own = {} if self.reconstruction_epochs is None else {"reconstruction_epochs": self.reconstruction_epochs}
-        found = {**DATA, "source": "multiview", "scaling": self.scaling, "missing": self.missing}
-        return settings.cmmc(num_seeds=self.n_init, data=found, model=own)
-
-
-class CrossModalClustering(ViewsClustering):
-    """DMIM (AAAI 2021) of pairs of modalities, whose shared classes hide under stronger private ones.
-
-    Args:
-      width: principal components that each view is brought to. robust: the recipe of
-        `configs/dmim_robust_planted.py`, which depends less on its seed, in place of the published one.
-      epochs: 500 unless given. batch_size: None is all rows in each step, to some 50,000.
-      The others are those of `ViewsClustering` and `DeepClustering`.
-    """
-
-    _method = "dmim"
-
-    def __init__(
-        self,
-        n_clusters: int | str = 10,
-        *,
-        view_widths: int | Sequence[int] | None = None,
-        scaling: str = "none",
-        missing: str = "error",
-        n_init: int = 1,
-        width: int = 100,
-        robust: bool = False,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        learning_rate: float | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-        workdir: str | Path | None = None,
-        settings: dict[str, Any] | None = None,
-    ):
-        super().__init__(
-            n_clusters,
-            view_widths=view_widths,
-            scaling=scaling,
-            missing=missing,
-            n_init=n_init,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            random_state=random_state,
-            verbose=verbose,
-            workdir=workdir,
-            settings=settings,
-        )
-        self.width, self.robust = width, robust
-
-    def _defaults(self) -> ConfigDict:
-        own = {"balanced": "mean", "double_softmax": False, "balance_weight": 0.1} if self.robust else {}
-        found = {**DATA, "source": "multiview_pca", "scaling": self.scaling, "missing": self.missing}
-        return settings.dmim(
-            num_seeds=self.n_init,
-            batch_size=0,
-            data={**found, "width": self.width},
-            model={**own, "full_batch": self.batch_size is None},
-        )

@@ -1,4 +1,4 @@
-"""Embeds images and nouns with CLIP, once. A later call resumes an interrupted one."""
+"""Embeds images, and nouns for CLIP, once. A later call resumes an interrupted one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,7 +20,9 @@ from clustering_jax.data.base import known_labels
 from clustering_jax.data.embeddings import MANIFEST
 from clustering_jax.data.images.for_clip import clip_image
 from clustering_jax.data.images.for_embedding import ImageRows, image_rows
+from clustering_jax.data.images.preprocessing import preprocess
 from clustering_jax.data.nouns import read_nouns
+from clustering_jax.encoders import load_encoder
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_atomic, write_json
 from clustering_jax.nn.vit.clip_weights import Clip, load_clip
@@ -44,7 +46,8 @@ CHUNK = 8
 def embed(
     output: str | Path,
     *,
-    clip: str,
+    clip: str = "",
+    encoder: str = "",
     splits: Mapping[str, Mapping[str, Any]],
     nouns: str = "",
     resize: int = 0,
@@ -55,7 +58,8 @@ def embed(
 
     Args:
       output: the directory to write to. It is created if it does not exist.
-      clip: directory of the model, see `load_clip`.
+      clip: directory of a CLIP model, see `load_clip`.
+      encoder: image encoder in place of `clip`, see `load_encoder`. It can't embed nouns.
       splits: the settings of `image_rows` for each split, by name.
       nouns: file of the nouns, see `read_nouns`; "" embeds no nouns.
       resize: length of the shorter side in pixels, before the centre is cropped; 0 is the image size of the model.
@@ -73,31 +77,31 @@ def embed(
         raise UserError(f"embed.batch_size is {batch_size} and embed.resize {resize}: choose 1 and 0 or more")
     words = read_nouns(nouns) if nouns else []
     rows = {name: image_rows(**options) for name, options in splits.items()}
-    model = load_clip(clip, texts=bool(nouns))
+    model = image_model(clip, encoder, resize, texts=bool(nouns))
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{output} can't be written ({error.strerror}): choose another directory") from error
-    size = model.config.image_size
-    settings = {"model": model.name, "checksum": model.checksum, "resize": resize or size, "size": size}
-    manifest = Manifest(output / MANIFEST, settings)
+    manifest = Manifest(output / MANIFEST, model.settings)
     batch_size += -batch_size % jax.device_count()
     params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
     for name, images in rows.items():
         _embed_split(output, manifest, name, images, model, params, batch_size)
     if words:
-        _embed_nouns(output, manifest, words, model, params, batch_size, Path(cache).expanduser() if cache else None)
+        directory = Path(cache).expanduser() if cache else None
+        _embed_nouns(output, manifest, words, model.clip, params, batch_size, directory)
     return output
 
 
 def iter_embedded(
-    path: str | Path, *, clip: str, resize: int, batch_size: int
+    path: str | Path, *, clip: str = "", encoder: str = "", resize: int = 0, batch_size: int = 64
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Embeds the images below a folder, a few batches at a time, in constant memory.
 
     Args:
       path: the folder.
       clip: as for `embed`.
+      encoder: as for `embed`.
       resize: as for `embed`.
       batch_size: as for `embed`.
 
@@ -107,14 +111,62 @@ def iter_embedded(
     Raises:
       UserError: as `embed`; an unreadable image is an error.
     """
-    images, model = image_rows("folder", path=path), load_clip(clip, texts=False)
+    images, model = image_rows("folder", path=path), image_model(clip, encoder, resize)
     batch_size += -batch_size % jax.device_count()
     params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
-    infer = make_infer(lambda params, batch: model.image_features(params, batch["image"]), batch_size)
-    fit = partial(clip_image, size=model.config.image_size, resize=resize or None)
+    infer = make_infer(lambda params, batch: model.features(params, batch["image"]), batch_size)
     for start in range(0, len(images.ids), CHUNK * batch_size):
         ids = images.ids[start : start + CHUNK * batch_size]
-        yield ids, infer(params, {"image": np.stack(images.batch(start, start + len(ids), fit))})
+        yield ids, infer(params, {"image": np.stack(images.batch(start, start + len(ids), model.fit))})
+
+
+class ImageModel(NamedTuple):
+    """A pretrained model, as embedding uses it.
+
+    Attributes:
+      settings: facts for the manifest, by name; embeddings of other settings are not mixed.
+      params: the model's parameters.
+      features: ``(params, uint8 [n, h, w, 3]) -> float32 [n, d]``.
+      fit: makes an image the model's input, uint8 of `shape`.
+      shape: (h, w, 3).
+      clip: the whole CLIP model where it is one that embeds nouns, or None.
+    """
+
+    settings: dict[str, Any]
+    params: Any
+    features: Callable[[Any, Any], Any]
+    fit: Callable[[Any], np.ndarray]
+    shape: tuple[int, int, int]
+    clip: Clip | None = None
+
+
+def image_model(clip: str, encoder: str, resize: int, *, texts: bool = False) -> ImageModel:
+    """Loads the model that embeds images.
+
+    Args:
+      clip: directory of a CLIP model, or "".
+      encoder: an encoder that `load_encoder` knows, or "".
+      resize: length of the shorter side before the centre is cropped, for `clip`; 0 is the model's own.
+      texts: whether nouns are embedded too.
+
+    Raises:
+      UserError: none or both of the models are named, the encoder can't do what is asked, or a file can't be read.
+    """
+    if bool(clip) == bool(encoder):
+        raise UserError("name one model that embeds the images: embed.encoder (such as lite0) or embed.clip")
+    if not encoder:
+        model = load_clip(clip, texts=texts)
+        size = model.config.image_size
+        settings = {"model": model.name, "checksum": model.checksum, "resize": resize or size, "size": size}
+        fit = partial(clip_image, size=size, resize=resize or None)
+        return ImageModel(settings, model.params, model.image_features, fit, (size, size, 3), model)
+    if resize or texts:
+        raise UserError("embed.resize and embed.nouns need embed.clip: an encoder has its own size and no words")
+    loaded = load_encoder(encoder)
+    settings = {"model": loaded.name, "checksum": loaded.checksum, "resize": loaded.preprocessing.resize}
+    settings["size"] = list(loaded.preprocessing.size)
+    fit = partial(preprocess, settings=loaded.preprocessing)
+    return ImageModel(settings, loaded.params, loaded.features, fit, (*loaded.preprocessing.size, 3))
 
 
 class Manifest:
@@ -143,24 +195,22 @@ class Manifest:
 
 
 def _embed_split(
-    output: Path, manifest: Manifest, name: str, images: ImageRows, model: Clip, params: Any, batch_size: int
+    output: Path, manifest: Manifest, name: str, images: ImageRows, model: ImageModel, params: Any, batch_size: int
 ) -> None:
     mark = _digest(manifest.content["checksum"], manifest.content["resize"], images.ids)
     if manifest.content["splits"].get(name, {}).get("mark") == mark:
         return
     for note in images.notes:
         warnings.warn(note, stacklevel=2)
-    size = model.config.image_size
-    fit = partial(clip_image, size=size, resize=manifest.content["resize"])
     failures: dict[int, str] = {}
 
     def read(start: int, stop: int) -> dict[str, np.ndarray]:
-        batch = images.batch(start, stop, fit)
+        batch = images.batch(start, stop, model.fit)
         failures.update({start + i: image for i, image in enumerate(batch) if isinstance(image, str)})
-        blank = np.zeros((size, size, 3), np.uint8)
+        blank = np.zeros(model.shape, np.uint8)
         return {"image": np.stack([blank if isinstance(image, str) else image for image in batch])}
 
-    infer = make_infer(lambda params, batch: model.image_features(params, batch["image"]), batch_size)
+    infer = make_infer(lambda params, batch: model.features(params, batch["image"]), batch_size)
     path = output / f"{name}.npy"
     _stream(path, mark, len(images.ids), batch_size, read, partial(infer, params), failures)
     kept = np.isfinite(np.load(path, mmap_mode="r")).all(1)
@@ -179,7 +229,7 @@ def _embed_split(
 
 
 def _embed_nouns(
-    output: Path, manifest: Manifest, words: list[str], model: Clip, params: Any, batch_size: int, cache: Path | None
+    output: Path, manifest: Manifest, words: list[str], model: Any, params: Any, batch_size: int, cache: Path | None
 ) -> None:
     mark = _digest(manifest.content["checksum"], PROMPTS, words)
     if manifest.content["nouns"].get("mark") == mark:

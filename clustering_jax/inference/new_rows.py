@@ -65,8 +65,8 @@ def _embeddings(predictor: Predictor, path: Path) -> Iterator[tuple[list[str], d
         keys = {name: data[name] for name in ("image_key",) if name in data}
         dataset = embeddings(path, split="all" if path.is_file() else data["split"], **keys)
         parts = iter([(dataset.ids, dataset.features["image"])])
-    elif embed["clip"]:
-        parts = iter_embedded(path, **{name: embed[name] for name in ("clip", "resize", "batch_size")})
+    elif embed["clip"] or embed["encoder"]:
+        parts = iter_embedded(path, **{name: embed[name] for name in ("clip", "encoder", "resize", "batch_size")})
     else:
         raise UserError(f"{path}: the run was trained on embeddings without a model: give embeddings of the same kind")
     for ids, rows in parts:

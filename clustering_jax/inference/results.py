@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from sklearn.cluster import KMeans
 
-from clustering_jax import metrics
+from clustering_jax import __version__, metrics
 from clustering_jax.data.base import Dataset
 from clustering_jax.files import write_atomic, write_json
 from clustering_jax.metrics import evaluate
@@ -25,10 +25,11 @@ TABLE = ("acc", "nmi", "ari", "purity")
 
 def versions() -> dict[str, str]:
     """Returns the versions and the kind of device that a result was computed with."""
-    packages = ("clustering_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
     device = jax.devices()[0]
     return {
         "python": platform.python_version(),
+        "clustering_jax": __version__,
         **{name: version(name) for name in packages},
         "device": f"{len(jax.devices())} x {device.platform} ({device.device_kind})",
     }
@@ -132,7 +133,7 @@ def result_of(
     """
     baselines = kmeans_baseline(scored, config["num_clusters"]) if config["kmeans_baseline"] else {}
     return {
-        "method": config["method"],
+        "method": Path(config["method"]).name,  # without the directory of a FILE.py:FUNCTION
         "scores": score(probabilities, scored),
         "baselines": [baselines] if baselines else [],
         "protocol": {

@@ -8,6 +8,7 @@ from typing import Any
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.method import Method, Spec
 from clustering_jax.methods import cc, cmmc, dmim, dxmc, temi, turtle
+from clustering_jax.settings import method_reference
 
 METHODS = {
     "cc": cc.build,
@@ -26,9 +27,10 @@ def from_config(config: Mapping[str, Any], steps_per_epoch: Mapping[str, int]) -
       UserError: an unknown method or setting, with the nearest known name.
     """
     name = config["method"]
-    if name not in METHODS:
-        raise UserError(f"unknown method '{name}'{nearest(name, METHODS)}")
+    build = METHODS.get(name) or method_reference.load(name)
+    if build is None:
+        raise UserError(f"unknown method '{name}'{nearest(name, [*METHODS, *method_reference.entry_names()])}")
     spec = Spec(config["num_clusters"], config["batch_size"], config["epochs"], steps_per_epoch)
     settings = {**config["model"], **{k: config[k] for k in ("augment", "optimizer") if k in config}}
-    check_keywords(METHODS[name], settings, f"method '{name}'")
-    return METHODS[name](spec, **settings)
+    check_keywords(build, settings, f"method '{name}'")
+    return build(spec, **settings)

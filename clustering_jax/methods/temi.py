@@ -17,6 +17,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from jax import lax
 
 from clustering_jax.data.base import Dataset
@@ -32,8 +33,7 @@ from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
 from clustering_jax.typing import Array, Float
 
-# Of the running mean of the teachers' assignments.
-MEAN_DECAY = 0.9
+MEAN_DECAY = 0.9  # of the running mean of the teachers' assignments
 
 
 class Head(nn.Module):
@@ -131,21 +131,21 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         params, progress = dict(variables["params"]), variables["progress"]
         norms = {"norms": updated_norms(variables["norms"], batch)} if s.scale else {}
         pair = [scaled(norms.get("norms"), {"image": batch[name]}) for name in ("image", "image_partner")]
-        teacher = _moved(variables["teacher"], lax.stop_gradient(params), 1 - s.teacher_decay)
+        teacher = optax.incremental_update(lax.stop_gradient(params), variables["teacher"], 1 - s.teacher_decay)
         teachers = tuple(lax.stop_gradient(log_assignments(teacher, rows, s.teacher_temperature)) for rows in pair)
         both = sum(jnp.exp(log_t).mean(1) for log_t in teachers) / 2
-        mean = _moved(progress["mean"], both, 1 - MEAN_DECAY)
+        mean = MEAN_DECAY * progress["mean"] + (1 - MEAN_DECAY) * both
         first_epoch = progress["steps"] < steps
         last = {name: params[name] for name in ("last_kernel", "last_scale")}
         params |= {name: jnp.where(first_epoch, lax.stop_gradient(x), x) for name, x in last.items()}
         students = tuple(log_assignments(params, rows, s.student_temperature) for rows in pair)
         losses, weight = head_losses(students, teachers, mean, s.beta)
         # The mean over the steps of this epoch so far.
-        epoch_loss = _moved(progress["loss"], lax.stop_gradient(losses), 1 / (progress["steps"] % steps + 1))
+        epoch_loss = optax.incremental_update(losses, progress["loss"], 1 / (progress["steps"] % steps + 1))
         changed = {"steps": progress["steps"] + 1, "loss": epoch_loss, "mean": mean}
         terms = {"information": losses.mean(), "pair_weight": weight.mean(), "best_head": losses.min()}
-        monitored = occupancy(jnp.exp(teachers[0][jnp.argmin(epoch_loss)]))
-        return losses.mean(), ({"teacher": teacher, "progress": changed, **norms}, {**terms, **monitored})
+        terms |= occupancy(jnp.exp(teachers[0][jnp.argmin(epoch_loss)]))
+        return losses.mean(), ({"teacher": teacher, "progress": changed, **norms}, terms)
 
     def best_head(variables, batch):
         """Features and logits of the teacher whose head has the lowest training loss."""
@@ -166,7 +166,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         image, near = dataset.features["image"], min(s.neighbours, dataset.num_examples - 1)
         stages = ArrayCache(cache, key, image)
         found = stages("image_neighbours", (near,), lambda: nearest_neighbours(image, near))
-        return dataset._replace(features={"image": image}, partners={"image": found})
+        return dataset._replace(partners={"image": found})
 
     settings = dict(optimizer or {})
     settings["warmup_steps"] = settings.get("warmup_steps") or s.warmup_epochs * steps
@@ -174,8 +174,3 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     tx = make_optimizer(total_steps=total, **settings)
     phases = (Phase("information", total, (Objective(loss, tx),)),)
     return Method(init, phases, embed, predict, criterion=criterion, prepare=prepare)
-
-
-def _moved(average, values, rate):
-    """The moving average after a step of size `rate` towards `values`."""
-    return jax.tree.map(lambda a, v: a + rate * (v - a), average, values)

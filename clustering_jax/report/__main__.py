@@ -7,22 +7,28 @@ the data is no longer there, the report leaves out the images and the map, and s
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from clustering_jax import cli, report
 from clustering_jax.parallel import device_per_core
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     """Reads the arguments and writes the report."""
-    parser = argparse.ArgumentParser("python -m clustering_jax.report", description=__doc__.partition("\n")[2])
+    parser = argparse.ArgumentParser(argv[0], description=__doc__.partition("\n")[2])
     parser.add_argument("--workdir", required=True, type=Path, help="the directory of the run")
     parser.add_argument("--map", default="pca", help="pca (default), tsne or umap; umap needs the package umap-learn")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv[1:])
     print(f"{report.write(arguments.workdir, arguments.map)} written")
 
 
-if __name__ == "__main__":
+def command(argv: list[str]) -> None:
+    """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
     cli.use_huge_pages()
     device_per_core()
-    cli.run(main)
+    cli.run(lambda: main(argv))
+
+
+if __name__ == "__main__":
+    command(["python -m clustering_jax.report", *sys.argv[1:]])

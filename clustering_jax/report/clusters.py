@@ -142,7 +142,7 @@ def _largest(assigned: Assigned) -> list[int]:
 
 
 def _has_images(content: Content) -> bool:
-    return content.dataset is not None and getattr(content.dataset.features.get("image"), "ndim", 0) == 4
+    return content.pictures is not None
 
 
 def _legend(content: Content) -> str:
@@ -179,7 +179,7 @@ def _members(content: Content, assigned: Assigned, cluster: int) -> list[Html]:
     ids, confidence = content.dataset.ids, assigned.confidence
     most, least = members(assigned.clusters, confidence, cluster)
     if _has_images(content):
-        source = sprite(content.dataset.features["image"], most, least)
+        source = sprite(content.pictures, most, least)
         names = "; ".join(ids[row] for row in [*most, *least])
         sharp = "sharp" if source.startswith("data:image/png") else None
         return [element("img", src=source, alt=names, title=names, class_=sharp)]

@@ -16,6 +16,7 @@ from clustering_jax.errors import UserError
 from clustering_jax.files import read_json
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import result_of
+from clustering_jax.report.pictures import pictures_of
 
 POINTS = 2000  # largest number of points in the map and in the silhouette
 
@@ -47,6 +48,7 @@ class Content(NamedTuple):
       dataset: the scored data, or None.
       rows: indices of the rows of `dataset` that `embedding` holds, int [m], or None.
       embedding: the embedding of these rows [m, d], or None.
+      pictures: one picture uint8 [h, w, c] for each row of `dataset`, with the shape [n, h, w, c], or None.
       names: words that name each cluster; empty if the method names no clusters.
       curve: content of num_clusters.json, or None.
       notes: one line for each part that is left out, with the reason.
@@ -61,6 +63,7 @@ class Content(NamedTuple):
     dataset: Dataset | None
     rows: np.ndarray | None
     embedding: np.ndarray | None
+    pictures: Any
     names: list[list[str]]
     curve: Mapping[str, Any] | None
     notes: list[str]
@@ -150,6 +153,7 @@ def _content(
         dataset,
         None if embedding is None or dataset is None else sample(dataset.num_examples),
         embedding,
+        pictures_of(config, dataset),
         (result or {}).get("names", []),
         read_json(workdir / "num_clusters.json"),
         notes,

@@ -15,8 +15,9 @@ from clustering_jax.settings.cc import cc
 from clustering_jax.settings.cmmc import cmmc
 from clustering_jax.settings.dmim import dmim
 from clustering_jax.settings.dxmc import dxmc
+from clustering_jax.settings.method_reference import own_method
 from clustering_jax.settings.temi import temi
-from clustering_jax.settings.turtle import turtle
+from clustering_jax.settings.turtle import photos, turtle
 
 __all__ = [
     "ADAM",
@@ -31,6 +32,8 @@ __all__ = [
     "dxmc",
     "is_smoke",
     "new_config",
+    "own_method",
+    "photos",
     "split_variant",
     "temi",
     "turtle",

@@ -124,6 +124,9 @@ class Embeddings(NamedTuple):
 class Embed(NamedTuple):
     """Keys of the group `embed`: embeddings to make where `data.path` is empty."""
 
+    # Image encoder: "lite0" (EfficientNet-Lite0, from the extra "photos"), or the directory or file of a DINOv2,
+    # DINOv3, SigLIP, CLIP or ResNet model. Methods that need nouns take `clip` instead.
+    encoder: str = ""
     # Directory of a CLIP model with model.safetensors, config.json and tokenizer.json, or with the files of open_clip.
     clip: str = ""
     # Images to embed: for each split, by its name, a `source` and the settings of this source.
@@ -136,6 +139,19 @@ class Embed(NamedTuple):
     batch_size: int = 64
     # Directory that keeps embedded nouns for other runs; empty keeps none.
     cache: str = ""
+
+
+class Photos(NamedTuple):
+    """Keys of the group `data` for photos that a pretrained encoder embeds first."""
+
+    # "photos": the image files below a folder.
+    source: str = "photos"
+    # Path of the folder.
+    path: str = ""
+    # Take the names of the subfolders as labels, for scoring only.
+    labels_from_folders: bool = False
+    # What to do with an unreadable file: "skip", with a warning, or "error".
+    on_error: str = "skip"
 
 
 ADAM, RUN = Optimizer()._asdict(), Run()._asdict()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from clustering_jax.settings.base import Embed, Embeddings, Optimizer, Run, is_smoke, new_config
+from clustering_jax.settings.base import Embed, Embeddings, Optimizer, Photos, Run, is_smoke, new_config
 from clustering_jax.settings.validate import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -54,10 +54,26 @@ def turtle(variant: str = "", **changes: Any) -> ConfigDict:
     return config
 
 
+def photos(variant: str = "", **changes: Any) -> ConfigDict:
+    """TURTLE on photos, embedded by a pretrained encoder first: ``configs/photos.py``.
+
+    Args:
+      variant: "", or "smoke" for two steps on generated features.
+      changes: keys that differ from the defaults, see `new_config`.
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    return turtle(variant, **{"data": Photos()._asdict(), "embed": {"encoder": "lite0"}, **changes})
+
+
 def make_small(config: ConfigDict) -> None:
     """Changes a config of frozen features to two small batches of generated ones."""
     config.batch_size, config.epochs = max(8, config.num_clusters), 1
     config.run.log_every = 1
     source = "planted" if config.data.source == "multiview" else "planted_embeddings"
     config.data, config.scored = ConfigDict({"source": source, "n": 2 * config.batch_size}), ConfigDict({})
-    config.embed.update({"clip": "", "splits": ConfigDict({})})
+    config.embed.update({"clip": "", "encoder": "", "splits": ConfigDict({})})

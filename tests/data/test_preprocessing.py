@@ -52,7 +52,7 @@ def test_settings(tree, settings):
         ({"rescale_factor": 1.0}, r"rescale_factor 1\.0 is not supported"),
         ({"size": "large"}, "size 'large' is not supported"),
         ({"size": {"shortest_edge": 7}, "crop_size": 8}, "with crop_size 8 is not supported"),
-        ({"size": {"longest_edge": 7}}, "is not supported"),
+        ({"size": {"shortest_edge": 9, "longest_edge": 12}, "crop_size": 8}, "'longest_edge': 12} is not supported"),
         ({"resample": 9}, "resample 9 is not supported"),
         ({"image_mean": [0.5]}, r"image_mean \[0\.5\] is not supported"),
     ],

@@ -91,6 +91,13 @@ def test_another_network_is_refused(tmp_path, config, message):
         load_encoder(tmp_path)
 
 
+def test_settings_of_timm_are_checked(tmp_path):
+    config = {"architecture": "resnet18", "pretrained_cfg": {**TIMM, "mean": [0.5]}}
+    save(tmp_path, drawn("resnet18"), resnet._torch_name, "", config)
+    with pytest.raises(UserError, match=r"mean \[0\.5\] is not supported, only 3 numbers"):
+        load_encoder(tmp_path)
+
+
 def test_names_are_the_publishers():
     path = ("params", "layer2_1", "conv2", "kernel")
     assert resnet._torch_name(path) == "layer2.1.conv2.weight"

@@ -265,7 +265,7 @@ def test_a_folder_of_photos(tmp_path):
     arrays = np.stack([np.asarray(Image.open(tmp_path / name).resize((10, 10), 2)) for name in fitted.ids_])
     np.testing.assert_array_equal(fitted.predict(arrays), fitted.labels_)
     np.testing.assert_array_equal(fitted.predict(arrays / np.float32(255)), fitted.labels_)
-    with pytest.raises(UserError, match="trained on were"):
+    with pytest.raises(UserError, match="but the model was trained on"):
         fitted.predict(arrays[:, :9])
 
 
@@ -280,7 +280,7 @@ def test_photos_by_clip(tmp_path):
 
 
 def test_refuses_new_rows_of_another_kind(views, words):
-    with pytest.raises(UserError, match="X has 3 views, trained were 2"):
+    with pytest.raises(UserError, match="X has 3 views but the model was trained on 2; pass None for a missing view"):
         views.predict([*VIEWS, VIEWS[0]])
     with pytest.raises(ValueError, match="X has 7 features"):
         words.predict(ROWS[:, :7])

@@ -70,6 +70,7 @@ def content(kind="digits", k=10, **changes):
         dataset=dataset,
         rows=sample(n),
         embedding=embedding[sample(n)],
+        pictures=dataset.features.get("image") if dataset else None,
         names=[],
         curve=None,
         notes=[],

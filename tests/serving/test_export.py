@@ -156,9 +156,8 @@ def test_the_directory_says_what_it_is(root):
 
 def run_main(monkeypatch, capsys, *flags):
     """Exit code and both outputs of the command."""
-    monkeypatch.setattr(sys, "argv", ["export", *map(str, flags)])
     with pytest.raises(SystemExit) as caught:
-        cli.run(main)
+        cli.run(lambda: main(["export", *map(str, flags)]))
     return caught.value.code or 0, *capsys.readouterr()
 
 

@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 import tracemalloc
@@ -432,8 +431,7 @@ def test_refusals_of_the_command_are_one_line(models, tmp_path, monkeypatch, cap
     with socket.create_server(("127.0.0.1", 0)) as taken:
         known = {"tmp": tmp_path, "model": models["dxmc"], "damaged": tmp_path / "damaged"}
         given = flags.format(**known, taken=taken.getsockname()[1]).split()
-        monkeypatch.setattr(sys, "argv", ["serve", *given])
         with pytest.raises(SystemExit) as caught:
-            cli.run(serve.main)
+            cli.run(lambda: serve.main(["serve", *given]))
     out, err = capsys.readouterr()
     assert caught.value.code == 2 and not out and words in err and err.count("\n") == 1

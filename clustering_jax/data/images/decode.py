@@ -17,7 +17,7 @@ from clustering_jax.errors import UserError
 
 MODES = {1: "L", 3: "RGB"}
 # Suffixes that Pillow reads with the plugin that the extra "heic" installs; none without it.
-HEIC = frozenset()
+HEIC: frozenset[str] = frozenset()
 with contextlib.suppress(ImportError):
     from pillow_heif import register_heif_opener
 

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("name", help="the name in TFDS: cifar10, cifar100, stl10, ...")
     parser.add_argument("--tfds_dir", default=DEFAULT_DIR, help="directory of the prepared sets (default: %(default)s)")
     flags = parser.parse_args(arguments)
-    if importlib.util.find_spec("tensorflow") is None:
+    if None in map(importlib.util.find_spec, ("tensorflow", "tensorflow_datasets")):
         sys.exit('error: preparing a set needs TensorFlow once: pip install "clustering_jax[prepare]"')
     import tensorflow_datasets
 

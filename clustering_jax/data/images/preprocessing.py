@@ -111,7 +111,7 @@ def from_json(path: Path, tree: Mapping[str, Any], default: Preprocessing) -> Pr
     for step, wanted in steps.items():
         if (given := tree.get(f"do_{step}")) not in (None, wanted):
             raise UserError(f"{path}: do_{step} {given!r} is not supported, only {wanted}")
-    if abs((factor := tree.get("rescale_factor", 1 / 255)) * 255 - 1) > 1e-3:
+    if abs((factor := tree.get("rescale_factor") or 1 / 255) * 255 - 1) > 1e-3:
         raise UserError(f"{path}: rescale_factor {factor!r} is not supported, only 1/255")
     size, resize = _sizes(path, tree, default)
     return Preprocessing(
@@ -131,7 +131,7 @@ def _sizes(path: Path, tree: Mapping[str, Any], default: Preprocessing) -> tuple
     if isinstance(size, int):
         # Older files: the shorter side where a centre is cut out, a square otherwise.
         size = {"shortest_edge": size} if crop or "crop_pct" in tree else {"height": size, "width": size}
-    if not isinstance(size, dict):
+    if not isinstance(size, dict) or size.get("longest_edge"):
         raise UserError(f"{path}: size {size!r} is not supported, only {{'shortest_edge': ...}} or height and width")
     short, exact = size.get("shortest_edge"), _square(size)
     if isinstance(short, int) and (share := tree.get("crop_pct")):

@@ -93,24 +93,31 @@ def _format(info: Path) -> str:
 
 
 def _builder(root: Path) -> Any:
-    # The import takes a second, and only this source needs it.
-    import tensorflow_datasets
-
+    library = _library()
     try:
-        return tensorflow_datasets.builder_from_directory(root)
+        return library.builder_from_directory(root)
     except Exception as error:  # a broken features.json or an unknown class raises nearly anything
         raise UserError(f"{root} can't be read, it is damaged ({_line(error)}): prepare the set again") from error
 
 
+def _library() -> Any:
+    """TensorFlow Datasets. The import takes a second, and only this source needs it."""
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise UserError(
+            f"data source 'tfds' needs TensorFlow Datasets ({error}): pip install \"clustering_jax[tfds]\""
+        ) from error
+    return tensorflow_datasets
+
+
 def _check_features(root: Path, features: Any, image_key: str, label_key: str) -> int:
     """Checks the types of both features and returns the number of image channels."""
-    import tensorflow_datasets
-
     for key in filter(None, (image_key, label_key)):
         if key not in features:
             raise UserError(f"{root} has no feature '{key}'{nearest(key, features)}")
     image, label = features[image_key], features[label_key] if label_key else None
-    if not isinstance(image, tensorflow_datasets.features.Image) or image.np_dtype != np.uint8:
+    if not isinstance(image, _library().features.Image) or image.np_dtype != np.uint8:
         raise UserError(f"{root} feature '{image_key}' is not an 8-bit image: choose another image_key")
     if label is not None and (label.shape != () or not np.issubdtype(label.np_dtype, np.integer)):
         raise UserError(f"{root} feature '{label_key}' is not a class number: choose another label_key")
@@ -122,10 +129,8 @@ def _open(builder: Any, root: Path, split: str, image_key: str) -> Any:
 
     If OpenCV is installed, TFDS decodes with it, and then the pixels of a JPEG differ from Pillow's.
     """
-    import tensorflow_datasets
-
     try:
-        skip = {image_key: tensorflow_datasets.decode.SkipDecoding()}
+        skip = {image_key: _library().decode.SkipDecoding()}
         return builder.as_data_source(split=split, decoders=skip)
     except Exception as error:
         known = ", ".join(builder.info.splits)
