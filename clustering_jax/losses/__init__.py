@@ -2,18 +2,11 @@
 
 from clustering_jax.losses.agreement import consistency
 from clustering_jax.losses.contrastive import cluster_contrast, imbalance, normalize, nt_xent
-from clustering_jax.losses.information import (
-    gaussian_kl,
-    info_nce,
-    jsd,
-    mutual_information,
-    nwj,
-    posterior_skl,
-    prior_kl,
-)
+from clustering_jax.losses.information import gaussian_kl, mutual_information, posterior_skl, prior_kl
 from clustering_jax.losses.matching import balanced_labels, contingency, maximum_matching
 from clustering_jax.losses.pseudo_label import pseudo_label_loss
 from clustering_jax.losses.self_label import self_label_loss
+from clustering_jax.losses.variational import info_nce, jsd, nwj
 
 __all__ = [
     "balanced_labels",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from clustering_jax.losses.contrastive import _checked_batch
+from clustering_jax.losses.checks import checked_batch
 from clustering_jax.parallel import pmean
 from clustering_jax.typing import Array, Float
 
@@ -37,5 +37,5 @@ def consistency(p: Float[Array, "n k"], q: Float[Array, "n k"], *, axis_name: st
       >>> print(f"{consistency(p, p):.3f}")  # (log 1 + log 2) / 2
       0.347
     """
-    p, q = _checked_batch("consistency", axis_name, p, q)
+    p, q = checked_batch("consistency", axis_name, p, q)
     return pmean(-jnp.mean(jnp.log(jnp.maximum(jnp.sum(p * q, axis=1), _FLOOR))), axis_name)

@@ -23,13 +23,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from clustering_jax.losses.blockwise import EXCLUDED, log_sums
+from clustering_jax.losses.checks import checked, checked_batch, rescaled
 from clustering_jax.losses.dense import dense_log_sums
 from clustering_jax.losses.symmetric import symmetric_log_sums
 from clustering_jax.parallel import axis_index, axis_size, pmean, psum
 from clustering_jax.typing import Array, Bool, Float
 
-# Rows and columns smaller than this count as zero, because their gradient, about 1 / size, would overflow float32.
-_NEGLIGIBLE = 1e-30
 # Number of rows, over both views and all devices, from which "auto" does not use "dense". On one device (two CPU cores,
 # d = 128, value and gradient) "dense" and "blockwise" take about the same time with 2,048 rows. With 4,096 rows "dense"
 # takes 1.3 times as long and 80 instead of 10 MiB.
@@ -94,7 +93,7 @@ def nt_xent(
       0.594, 1.946
     """
     dtype = jnp.result_type(a, b)
-    a, b = _checked_batch("nt_xent", axis_name, a, b)
+    a, b = checked_batch("nt_xent", axis_name, a, b)
     _check_temperature("nt_xent", temperature)
     if where is not None:
         if jnp.shape(where) != a.shape[:1]:
@@ -159,7 +158,7 @@ def cluster_contrast(
       >>> print(f"{cluster_contrast(jnp.eye(2), jnp.eye(2)):.3f}")
       0.551
     """
-    p, q = _checked_batch("cluster_contrast", axis_name, p, q)
+    p, q = checked_batch("cluster_contrast", axis_name, p, q)
     _check_temperature("cluster_contrast", temperature)
     k = p.shape[1]
     if k < 2:
@@ -194,9 +193,9 @@ def imbalance(p: Float[Array, "n k"], *, axis_name: str | None = None) -> Float[
       >>> print(f"{imbalance(jnp.eye(2)):.3f}, {imbalance(jnp.array([[1.0, 0.0], [1.0, 0.0]])):.3f}")
       0.000, 0.693
     """
-    (p,) = _checked_batch("imbalance", axis_name, p)
+    (p,) = checked_batch("imbalance", axis_name, p)
     sums = psum(jnp.sum(p, axis=0), axis_name)
-    sums, nonzero = _rescaled(sums, jnp.sum(sums))
+    sums, nonzero = rescaled(sums, jnp.sum(sums))
     mean = sums / jnp.where(nonzero, jnp.sum(sums), 1)
     return jnp.sum(mean * jnp.log(jnp.where(mean > 0, mean * p.shape[1], 1)))
 
@@ -222,8 +221,8 @@ def normalize(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
       [[0. 1.]
        [0. 0.]]
     """
-    (x,) = _checked("normalize", x)
-    x, nonzero = _rescaled(x, jnp.max(jnp.abs(x), axis=1, keepdims=True, initial=0))
+    (x,) = checked("normalize", x)
+    x, nonzero = rescaled(x, jnp.max(jnp.abs(x), axis=1, keepdims=True, initial=0))
     square = jnp.sum(x * x, axis=1, keepdims=True)
     return x * lax.rsqrt(jnp.where(nonzero, square, 1))
 
@@ -249,45 +248,10 @@ def _contrast(similarity: Array, positive: Array, first: int | Array) -> Array:
 
 def _column_cosines(x: Array, axis_name: str | None) -> Array:
     """Cosines [c, c] between the columns of the global batch, computed from the sum of the devices' Gram matrices."""
-    x, nonzero = _rescaled(x, psum(jnp.sum(jnp.abs(x), axis=0), axis_name))
+    x, nonzero = rescaled(x, psum(jnp.sum(jnp.abs(x), axis=0), axis_name))
     gram = psum(jnp.matmul(x.T, x, precision="highest"), axis_name)
     scale = lax.rsqrt(jnp.where(nonzero, jnp.diagonal(gram), 1))
     return gram * scale[:, None] * scale
-
-
-def _rescaled(x: Array, size: Array) -> tuple[Array, Array]:
-    """``(x / size, size is not negligible)``, for functions of `x` that do not depend on its scale.
-
-    When clusters collapse, columns of size 1e-18 are common. Their squares underflow, and the gradient of rsqrt
-    overflows. No gradient flows through `size`, which is correct for functions that do not depend on the scale.
-    """
-    nonzero = size > _NEGLIGIBLE
-    return x / lax.stop_gradient(jnp.where(nonzero, size, 1)), nonzero
-
-
-def _checked_batch(name: str, axis_name: str | None, *arrays: Array) -> list[Array]:
-    """`_checked`, and requires two rows or more over all devices."""
-    checked = _checked(name, *arrays)
-    if len(checked[0]) * axis_size(axis_name) < 2:
-        raise ValueError(f"{name}: needs a batch of 2 or more, got {_shapes(arrays)}")
-    return checked
-
-
-def _checked(name: str, *arrays: Array) -> list[Array]:
-    """Checks that the arrays are floating point [n, d] of one shape; converts them to one dtype, at least float32."""
-    if len({jnp.shape(x) for x in arrays}) > 1 or jnp.ndim(arrays[0]) != 2:
-        rule = "rank 2" if len(arrays) == 1 else "rank 2 and equal shapes"
-        raise ValueError(f"{name}: needs {rule}, got {_shapes(arrays)}")
-    types = [jnp.result_type(x) for x in arrays]
-    if not all(jnp.issubdtype(t, jnp.floating) for t in types):
-        names = " and ".join(map(str, types))
-        raise ValueError(f"{name}: needs floating point, got {names} of shape {_shapes(arrays)}")
-    common = jnp.result_type(jnp.float32, *types)
-    return [jnp.asarray(x, common) for x in arrays]
-
-
-def _shapes(arrays: tuple[Array, ...]) -> str:
-    return " and ".join(str(jnp.shape(x)) for x in arrays)
 
 
 def _check_temperature(name: str, temperature: float | Array) -> None:

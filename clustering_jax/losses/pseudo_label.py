@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from clustering_jax.losses.contrastive import _checked
+from clustering_jax.losses.checks import checked
 from clustering_jax.parallel import psum
 from clustering_jax.typing import Array, Float, Int
 
@@ -46,7 +46,7 @@ def pseudo_label_loss(
       >>> print(f"{pseudo_label_loss(p, jnp.array([0, -1])):.3f}")  # log 2
       0.693
     """
-    (p,) = _checked("pseudo_label_loss", p)
+    (p,) = checked("pseudo_label_loss", p)
     if jnp.shape(labels) != p.shape[:1] or not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
         got = f"{jnp.result_type(labels)} {jnp.shape(labels)}"
         raise ValueError(f"pseudo_label_loss: needs integer labels [n], got {got} for {p.shape}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from clustering_jax.losses.contrastive import _checked_batch
+from clustering_jax.losses.checks import checked_batch
 from clustering_jax.parallel import psum
 from clustering_jax.typing import Array, Float
 
@@ -46,7 +46,7 @@ def self_label_loss(
       >>> print(f"{self_label_loss(strong, weak):.3f}")  # only the first row is confident: log 2
       0.693
     """
-    strong, weak = _checked_batch("self_label_loss", axis_name, strong, weak)
+    strong, weak = checked_batch("self_label_loss", axis_name, strong, weak)
     weak = jax.lax.stop_gradient(weak)
     confident = weak.max(1) > threshold
     label = jax.nn.one_hot(weak.argmax(1), weak.shape[1], dtype=strong.dtype) * confident[:, None]

@@ -1,9 +1,10 @@
-"""Encoders in chunks of a batch: the memory of their activations is that of one chunk.
+"""Gradient caching: applies an encoder to a batch chunk by chunk, with the activations of one chunk in memory.
+
+All rows are encoded first. The loss and its gradient are computed from the representations. In the backward pass, each
+chunk is encoded again when the gradient passes through it.
 
 References:
-  Gao, Zhang, Han and Callan, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, RepL4NLP 2021:
-    all rows are encoded, the loss and its gradient are taken at the representations, and each chunk is encoded again
-    as that gradient passes through it.
+  Gao, Zhang, Han and Callan, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, RepL4NLP 2021.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ from clustering_jax.typing import Array
 
 
 def chunked(function: Callable[[Any], Any], size: int) -> Callable[[Any], Any]:
-    """`function` of at most `size` rows at a time, with the same values and gradients; 0 is any number of rows.
+    """Wraps `function` so that it runs on at most `size` rows at a time, with the same values and gradients.
 
-    A gradient through it keeps the rows and what `function` makes of them, and the activations of one chunk; it takes
-    one more forward pass. Under `jax.jit` with sharded rows every device has its part of each chunk if the number of
-    chunks divides the rows of a device; otherwise XLA moves rows between the devices.
+    For a gradient, the memory holds the rows, their outputs and the activations of one chunk, and the computation takes
+    one more forward pass. Under `jax.jit` with sharded rows, every device has its part of each chunk if the number of
+    chunks divides the number of rows per device. Otherwise XLA moves rows between the devices.
 
     Args:
-      function: arrays [n, ...] in any tree to arrays [n, ...]; each row must depend on that row alone, so no batch
-        statistics. It may close over parameters that are differentiated.
-      size: largest number of rows in a chunk; the chunks are made equal, the last filled up with copies of a row.
+      function: maps a tree of arrays [n, ...] to a tree of arrays [n, ...]. Each row of the output must depend only on
+        the same row of the input, so batch statistics are not allowed. It may close over parameters that are
+        differentiated.
+      size: largest number of rows in a chunk; 0 means no limit. All chunks have the same size. The last chunk is
+        padded with copies of a row.
+
+    Returns:
+      A function of the same arguments and result as `function`.
     """
 
     def over_chunks(rows: Any) -> Any:
@@ -35,16 +41,16 @@ def chunked(function: Callable[[Any], Any], size: int) -> Callable[[Any], Any]:
         count = -(-n // size)
         if count == 1:
             return function(rows)
-        # CSE does not reach from one loop, forward, into the other, backward.
-        part = jax.checkpoint(function, prevent_cse=False)
-        found = jax.lax.map(part, jax.tree.map(lambda x: _split(x, count), rows))
-        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:n], found)
+        # The forward and the backward pass are separate loops, and XLA's CSE does not merge computations across loops.
+        of_chunk = jax.checkpoint(function, prevent_cse=False)
+        outputs = jax.lax.map(of_chunk, jax.tree.map(lambda x: _split(x, count), rows))
+        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:n], outputs)
 
     return over_chunks if size else function
 
 
 def _split(x: Array, count: int) -> Array:
-    """[n, ...] as [count, size, ...]: each chunk takes every `count`-th row, as neighbours lie on one device."""
+    """Splits [n, ...] into chunks [count, size, ...]. Each takes every `count`-th row, so it is spread over devices."""
     missing = -len(x) % count
-    filled = jnp.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)], mode="edge")
-    return filled.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
+    padded = jnp.pad(x, [(0, missing), *[(0, 0)] * (x.ndim - 1)], mode="edge")
+    return padded.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)

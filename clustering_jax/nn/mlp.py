@@ -1,4 +1,4 @@
-"""Linear layers that start as PyTorch's do."""
+"""Linear layers with PyTorch's initialisation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from clustering_jax.typing import Array, Float
 
 
 def torch_uniform(inputs: int) -> Callable[..., Array]:
-    """Initialiser of U(-1/sqrt(inputs), 1/sqrt(inputs)), which `torch.nn.Linear` has for weights and biases."""
+    """Initialiser U(-1/sqrt(inputs), 1/sqrt(inputs)), as `torch.nn.Linear` uses it for its weights and biases."""
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -(inputs**-0.5), inputs**-0.5)
 
 
 class Linear(nn.Module):
-    """`x @ kernel + bias`, kernel [in, features], both drawn from U(-1/sqrt(in), 1/sqrt(in)) as `torch.nn.Linear`'s.
+    """Linear layer ``x @ kernel + bias`` with the initialisation of `torch.nn.Linear`: U(-1/sqrt(in), 1/sqrt(in)).
 
-    `flax.linen.Dense` cannot: its bias initialiser does not see the number of inputs.
+    `flax.linen.Dense` cannot do this, because its bias initialiser does not know the number of inputs.
 
-    dtype: of the arithmetic; bfloat16 is that of the products' factors alone, see `rounded_product`.
-    std: above 0, the kernel is drawn from N(0, std) instead.
+    Args:
+      features: number of outputs; the kernel is [in, features].
+      dtype: dtype of the computation. With bfloat16 only the factors of the products are rounded, see
+        `rounded_product`.
+      std: if above 0, the kernel is drawn from a normal distribution with this standard deviation instead.
     """
 
     features: int
@@ -43,9 +46,13 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with a ReLU between each two, none after the last: ``[*n, in] -> [*n, features[-1]]``.
+    """Linear layers with a ReLU between them and none after the last: ``[*n, in] -> [*n, features[-1]]``.
 
-    The layers are `linear_0`, `linear_2`, ...: their places in the `torch.nn.Sequential` that counts the ReLUs too.
+    The layers are named `linear_0`, `linear_2`, ..., their indices in a `torch.nn.Sequential`, which counts the ReLUs.
+
+    Args:
+      features: number of outputs of each layer.
+      dtype: dtype of the computation, see `Linear`.
     """
 
     features: tuple[int, ...]

@@ -1,4 +1,8 @@
-"""Batch normalisation as PyTorch computes it (Ioffe and Szegedy, "Batch Normalization", ICML 2015)."""
+"""Batch normalisation with the same results as PyTorch.
+
+References:
+  Ioffe and Szegedy, Batch Normalization, ICML 2015.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +21,14 @@ AXES = (0, 2, 3)
 class BatchNorm(nn.Module):
     """Normalises each channel of [n, h, w, c] by its mean and variance over the other axes, then scales and shifts.
 
-    Unlike `flax.linen.BatchNorm`, and like PyTorch, it normalises by the biased variance but averages the
-    unbiased one, so that evaluation after training agrees with PyTorch's too. Statistics are float32 whatever
-    the dtype of the images; the result has that of the images.
+    Like PyTorch and unlike `flax.linen.BatchNorm`, it normalises by the biased variance and keeps a running average of
+    the unbiased variance. So evaluation after training agrees with PyTorch too. The statistics are float32 for any
+    dtype of the images. The result has the dtype of the images.
 
     Args:
-      views: the batch holds this many views of each example, those of one example next to each other. Each view
-        is normalised by its own statistics and the running averages take one step per view, in order, as in
-        that many separate passes.
+      views: number of views of each example in the batch. The views of one example are consecutive rows. Each view is
+        normalised by its own statistics, and the running averages are updated once for each view, in order, as in
+        separate passes.
     """
 
     views: int = 1
@@ -51,12 +55,12 @@ class BatchNorm(nn.Module):
 
 
 class RowNorm(nn.Module):
-    """As `BatchNorm`, for rows [n, d] of which some may not count.
+    """`BatchNorm` for rows [n, d], some of which can be left out.
 
-    Scale and shift are common to all rows that pass through the module.
+    All calls share one scale and one shift.
 
     Args:
-      averages: sets of running averages kept; each call reads or updates one of them.
+      averages: number of sets of running averages. Each call reads or updates one of them.
     """
 
     averages: int = 1
@@ -65,7 +69,15 @@ class RowNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "n d"], train: bool, *, where: Bool[Array, " n"] | None = None, average: int = 0
     ) -> Float[Array, "n d"]:
-        """Rows outside of `where` [n] don't change the others nor the averages, which stay if no row counts."""
+        """Normalises the rows.
+
+        Args:
+          x: [n, d].
+          train: use the statistics of the batch, and update the running averages.
+          where: bool [n] rows to use, or None for all. Other rows have no effect on the result of these rows or on the
+            running averages. If no row is used, the averages do not change.
+          average: index of the set of running averages.
+        """
         width = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, width)
         bias = self.param("bias", nn.initializers.zeros, width)
@@ -82,16 +94,16 @@ class RowNorm(nn.Module):
             batch_var = jnp.sum(jnp.square(x - batch_mean), 0, where=rows) / number
             y = (x - batch_mean) * lax.rsqrt(batch_var + EPSILON) * scale + bias
         if not self.is_initializing():
-            number = len(x) if where is None else jnp.sum(where)
-            weight = jnp.where(number > 0, 1 - DECAY, 0.0)
-            unbiased = batch_var * (number / jnp.maximum(number - 1, 1))
+            count = len(x) if where is None else jnp.sum(where)
+            weight = jnp.where(count > 0, 1 - DECAY, 0.0)
+            unbiased = batch_var * (count / jnp.maximum(count - 1, 1))
             mean.value = _moved(mean.value, average, batch_mean, weight)
             var.value = _moved(var.value, average, unbiased, weight)
         return y
 
 
 def _moved(averages: Array, i: int, new: Array, weight: Array) -> Array:
-    """[sets, d] with row `i` moved towards `new`."""
+    """Updates row `i` of the running averages [sets, d]: moves it towards `new` [d] by the fraction `weight`."""
     return jnp.asarray(averages).at[i].add(weight * (new - averages[i]))
 
 
@@ -99,10 +111,19 @@ def _moved(averages: Array, i: int, new: Array, weight: Array) -> Array:
 def normalize(
     x: Float[Array, "n v h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"]
 ) -> tuple[Float[Array, "n v h w c"], Float[Array, "v c"], Float[Array, "v c"]]:
-    """`scale (x - mean) / sqrt(var + 1e-5) + bias` for each of v views; also mean and biased variance, [v, c].
+    """``scale (x - mean) / sqrt(var + 1e-5) + bias``, for each of v views.
 
-    Both are float32 or wider. The gradient is the closed form, which reads the images half as often as the one JAX
-    derives; the two statistics pass none on.
+    The gradient is computed in closed form, which reads the images half as often as the gradient that JAX derives. No
+    gradient flows through the returned mean and variance.
+
+    Args:
+      x: [n, v, h, w, c].
+      scale: [c].
+      bias: [c].
+
+    Returns:
+      ``(y, mean, variance)``: y [n, v, h, w, c] in the dtype of `x`; the mean and the biased variance, [v, c], are
+      float32 or wider.
     """
     return _normalize_fwd(x, scale, bias)[0]
 
@@ -128,7 +149,7 @@ def _normalize_bwd(saved: tuple, cotangents: tuple) -> tuple[Array, Array, Array
 
 
 def _rows(statistic: Array) -> Array:
-    """[v, c] against [n, v, h, w, c]."""
+    """Reshapes statistics [v, c] so that they broadcast with [n, v, h, w, c]."""
     return statistic[:, None, None]
 
 

@@ -1,10 +1,12 @@
-"""ResNet-18, -34 and -50 in torchvision's layout (He, Zhang, Ren and Sun, "Deep Residual Learning for Image
-Recognition", CVPR 2016; the bottleneck carries its stride on the 3x3 convolution, as torchvision's does).
+"""ResNet-18, -34 and -50 in torchvision's layout. A bottleneck has its stride in the 3x3 convolution.
 
-Given torchvision's weights it is torchvision's function, in training and in evaluation mode, running statistics
-included. Its variables carry torchvision's names, with `_0` for `.0`: params `conv1/kernel`, `bn1/scale`, `bn1/bias`,
-`layer1_0/conv1/kernel`, `layer2_0/downsample_0/kernel` (convolution), `layer2_0/downsample_1/scale` (norm), and
-batch_stats `bn1/mean`, `bn1/var`, ... Kernels are [kh, kw, in, out].
+With torchvision's weights it is the same function as torchvision's model, in training and in evaluation mode, including
+the running statistics. The variables have torchvision's names, with `_0` for `.0`: params `conv1/kernel`, `bn1/scale`,
+`bn1/bias`, `layer1_0/conv1/kernel`, `layer2_0/downsample_0/kernel` (convolution), `layer2_0/downsample_1/scale` (norm),
+and batch_stats `bn1/mean`, `bn1/var`, ... Kernels are [kh, kw, in, out].
+
+References:
+  He, Zhang, Ren and Sun, Deep Residual Learning for Image Recognition, CVPR 2016.
 """
 
 from __future__ import annotations
@@ -22,26 +24,26 @@ from clustering_jax.nn.cpu.pool import max_pool
 from clustering_jax.nn.norm import BatchNorm
 from clustering_jax.typing import Array, Float
 
-# Blocks in each of the four stages, and whether they are bottlenecks.
+# Number of blocks in each of the four stages, and whether they are bottlenecks.
 DEPTHS = {
     "resnet18": ((2, 2, 2, 2), False),
     "resnet34": ((3, 4, 6, 3), False),
     "resnet50": ((3, 4, 6, 3), True),
 }
-# Size and stride of the first convolution, and whether a max-pool follows.
+# Kernel size and stride of the first convolution, and whether max pooling follows.
 STEMS = {"imagenet": (7, 2, True), "small": (3, 1, False)}
-EXPANSION = 4  # channels that leave a bottleneck, per channel inside
+EXPANSION = 4  # output channels of a bottleneck, as a multiple of its inner channels
 
 
 class ResNet(nn.Module):
-    """Images in, globally averaged features out.
+    """Maps images to globally averaged features.
 
     Args:
       depth: "resnet18", "resnet34" or "resnet50".
       stem: "imagenet" (7x7 stride 2, then 3x3 max-pool stride 2) or "small" (3x3 stride 1, no pool).
       width: channels of the first stage; each later stage doubles them.
-      dtype: of the convolutions and activations. Parameters, statistics and features are float32.
-      remat: blocks are computed again in the backward pass instead of being kept.
+      dtype: dtype of the convolutions and activations. Parameters, statistics and features are float32.
+      remat: rematerialisation: compute the blocks again in the backward pass instead of storing their activations.
 
     Raises:
       UserError: the depth or the stem is unknown.
@@ -55,11 +57,17 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n *v h w c"], train: bool) -> Float[Array, "n *v d"]:
-        """Features of images [n, h, w, c], or of v views of each [n, v, h, w, c]; d = 8 width, or 32 width (ResNet-50).
+        """Features of images.
 
-        With `train` the batch is normalised by its own statistics, and the collection "batch_stats" is updated.
-        Views are normalised apart, with one update each, in order: the same numbers as v passes, from one
-        program that compiles in half the time.
+        Views are normalised separately, with one update of the running statistics for each view, in order. The result
+        is the same as that of v passes, but the program compiles in half the time.
+
+        Args:
+          x: images [n, h, w, c], or v views of each image [n, v, h, w, c].
+          train: normalise by the statistics of the batch, and update the collection "batch_stats".
+
+        Returns:
+          float32 [n, d] or [n, v, d], with d = 8 width, or d = 32 width for ResNet-50.
         """
         stages, bottleneck = _known("depth", self.depth, DEPTHS)
         size, stride, pool = _known("stem", self.stem, STEMS)
@@ -78,7 +86,7 @@ class ResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """`relu(shortcut + residual)`: two 3x3 convolutions, or 1x1, 3x3 and 1x1 in a bottleneck."""
+    """``relu(shortcut + residual)``. The residual has two 3x3 convolutions, or 1x1, 3x3 and 1x1 in a bottleneck."""
 
     features: int
     stride: int
@@ -103,7 +111,7 @@ class Block(nn.Module):
 
 
 class Conv(nn.Module):
-    """Square convolution without bias, padded by `(size - 1) // 2` on every side."""
+    """Convolution with a square kernel and without bias, padded by ``(size - 1) // 2`` on every side."""
 
     features: int
     size: int
@@ -117,7 +125,7 @@ class Conv(nn.Module):
 
 
 def kaiming_normal(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """Kernel [kh, kw, in, out] ~ N(0, 2 / (kh kw out)), not truncated: PyTorch's `kaiming_normal_`, mode "fan_out"."""
+    """PyTorch's `kaiming_normal_` with mode "fan_out": a kernel [kh, kw, in, out] from N(0, 2 / (kh kw out))."""
     fan_out = shape[0] * shape[1] * shape[3]
     return jax.random.normal(key, shape, dtype) * (2 / fan_out) ** 0.5
 

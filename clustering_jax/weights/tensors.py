@@ -184,7 +184,7 @@ def _without(name: str, prefixes: Sequence[str]) -> str:
 
 
 def _check_names(tensors: Tensors, what: str, wanted: Mapping, given: Sequence[str]) -> None:
-    parts = {"misses": sorted(wanted.keys() - set(given)), "has besides": sorted(set(given) - wanted.keys())}
+    parts = {"lacks": sorted(wanted.keys() - set(given)), "also has": sorted(set(given) - wanted.keys())}
     texts = [f"{verb} {len(names)} tensors ({_first(names)})" for verb, names in parts.items() if names]
     if texts:
         kind = looks_like(list(tensors.shapes))

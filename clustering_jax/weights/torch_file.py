@@ -1,6 +1,6 @@
-"""PyTorch checkpoints without PyTorch, and without running what they hold: see `torch_pickle`.
+"""Reads PyTorch checkpoints without PyTorch and without executing the pickles inside, see `torch_pickle`.
 
-Formats: the zip archive of torch >= 1.6 and the sequence of pickles and raw storages before it.
+It supports the zip archives of torch >= 1.6, and the older format, a sequence of pickles and raw storages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_ITEMS = 10**6
 MAX_DEPTH = 64
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-# What reading a damaged file can raise, here and inside zipfile and pickletools.
+# Exceptions that a damaged file can cause here and inside zipfile and pickletools.
 _DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError),
     *(RuntimeError, TypeError, ValueError, struct.error, zipfile.BadZipFile),
@@ -32,16 +32,19 @@ _DAMAGE = (
 
 
 def read_torch(path: str | os.PathLike) -> dict[Any, Any]:
-    """The dictionary that torch.save wrote to `path`; nothing in the file is executed.
+    """Reads the dictionary that `torch.save` wrote to `path`. Nothing in the file is executed.
+
+    Args:
+      path: path of the file.
 
     Returns:
-      Nested dict, OrderedDict, list, tuple (also for torch.Size), scalars, np.dtype (for torch dtypes) and
-      np.ndarray (for tensors and parameters: float64/32/16, bfloat16, int64/32/16/8, uint8, bool; read-only,
-      with the strides of the file). Attributes of state dictionaries (``_metadata``) are dropped.
+      A dictionary of nested dict, OrderedDict, list, tuple (also for torch.Size), scalars, np.dtype (for torch dtypes)
+      and np.ndarray (for tensors and parameters). The arrays are float64/32/16, bfloat16, int64/32/16/8, uint8 or bool.
+      They are read-only and have the strides of the file. Attributes of state dictionaries (``_metadata``) are dropped.
 
     Raises:
-      UserError: the file can't be opened, is damaged or truncated, holds no dictionary, or asks for anything
-        that is not plain tensor data (named in the message).
+      UserError: the file can't be opened, is damaged or truncated, does not hold a dictionary, or refers to anything
+        that is not plain tensor data, which the message names.
     """
     try:
         with open(path, "rb") as file:
@@ -53,7 +56,7 @@ def read_torch(path: str | os.PathLike) -> dict[Any, Any]:
         reason = ascii(f"{type(error).__name__}: {reason}"[:120])[1:-1]
         if isinstance(error, FileNotFoundError | IsADirectoryError | PermissionError):
             raise UserError(f"{path} can't be opened ({reason})") from error
-        raise UserError(f"{path} is damaged, truncated or no PyTorch checkpoint ({reason})") from error
+        raise UserError(f"{path} is damaged, truncated or not a PyTorch checkpoint ({reason})") from error
 
 
 def _read(file: IO[bytes]) -> dict[Any, Any]:
@@ -65,9 +68,9 @@ def _read(file: IO[bytes]) -> dict[Any, Any]:
     elif head[:1] == b"\x80":
         tree, read = _read_legacy(file, size)
     else:
-        raise Refused("is no PyTorch checkpoint: neither a zip archive nor a pickle")
+        raise Refused("is not a PyTorch checkpoint: neither a zip archive nor a pickle")
     if not isinstance(tree, dict):
-        raise Refused(f"holds {describe(tree)} where a dictionary of tensors is wanted")
+        raise Refused(f"holds {describe(tree)}, not a dictionary of tensors")
     return _resolve(tree, read)
 
 
@@ -94,7 +97,7 @@ def _read_zip(file: IO[bytes], size: int) -> tuple[Any, Callable[[Storage], byte
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
-    """torch.save never compresses: whatever unpacks to more than the file is a bomb, or overlaps."""
+    """Refuses zip bombs and overlapping members: `torch.save` does not compress, so members fit in the file's size."""
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
             raise Refused(f"has the compressed or encrypted member {member.filename!a}, unlike torch.save's")
@@ -122,9 +125,9 @@ def _read_legacy(file: IO[bytes], size: int) -> tuple[Any, Callable[[Storage], b
 
 
 def _resolve(tree: Any, read: Callable[[Storage], bytes]) -> Any:
-    """Copies the tree with arrays for tensors.
+    """Copies the tree and replaces tensors by arrays.
 
-    Shared containers are copied too, hence the limits: they can form cycles or exponentially many items.
+    Shared containers are copied each time. They can form cycles or exponentially many items, so there are limits.
     """
     items = itertools.count()
 
@@ -136,7 +139,7 @@ def _resolve(tree: Any, read: Callable[[Storage], bytes]) -> Any:
         if isinstance(value, list | tuple):
             return type(value)(walk(v, depth + 1) for v in value)
         if isinstance(value, Name | Storage):
-            raise Refused(f"holds {describe(value)} where a tensor, a number or a name is wanted")
+            raise Refused(f"holds {describe(value)}, not a tensor, a number or a name")
         return _array(value, read) if isinstance(value, Tensor) else value
 
     return walk(tree, 0)

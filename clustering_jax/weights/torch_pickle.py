@@ -1,8 +1,8 @@
-"""The pickle inside a PyTorch checkpoint, interpreted without running it.
+"""Interprets the pickle inside a PyTorch checkpoint without executing it.
 
-A pickle is a program. Here its opcodes are interpreted one by one: those that torch.save writes are known, four
-builders of plain data are known by name, and everything else is refused by name. No module, class or function that a
-file names is ever imported or called.
+A pickle is a program. This module interprets its opcodes one by one. It supports the opcodes that `torch.save` writes,
+and four functions that build plain data, by name. Everything else is refused, and the message names it. No module,
+class or function that a file names is ever imported or called.
 """
 
 from __future__ import annotations
@@ -35,27 +35,34 @@ _KEY_TYPES = (str, int, float, bool, bytes, type(None))
 
 
 class Refused(Exception):
-    """Why a file is not read; the message continues a sentence that starts with its name."""
+    """Raised if a file is not supported. The message continues a sentence that begins with the path of the file."""
 
 
 @dataclass(frozen=True)
 class Name:
+    """The full name of a class or function in a pickle."""
+
     name: str
 
 
 @dataclass(frozen=True)
 class Storage:
+    """The raw data of tensors: its key in the file, its dtype and its number of elements."""
+
     key: str
     dtype: np.dtype
     numel: int
 
     @property
     def nbytes(self) -> int:
+        """Size in bytes."""
         return self.numel * self.dtype.itemsize
 
 
 @dataclass(frozen=True)
 class Tensor:
+    """A view of a storage. The offset and the strides are numbers of elements."""
+
     storage: Storage
     offset: int
     size: tuple[int, ...]
@@ -63,11 +70,12 @@ class Tensor:
 
 
 def describe(value: Any) -> str:
+    """A short description of `value` for error messages."""
     return value.name if isinstance(value, Name) else f"a {type(value).__name__.strip('_')}"
 
 
 class _Machine:
-    """Stack, marks and memo of one pickle, and the storages it refers to by key."""
+    """State of the interpreter: stack, marks and memo of one pickle, and its storages by key."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -92,7 +100,7 @@ class _Machine:
         if type(self.stack[-1]) not in (dict, OrderedDict):
             raise Refused(f"sets items of {describe(self.stack[-1])}, which is not tensor data")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            # Hashing a tuple recurses in C without a limit.
+            # Tuples are refused, because hashing a nested tuple recurses in C without a limit.
             if type(key) not in _KEY_TYPES:
                 raise Refused(f"has {describe(key)} as a key")
             self.stack[-1][key] = value
@@ -104,13 +112,13 @@ class _Machine:
         self.stack.append(_BUILDERS[function.name](*arguments))
 
     def build(self) -> None:
-        """state_dict() hangs `_metadata` on its OrderedDict; it is dropped, and no attribute is ever set."""
+        """Drops the attribute `_metadata`, which `state_dict()` sets on its OrderedDict. No attribute is ever set."""
         state = self.pop(1)[0]
         if type(self.stack[-1]) is not OrderedDict or type(state) is not dict:
             raise Refused(f"sets attributes of {describe(self.stack[-1])}")
 
     def persistent(self) -> None:
-        # The sixth, of old files alone, is a view of another storage.
+        # Only old files have the sixth item, a view of another storage.
         kind, storage_type, key, _location, numel, view = [*typed(self.pop(1)[0], tuple)[:6], None][:6]
         if typed(kind, str) != "storage" or view is not None:
             raise Refused(f"refers to {kind[:40]!a} data or to a view, not to a plain storage")
@@ -127,8 +135,9 @@ def _storage_name(name: str) -> str:
 
 
 def typed(value: Any, kind: type) -> Any:
+    """Returns `value` after checking that its type is exactly `kind`."""
     if type(value) is not kind:
-        raise TypeError(f"{kind.__name__} expected, found {type(value).__name__}")
+        raise TypeError(f"{kind.__name__} expected, got {type(value).__name__}")
     return value
 
 
@@ -143,14 +152,14 @@ def _global(name: str) -> Any:
         return _DTYPES[name]
     if name in _BUILDERS or _storage_name(name) in _STORAGES:
         return Name(name)
-    raise Refused(f"asks for {ascii(name)[1:-1][:100]}, which is not tensor data")
+    raise Refused(f"refers to {ascii(name)[1:-1][:100]}, which is not tensor data")
 
 
 def _tensor(storage, offset, size, stride, _requires_grad, _hooks, _metadata=None) -> Tensor:
-    # Before anything is copied: one long tuple can be the size of many tensors.
+    # Checked before anything is copied, because many tensors can share one long tuple as their size.
     if len(typed(size, tuple)) > MAX_DIMENSIONS:
         raise ValueError(f"more than {MAX_DIMENSIONS} dimensions")
-    # In Python's integers: NumPy's own check overflows and would let a huge stride read anywhere.
+    # Computed with Python's integers. NumPy's own check overflows, and a huge stride could read any memory.
     steps = zip(map(_natural, size), map(_natural, typed(stride, tuple)), strict=True)
     last = _natural(offset) + sum((n - 1) * step for n, step in steps)
     if 0 not in size and last >= typed(storage, Storage).numel:
@@ -159,6 +168,7 @@ def _tensor(storage, offset, size, stride, _requires_grad, _hooks, _metadata=Non
 
 
 def brief(size: tuple[int, ...]) -> str:
+    """A shape as text, cut off after 80 characters."""
     return str(list(size))[:80]
 
 
@@ -205,12 +215,20 @@ _OPS: dict[str, Callable[[_Machine, Any], Any]] = {
 
 
 def interpret(file: IO[bytes]) -> tuple[Any, dict[str, Storage]]:
+    """Interprets one pickle from `file`.
+
+    Returns:
+      The object, with `Tensor`, `Storage` and `Name` in place of PyTorch's objects, and the storages by key.
+
+    Raises:
+      Refused: the pickle holds anything but plain tensor data, or too much of it.
+    """
     machine, start = _Machine(), file.tell()
     for opcode, arg, _ in pickletools.genops(file):
         if file.tell() - start > MAX_PICKLE_BYTES:
             raise Refused(f"has more than {MAX_PICKLE_BYTES >> 20} MiB of structure around its tensors: refused")
         if opcode.name not in _OPS:
-            asked = f" ({arg[:80]!a})" if isinstance(arg, str) else ""
-            raise Refused(f"uses pickle opcode {opcode.name}{asked}, unlike torch.save")
+            argument = f" ({arg[:80]!a})" if isinstance(arg, str) else ""
+            raise Refused(f"uses pickle opcode {opcode.name}{argument}, unlike torch.save")
         _OPS[opcode.name](machine, arg)
     return machine.pop(1)[0], machine.storages

@@ -151,9 +151,9 @@ def test_programs_are_refused_by_name_and_do_not_run(tmp_path, wrap, protocol):
         else:
             path.write_bytes(pickled)
         if wrap == "pickle" and protocol < 2:
-            refused(path, "no PyTorch checkpoint")  # No header, so not even the start of one.
+            refused(path, "not a PyTorch checkpoint")  # No header, so not even the start of one.
         else:
-            refused(path, f"(asks for {name}|uses pickle opcode DICT).*: refused; nothing was executed")
+            refused(path, f"(refers to {name}|uses pickle opcode DICT).*: refused; nothing was executed")
         assert not sentinel.exists()
 
 
@@ -185,7 +185,7 @@ def test_the_payloads_are_live(tmp_path):
     ],
 )
 def test_other_names_are_refused(tmp_path, name):
-    refused(archive(tmp_path / "a.pt", program(named(name))), f"asks for {name}, which is not tensor data")
+    refused(archive(tmp_path / "a.pt", program(named(name))), f"refers to {name}, which is not tensor data")
 
 
 ORDERED = named("collections.OrderedDict")
@@ -236,8 +236,8 @@ HOSTILE = {
     "huge string": (b"X\xff\xff\xff\xff", "damaged"),
     "huger string": (b"\x8d" + b"\xff" * 7 + b"\x7f", "damaged"),
     "unknown opcode": (b"\xff", "damaged"),
-    "surrogates in a name": (b"\x8c\x03\xed\xa0\x80\x8c\x01x\x93", r"asks for \\ud800\.x"),
-    "newline in a name": (b"\x8c\x02a\n\x8c\x01x\x93", r"asks for a\\n\.x"),
+    "surrogates in a name": (b"\x8c\x03\xed\xa0\x80\x8c\x01x\x93", r"refers to \\ud800\.x"),
+    "newline in a name": (b"\x8c\x02a\n\x8c\x01x\x93", r"refers to a\\n\.x"),
 }
 
 
@@ -365,7 +365,7 @@ def legacy(pickled, keys=("0",), numel=6, data=None, magic=0x1950A86A20F9469CFC6
         ({"keys": ()}, "damaged"),
         ({"keys": (((),),)}, "damaged"),
         ({"magic": 7}, "not one of torch.save"),
-        ({"pickled": program(named("posix.system"))}, "asks for posix.system"),
+        ({"pickled": program(named("posix.system"))}, "refers to posix.system"),
         ({"pickled": program(tensor(stored=storage(2**60)))}, "elements, not 1152921504606846976"),
     ],
 )
@@ -381,7 +381,7 @@ def test_legacy_files_unlike_torch_s(tmp_path, change, message):
 def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "a.pt"
     path.write_bytes(content)
-    refused(path, "no PyTorch checkpoint|not one of torch.save")
+    refused(path, "not a PyTorch checkpoint|not one of torch.save")
 
 
 def test_what_cannot_be_opened_is_refused(tmp_path):
@@ -391,7 +391,7 @@ def test_what_cannot_be_opened_is_refused(tmp_path):
 
 @pytest.mark.parametrize("value", [b"N", b"]", b"K\x01", tensor()])
 def test_only_dictionaries_are_read(tmp_path, value):
-    refused(archive(tmp_path / "a.pt", b"\x80\x02" + value + b"."), "where a dictionary of tensors is wanted")
+    refused(archive(tmp_path / "a.pt", b"\x80\x02" + value + b"."), "not a dictionary of tensors")
 
 
 @pytest.mark.parametrize(
@@ -546,15 +546,15 @@ def test_names_are_the_authors():
         (
             "resnet18",
             network("resnet18", 20),
-            r"cluster_projector.2.weight is \[10, 16\], the config wants 20 clusters",
+            r"cluster_projector.2.weight is \[10, 16\], the config expects 20 clusters",
         ),
-        ("resnet18", network("resnet34"), "looks like a resnet18, the config wants a resnet34"),
-        ("resnet34", network("resnet50"), "looks like a resnet34, the config wants a resnet50"),
-        ("resnet50", network("resnet18"), "looks like a resnet50, the config wants a resnet18"),
+        ("resnet18", network("resnet34"), "looks like a resnet18, the config expects a resnet34"),
+        ("resnet34", network("resnet50"), "looks like a resnet34, the config expects a resnet50"),
+        ("resnet50", network("resnet18"), "looks like a resnet50, the config expects a resnet18"),
         (
             "resnet18",
             network("resnet18", stem="small"),
-            r"resnet.conv1.weight is \[2, 3, 7, 7\], the network wants \[2, 3, 3, 3\]",
+            r"resnet.conv1.weight is \[2, 3, 7, 7\], the network expects \[2, 3, 3, 3\]",
         ),
         (
             "resnet18",
@@ -578,7 +578,7 @@ def test_other_networks_are_refused(file, net, message):
             {f"resnet.bn1.{n}": None for n in ("weight", "bias", "running_mean", "running_var")} | {"x": np.zeros(1)},
             r"4 tensors missing \(resnet.bn1.bias, .*, \.\.\.\), 1 tensors left over \(x\)",
         ),
-        ({"resnet.bn1.weight": np.zeros((2, 1))}, r"resnet.bn1.weight is \[2, 1\], the network wants \[2\]"),
+        ({"resnet.bn1.weight": np.zeros((2, 1))}, r"resnet.bn1.weight is \[2, 1\], the network expects \[2\]"),
         ({"resnet.bn1.weight": np.zeros((1, 1, 2))}, r"is \[1, 1, 2\]"),
         ({"resnet.bn1.weight": 1.0}, "holds neither"),
         ({"resnet.layer3.1.conv1.weight": None}, "missing"),

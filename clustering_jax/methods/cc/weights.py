@@ -53,4 +53,4 @@ def _backbone(names: Iterable[str]) -> str:
 
 def _check_backbone(wanted: Set[str], found: Set[str]) -> str:
     theirs, ours = _backbone(found), _backbone(wanted)
-    return "" if theirs == ours else f"looks like a {theirs}, the config wants a {ours}: change one of them"
+    return "" if theirs == ours else f"looks like a {theirs}, the config expects a {ours}: change one of them"

@@ -1,10 +1,10 @@
-"""2-D convolution, lowered on the CPU as the matrix products that beat XLA's own convolution there.
+"""2-D convolution that uses matrix products on the CPU where they are faster than XLA's own convolution.
 
-XLA's CPU convolution is as fast as a matrix product on large maps and 10 to 100 times slower on maps of one or
-two pixels with many channels, which is where a ResNet fed 32 px images spends half its operations. Each of the
-three passes (value, gradient of the input, gradient of the kernel) therefore has its own form, chosen from the
-static shapes by `plan`. `benchmarks/convolution.py` prints the table that the choice rests on. GPU and TPU keep
-the native convolution.
+XLA's CPU convolution is as fast as a matrix product on large feature maps. On maps of one or two pixels with many
+channels it is 10 to 100 times slower, and a ResNet with images of 32 pixels spends half of its operations there. So
+each of the three passes (value, gradient of the input, gradient of the kernel) has its own implementation on the CPU.
+`plan` chooses it from the static shapes. `benchmarks/convolution.py` prints the measurements behind this choice. GPU
+and TPU use the native convolution.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 class Plan(NamedTuple):
-    """The form of each pass, a key of FORWARD."""
+    """The implementation of each pass, a key of `FORWARD`."""
 
     forward: str
     input_grad: str
@@ -38,22 +38,23 @@ def conv(
     *,
     lowering: str = "auto",
 ) -> Float[Array, "n ho wo cout"]:
-    """Cross-correlation of NHWC images with an HWIO kernel, as `torch.nn.functional.conv2d` computes it.
+    """Cross-correlation of NHWC images with an HWIO kernel, the same function as `torch.nn.functional.conv2d`.
 
     Args:
       x: images [n, h, w, cin].
       kernel: weights [kh, kw, cin, cout] of the same dtype.
       stride: step in both directions, >= 1.
-      padding: zeros added on all four sides, >= 0 (a strided "SAME" pads differently from PyTorch).
-      lowering: "auto" takes the fastest form for the shapes on the CPU, the native convolution elsewhere;
-        "native", "im2col" or "dense" force one form of all three passes on every platform. All are
-        the same function to the rounding of the sums.
+      padding: number of zeros added on all four sides, >= 0. (With a stride, "SAME" pads differently from PyTorch.)
+      lowering: "auto" uses the fastest implementation for the shapes on the CPU, and the native convolution elsewhere.
+        "native", "im2col" and "dense" use this implementation for all three passes on every platform. The results are
+        the same up to rounding.
 
     Returns:
-      [n, ho, wo, cout], ho = (h + 2 padding - kh) // stride + 1.
+      [n, ho, wo, cout] with ho = (h + 2 padding - kh) // stride + 1, and wo likewise.
 
     Raises:
-      ValueError: ranks or channels do not fit, the kernel exceeds the padded image, or the lowering is unknown.
+      ValueError: the ranks or the channels do not match, the kernel is larger than the padded image, or the lowering
+        is unknown.
     """
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
         raise ValueError(f"conv expects [n, h, w, c] and [kh, kw, c, out], got {x.shape} and {kernel.shape}")
@@ -69,9 +70,15 @@ def conv(
 
 
 def plan(x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int) -> Plan:
-    """The fastest form of each pass on the CPU, from the shapes of the images and of the kernel.
+    """The fastest implementation of each pass on the CPU.
 
-    Thresholds: `benchmarks/convolution.py`, 2 cores with AVX-512, batch 64 to 256.
+    The thresholds were measured with `benchmarks/convolution.py` on 2 cores with AVX-512, with batches of 64 to 256.
+
+    Args:
+      x: shape of the images.
+      kernel: shape of the kernel.
+      stride: as in `conv`.
+      padding: as in `conv`.
     """
     out = max(_extent(x, kernel, stride, padding))
     if _sees_all(x, kernel, stride, padding):
@@ -94,7 +101,7 @@ def _extent(x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: i
 
 
 def _sees_all(x: tuple[int, ...], kernel: tuple[int, ...], stride: int, padding: int) -> bool:
-    """Whether every output pixel reads every input pixel, so that no product is with a zero of the padding."""
+    """Whether every output pixel reads every input pixel. Then the dense matrix contains no zeros."""
     extents = zip(x[1:3], kernel[:2], _extent(x, kernel, stride, padding), strict=True)
     return all(padding >= stride * (out - 1) and n - 1 + padding < k for n, k, out in extents)
 
@@ -105,7 +112,7 @@ def _native(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 def _shifted(x: Array, kernel: tuple[int, ...], stride: int, padding: int) -> list[Array]:
-    """For each tap of the kernel, row by row, the pixels [n, ho, wo, c] that the outputs read through it."""
+    """For each tap of the kernel, row by row, the pixels [n, ho, wo, c] that the outputs multiply with it."""
     height, width = (stride * (out - 1) + 1 for out in _extent(x.shape, kernel, stride, padding))
     x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     corners = [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
@@ -118,7 +125,7 @@ def _im2col(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 def _dense(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """One product of whole images [n, h w cin] with a matrix [h w cin, ho wo cout] cut from the kernel."""
+    """One product of whole images [n, h w cin] with a matrix [h w cin, ho wo cout] made from the kernel."""
     (n, h, w, _), (rows, cols) = x.shape, _extent(x.shape, kernel.shape, stride, padding)
     before, after = zip(
         *(
@@ -154,8 +161,8 @@ def _kernel_grad(form: str, stride: int, padding: int, shape: tuple[int, ...], x
     if form != "im2col":
         kernel = jax.ShapeDtypeStruct(shape, dy.dtype)
         return jax.linear_transpose(lambda kernel: FORWARD[form](x, kernel, stride, padding), kernel)(dy)[0]
-    # XLA's CPU product is three times slower with its left factor transposed in place: transpose dy, the smaller
-    # factor, once and apart (the barrier), and never write the patches down.
+    # XLA's CPU product is three times slower if its left factor is transposed inside the product. So dy, the smaller
+    # factor, is transposed once before (the barrier keeps it separate). The patches are never stored.
     rows = lax.optimization_barrier(dy.reshape(-1, shape[3]).T)
     taps = [rows @ pixels.reshape(-1, shape[2]) for pixels in _shifted(x, shape, stride, padding)]
     return jnp.stack(taps).reshape(shape[0], shape[1], shape[3], shape[2]).swapaxes(2, 3)

@@ -63,7 +63,7 @@ def _shifted(x: Array, kernel: Array, stride: int) -> Array:
     x = lax.optimization_barrier(x)
     rows, cols = (stride * (size - 1) + 1 for size in (height, width))
     taps = [(i, j) for i in range(len(kernel)) for j in range(len(kernel))]
-    return sum(x[:, i : i + rows : stride, j : j + cols : stride] * kernel[i, j] for i, j in taps)
+    return jnp.asarray(sum(x[:, i : i + rows : stride, j : j + cols : stride] * kernel[i, j] for i, j in taps))
 
 
 FORMS = {"native": _native, "shifted": _shifted}

@@ -1,4 +1,4 @@
-"""Max pooling whose gradient is made of selects and shifts.
+"""Max pooling with a gradient that uses only selects and shifts.
 
 XLA's gradient of a windowed maximum (select-and-scatter) takes 20 times as long on the CPU.
 """
@@ -15,16 +15,16 @@ from clustering_jax.typing import Array, Float
 
 
 def max_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n ho wo c"]:
-    """3x3 maximum with stride 2 and one pixel of padding, ho = ceil(h / 2); of equal pixels the first has the gradient.
+    """3x3 max pooling with stride 2 and one pixel of padding, as in ResNet, so ho = ceil(h / 2) and wo = ceil(w / 2).
 
-    The ResNet's pooling, `torch.nn.MaxPool2d(3, stride=2, padding=1)`: along the columns, then along the rows, so that
-    "first" means in row-major order, as PyTorch has it.
+    It is the same function as `torch.nn.MaxPool2d(3, stride=2, padding=1)`. If several pixels of a window are equal,
+    the first one in row-major order gets the gradient, as in PyTorch.
     """
     return _pool_axis(1, _pool_axis(2, x))
 
 
 def _phases(axis: int, x: Array) -> tuple[Array, Array, Array]:
-    """The pixels 2i - 1, 2i and 2i + 1 that output i looks at, along one axis."""
+    """The pixels 2i - 1, 2i and 2i + 1 in the window of output i, along one axis."""
     low, pads = jnp.array(-jnp.inf, x.dtype), [(0, 0, 0)] * x.ndim
     pads[axis] = (0, x.shape[axis] % 2, 0)
     pairs = lax.pad(x, low, pads).reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])

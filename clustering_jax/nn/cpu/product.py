@@ -1,4 +1,4 @@
-"""Matrix products in bfloat16 that are added up in float32, forward and backward."""
+"""Matrix products of bfloat16 factors with float32 sums, in the forward and in the backward pass."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from clustering_jax.typing import Array, Float
 
 @jax.custom_vjp
 def rounded_product(x: Float[Array, "n i"], kernel: Float[Array, "i o"]) -> Float[Array, "n o"]:
-    """``x @ kernel`` in float32, all factors rounded to bfloat16 first; those of the gradients' products too.
+    """``x @ kernel`` with factors rounded to bfloat16 and a float32 result. The gradients are computed the same way.
 
-    The precision that a TPU has by default. JAX's own gradient would multiply float32 by bfloat16, at the slower one's
-    speed.
+    This is the default precision of a TPU. JAX's own gradient would multiply float32 by bfloat16, which is as slow as a
+    float32 product.
     """
     return _forward(x, kernel)[0]
 
@@ -31,16 +31,17 @@ def _backward(saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
 
 
 def _transposed_by_halves(x: Array) -> Array:
-    """Of one transpose and a product XLA makes a product over first axes, which CPUs have in float32 alone.
+    """Transposes `x` in two halves, which XLA does not fuse into the next product.
 
-    That is half as fast, or (mapped over seeds) fails.
+    XLA would turn one transpose and the product into a product over the first axes. On CPUs this exists only in
+    float32: it is half as fast, and with `jax.vmap` over seeds it fails.
     """
     half = len(x) // 2
     return jnp.concatenate([x[:half].T, x[half:].T], axis=1)
 
 
 def _product(x: Array, y: Array, i: int, j: int) -> Array:
-    """The sum over axis i of x and j of y."""
+    """Product of `x` and `y` with a float32 result: the sum over axis `i` of `x` and axis `j` of `y`."""
     return lax.dot_general(x, y, (((i,), (j,)), ((), ())), preferred_element_type=jnp.float32)
 
 

@@ -1,11 +1,13 @@
-"""CLIP's image and text transformers (Radford, Kim, Hallacy et al., "Learning Transferable Visual Models From Natural
-Language Supervision", ICML 2021).
+"""CLIP's image and text transformers.
 
-Both are pre-norm transformers. The image's patches and a class token pass through one, and the class token's output
-is projected; the text's tokens pass through the other under a causal mask, and the end token's output is projected.
-Given published weights (`clip_weights.load_clip`) the features are those of Hugging Face's CLIPModel.
+Both are pre-norm transformers. The image transformer reads a class token and the patches, and the output of the class
+token is projected. The text transformer reads the tokens with a causal mask, and the output of the end token is
+projected. With published weights (`clip_weights.load_clip`) the features equal those of Hugging Face's CLIPModel.
 
-On accelerators XLA multiplies float32 in fewer bits unless `jax_default_matmul_precision` is "highest".
+On accelerators XLA multiplies float32 with reduced precision unless `jax_default_matmul_precision` is "highest".
+
+References:
+  Radford, Kim, Hallacy et al., Learning Transferable Visual Models From Natural Language Supervision, ICML 2021.
 """
 
 from __future__ import annotations
@@ -23,30 +25,47 @@ ACTIVATIONS = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
 }
-# OpenAI's configs on the Hugging Face hub say 2, which is not their end token: it stands for the largest id of the row.
+# Value of `eos_token_id` in OpenAI's configs on the Hugging Face hub. It is not the id of the end token. It means that
+# the end token is the largest id of the row.
 LARGEST_ID = 2
 
 
 class Tower(NamedTuple):
-    """One transformer: `hidden` is the width inside its MLPs, `activation` a key of `ACTIVATIONS`."""
+    """Sizes of one transformer.
+
+    Args:
+      width: width of the tokens.
+      layers: number of blocks.
+      heads: number of attention heads.
+      hidden: width inside the MLPs.
+      activation: a key of `ACTIVATIONS`.
+      epsilon: epsilon of the layer norms.
+    """
 
     width: int
     layers: int
     heads: int
     hidden: int
     activation: str = "quick_gelu"
-    epsilon: float = 1e-5  # of the layer norms
+    epsilon: float = 1e-5
 
 
 class ClipConfig(NamedTuple):
-    """What a CLIP model is, apart from its weights; the defaults are OpenAI's at 224 pixels.
+    """Everything about a CLIP model except its weights. The defaults are those of OpenAI's models for 224 pixels.
 
     Args:
-      embed_dim: of the space that images and texts share.
-      image_size, patch_size: pixels; a row of patches is ``image_size // patch_size`` long.
-      resize: pixels of the image's shorter side before the centre of `image_size` is cut out.
-      eos_token_id: the end token; `LARGEST_ID` takes the largest id of each row for it.
-      mean, std: of the channels red, green, blue in [0, 1].
+      vision: transformer of the images.
+      text: transformer of the texts.
+      embed_dim: dimension of the space that images and texts share.
+      patch_size: side of a patch in pixels. A row has ``image_size // patch_size`` patches.
+      image_size: side of the images in pixels.
+      resize: length in pixels to which the shorter side of an image is resized before its centre is cropped to
+        `image_size`.
+      context_length: largest number of tokens in a text.
+      vocab_size: number of token ids.
+      eos_token_id: id of the end token. With `LARGEST_ID` the end token is the largest id of each row.
+      mean: means of the channels red, green and blue, for images in [0, 1].
+      std: standard deviations of these channels.
     """
 
     vision: Tower
@@ -71,11 +90,12 @@ CONFIGS = {
 
 
 class CLIP(nn.Module):
-    """Both towers; features are float32 and not normalised.
+    """Image and text transformer. The features are float32 and not normalised.
 
     Args:
-      dtype: of products and activations. Parameters, norms' statistics and the softmax are float32.
-      remat: blocks are computed again in the backward pass instead of being kept.
+      config: sizes of the model.
+      dtype: dtype of the products and activations. Parameters, the statistics of the norms and the softmax are float32.
+      remat: rematerialisation: compute the blocks again in the backward pass instead of storing their activations.
     """
 
     config: ClipConfig
@@ -90,16 +110,19 @@ class CLIP(nn.Module):
         return self.vision(images), self.text(ids)
 
     def image_features(self, images: Int[Array, "n s s 3"]) -> Float[Array, "n d"]:
-        """Of uint8 images [n, image_size, image_size, 3], RGB."""
+        """Features [n, embed_dim] of RGB images, uint8 [n, image_size, image_size, 3]."""
         return self.vision(images)
 
     def text_features(self, ids: Int[Array, "n t"]) -> Float[Array, "n d"]:
-        """Of token ids [n, t], t at most `context_length`; what follows a row's end token does not count."""
+        """Features [n, embed_dim] of token ids [n, t], with t at most `context_length`.
+
+        Tokens after the end token of a row have no effect.
+        """
         return self.text(ids)
 
 
 class ImageTower(nn.Module):
-    """uint8 [n, s, s, 3] to float32 [n, embed_dim]."""
+    """Image transformer: uint8 [n, s, s, 3] to float32 [n, embed_dim]."""
 
     config: ClipConfig
     dtype: Any
@@ -110,7 +133,7 @@ class ImageTower(nn.Module):
         config, tower = self.config, self.config.vision
         if images.shape[1:] != (config.image_size, config.image_size, 3):
             raise UserError(
-                f"images are {list(images.shape)}: CLIP wants [n, {config.image_size}, {config.image_size}, 3]"
+                f"images are {list(images.shape)}: CLIP expects [n, {config.image_size}, {config.image_size}, 3]"
             )
         pixels = to_patches(images, config.patch_size).astype(jnp.float32) / 255
         mean, std = (jnp.tile(jnp.array(x, jnp.float32), config.patch_size**2) for x in (config.mean, config.std))
@@ -135,7 +158,9 @@ class TextTower(nn.Module):
     def __call__(self, ids: Int[Array, "n t"]) -> Float[Array, "n d"]:
         config, tower = self.config, self.config.text
         if ids.ndim != 2 or ids.shape[1] > config.context_length:
-            raise UserError(f"token ids are {list(ids.shape)}: CLIP wants [n, {config.context_length}] or shorter rows")
+            raise UserError(
+                f"token ids are {list(ids.shape)}: CLIP expects [n, {config.context_length}] or shorter rows"
+            )
         normal = nn.initializers.normal(0.02)
         tokens = self.param("token_embedding", normal, (config.vocab_size, tower.width))
         places = self.param("position_embedding", normal, (config.context_length, tower.width))
@@ -147,7 +172,7 @@ class TextTower(nn.Module):
 
 
 class Transformer(nn.Module):
-    """`tower.layers` blocks, `block_0`, `block_1`, ...: [n, t, width] to the same."""
+    """`tower.layers` blocks, named `block_0`, `block_1`, ...: [n, t, width] to [n, t, width]."""
 
     tower: Tower
     causal: bool
@@ -163,7 +188,7 @@ class Transformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention and an MLP, each normalised before and added to what came in."""
+    """Pre-norm self-attention and MLP, each with a residual connection."""
 
     tower: Tower
     causal: bool
@@ -179,16 +204,28 @@ class Block(nn.Module):
 
 
 def to_patches(images: Array, size: int) -> Array:
-    """[n, h, w, c] to [n, patches, size * size * c], patches row by row: what a convolution of stride `size` sees."""
+    """Cuts images [n, h, w, c] into patches [n, patches, size * size * c], row by row.
+
+    A product with these patches is a convolution with stride `size`.
+    """
     n, h, w, c = images.shape
     grid = images.reshape(n, h // size, size, w // size, size, c).transpose(0, 1, 3, 2, 4, 5)
     return grid.reshape(n, -1, size * size * c)
 
 
 def attend(qkv: Float[Array, "n t 3w"], heads: int, causal: bool) -> Float[Array, "n t w"]:
-    """Scaled dot-product attention of [queries, keys, values]; `causal` hides from each token those after it."""
+    """Scaled dot-product attention of concatenated queries, keys and values.
+
+    Args:
+      qkv: [n, t, 3 width].
+      heads: number of heads.
+      causal: whether each token attends only to itself and to the tokens before it.
+
+    Returns:
+      [n, t, width].
+    """
     n, t, width = qkv.shape
-    # Heads before tokens: XLA's CPU backend takes twice as long over the products otherwise.
+    # Heads before tokens: otherwise the products take twice as long on XLA's CPU backend.
     q, k, v = qkv.reshape(n, t, 3, heads, width // (3 * heads)).transpose(2, 0, 3, 1, 4)
     scores = jnp.einsum("nhqd,nhkd->nhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
     if causal:
@@ -198,7 +235,7 @@ def attend(qkv: Float[Array, "n t 3w"], heads: int, causal: bool) -> Float[Array
 
 
 def end_positions(ids: Int[Array, "n t"], eos_token_id: int) -> Int[Array, " n"]:
-    """Place of each row's first end token; of the first largest id where `eos_token_id` is `LARGEST_ID`."""
+    """Position of the first end token in each row. If `eos_token_id` is `LARGEST_ID`, it is the first largest id."""
     return jnp.argmax(ids if eos_token_id == LARGEST_ID else ids == eos_token_id, -1)
 
 
@@ -207,5 +244,5 @@ def _dense(features: int, dtype: Any, name: str, *, bias: bool = True) -> nn.Den
 
 
 def _norm(tower: Tower, dtype: Any, name: str) -> nn.LayerNorm:
-    # Some channels of CLIP are a hundred times the others: E[x^2] - E[x]^2 would lose the small ones.
+    # Some channels of CLIP are a hundred times as large as others. E[x^2] - E[x]^2 would be inaccurate for them.
     return nn.LayerNorm(tower.epsilon, dtype=dtype, use_fast_variance=False, name=name)

@@ -1,6 +1,6 @@
-"""What a directory's JSON files say of a CLIP model, in Hugging Face's layout or in open_clip's.
+"""Reads the JSON files of a CLIP model, in the layout of Hugging Face or of open_clip.
 
-Whatever would make it another function than `clip.CLIP` is refused by name, not passed over.
+A setting that `clip.CLIP` does not support raises an error that names it. No setting is silently ignored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from clustering_jax.errors import UserError, nearest
 from clustering_jax.nn.vit.clip import ACTIVATIONS, CONFIGS, LARGEST_ID, ClipConfig, Tower
 
-# What each layout's files leave out where it is so.
+# Defaults of each layout, for settings that its files leave out.
 _HF_TOWER = {"num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 _HF_VISION = {
     **{**_HF_TOWER, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072},
@@ -25,17 +25,20 @@ _HF_TEXT = {
 }
 _OPEN_VISION = {"width": 768, "layers": 12, "head_width": 64, "mlp_ratio": 4.0, "image_size": 224, "patch_size": 16}
 _OPEN_TEXT = {"width": 512, "layers": 12, "heads": 8, "mlp_ratio": 4.0, "context_length": 77, "vocab_size": 49408}
-# open_clip's settings that change training alone, and those values of others that say what `clip.CLIP` does.
+# Settings of open_clip that matter only for training, and the values of other settings that `clip.CLIP` supports.
 _OPEN_TRAINING = {"init_logit_scale", "init_logit_bias", "output_tokens", "pad_id", "patch_dropout"}
 _OPEN_USUAL = {"pool_type": ("tok", "argmax"), "pos_embed_type": ("learnable",), "proj_type": ("linear",)}
 _CLIP = CONFIGS["ViT-B/32"]
 
 
 def hf_config(path: Path) -> ClipConfig:
-    """Of Hugging Face's `config.json` at `path`, and of its image processor's file if one is beside it.
+    """Reads Hugging Face's `config.json`, and the file of its image processor in the same directory if there is one.
+
+    Args:
+      path: path of `config.json`.
 
     Raises:
-      UserError: a file is damaged, of another model, or asks for what `clip.CLIP` does not do.
+      UserError: a file is damaged, belongs to another model, or has a setting that `clip.CLIP` does not support.
     """
     tree = read_json(path)
     if tree.get("model_type") != "clip":
@@ -57,10 +60,13 @@ def hf_config(path: Path) -> ClipConfig:
 
 
 def open_clip_config(path: Path) -> ClipConfig:
-    """Of open_clip's `open_clip_config.json` at `path`.
+    """Reads open_clip's `open_clip_config.json`.
+
+    Args:
+      path: path of the file.
 
     Raises:
-      UserError: as `hf_config`.
+      UserError: as in `hf_config`.
     """
     tree = read_json(path)
     model = typed(path, tree.get("model_cfg"), {"embed_dim": 512})
@@ -84,44 +90,47 @@ def open_clip_config(path: Path) -> ClipConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in the file.
+    """Reads a file that holds one JSON object.
 
     Raises:
-      UserError: there is none.
+      UserError: the file can't be read or does not hold a JSON object.
     """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror})") from error
     except ValueError as error:
-        raise UserError(f"{path} is damaged: no JSON ({error})") from error
+        raise UserError(f"{path} is damaged: it is not JSON ({error})") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path} is damaged: it holds no JSON object")
     return tree
 
 
 def typed(path: Path, section: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """`section` over `defaults`; each of these must have its default's type, and numbers be positive."""
+    """`section` with `defaults` for missing settings.
+
+    Every setting in `defaults` must have the type of its default. Numbers must be positive.
+    """
     if not isinstance(section, dict | None):
-        raise UserError(f"{path}: {section!r} stands where an object is wanted")
-    found = {**defaults, **(section or {})}
+        raise UserError(f"{path}: {section!r} is not a JSON object")
+    settings = {**defaults, **(section or {})}
     for name, default in defaults.items():
-        value, number = found[name], isinstance(default, int | float)
+        value, number = settings[name], isinstance(default, int | float)
         same = isinstance(value, (int, float) if isinstance(default, float) else type(default))
         if not same or isinstance(value, bool) or (number and value <= 0):
-            raise UserError(f"{path}: {name} is {value!r}, something like {default!r} is wanted")
-    return found
+            raise UserError(f"{path}: {name} is {value!r}, expected a value like {default!r}")
+    return settings
 
 
 def demand(path: Path, section: Mapping, values: Mapping[str, Collection]) -> None:
-    """What is said of the keys of `values` must be among their values."""
+    """Raises UserError if a setting of `section` is not among its supported `values`."""
     for name, known in values.items():
         if name in section and section[name] not in known:
             raise UserError(f"{path}: {name} {section[name]!r} is not supported, only {next(iter(known))!r}")
 
 
 def _refuse_others(path: Path, section: Mapping, known: Collection[str]) -> None:
-    """open_clip's settings describe many architectures: any other than `known` must be off or as in CLIP."""
+    """Raises UserError for settings of architectures other than CLIP: all but `known` must be off or as in CLIP."""
     demand(path, section, _OPEN_USUAL)
     for name, value in section.items():
         if value and name not in {*known, *_OPEN_TRAINING, *_OPEN_USUAL}:
@@ -129,18 +138,24 @@ def _refuse_others(path: Path, section: Mapping, known: Collection[str]) -> None
 
 
 def _hf_section(path: Path, tree: Mapping, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Old files say it twice; then Hugging Face goes by the second alone."""
-    again = tree.get(f"{name}_dict")
-    return typed(path, tree.get(name) if again is None else again, defaults)
+    """A section of the config. Old files also have a section "NAME_dict"; then Hugging Face uses only that one."""
+    old = tree.get(f"{name}_dict")
+    return typed(path, tree.get(name) if old is None else old, defaults)
 
 
 def _hf_tower(section: Mapping) -> Tower:
-    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    return Tower(*(section[name] for name in names), section["hidden_act"], section["layer_norm_eps"])
+    return Tower(
+        width=section["hidden_size"],
+        layers=section["num_hidden_layers"],
+        heads=section["num_attention_heads"],
+        hidden=section["intermediate_size"],
+        activation=section["hidden_act"],
+        epsilon=section["layer_norm_eps"],
+    )
 
 
 def _hf_images(directory: Path, image_size: int) -> dict[str, Any]:
-    """`resize`, `mean` and `std`; CLIP's own where no file tells."""
+    """`resize`, `mean` and `std` of the image processor; CLIP's defaults if there is no file."""
     path, images = directory / "preprocessor_config.json", None
     if path.is_file():
         images = read_json(path)

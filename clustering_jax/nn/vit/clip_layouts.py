@@ -1,4 +1,4 @@
-"""How the published files call the parameters of `clip.CLIP`, and how they store them."""
+"""Names and shapes of the parameters of `clip.CLIP` in the published files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 
 
 class Layout(NamedTuple):
-    """Names of files and tensors; a tensor's name goes on with "weight" or "bias" where it ends in "." or "_".
+    """Names of the files and tensors of one publisher.
+
+    A name that ends in "." or "_" is a prefix, to which "weight" or "bias" is added.
 
     Args:
-      modules: by tower and module; for "transformer" what stands before a block's number.
-      block: by module of a block, the tensors that are joined to one.
-      as_is: modules whose kernels are stored [in, out], not [out, in].
-      unused: ends of the names of tensors that the features do not need.
+      config_file: name of the config file.
+      weights_file: name of the file with the weights.
+      read_config: reads the config file.
+      modules: names of the tensors by tower and module; for "transformer", the prefix before the number of a block.
+      block: names of the tensors by module of a block. Several tensors are concatenated to one parameter.
+      as_is: modules whose kernels are stored as [in, out] instead of [out, in].
+      unused: suffixes of the names of tensors that the features do not need.
     """
 
     config_file: str
@@ -94,12 +99,13 @@ OPEN_CLIP = Layout(
 
 
 def tensor_names(layout: Layout, path: tuple[str, ...]) -> tuple[str, ...]:
-    """The tensors that make up the parameter at `path` of `clip.CLIP`.
+    """Names of the tensors that make up the parameter at `path` of `clip.CLIP`.
 
-    ``("text", "transformer", "block_3", "mlp_in", "kernel")`` -> ``("text_model.encoder.layers.3.mlp.fc1.weight",)``.
+    For example, ``("text", "transformer", "block_3", "mlp_in", "kernel")`` of Hugging Face's layout is
+    ``("text_model.encoder.layers.3.mlp.fc1.weight",)``.
     """
     tower, module, *rest = path
-    starts = (layout.modules[tower, module],)
+    starts: tuple[str, ...] = (layout.modules[tower, module],)
     if module == "transformer":
         number = rest[0].removeprefix("block_")
         starts = tuple(f"{starts[0]}{number}.{name}" for name in layout.block[rest[1]])
@@ -107,7 +113,7 @@ def tensor_names(layout: Layout, path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def stored_shape(layout: Layout, path: tuple[str, ...], shape: tuple[int, ...], patch_size: int) -> tuple[int, ...]:
-    """Shape of each tensor of the parameter at `path`, which has `shape`."""
+    """Shape of each stored tensor of the parameter at `path`, if the parameter has `shape`."""
     if path[1] == "patch_embedding":
         return shape[1], 3, patch_size, patch_size
     if path[-1] == "kernel" and path[1] not in layout.as_is:
@@ -116,7 +122,7 @@ def stored_shape(layout: Layout, path: tuple[str, ...], shape: tuple[int, ...], 
 
 
 def to_param(layout: Layout, path: tuple[str, ...], tensors: Sequence[np.ndarray]) -> np.ndarray:
-    """The parameter at `path` from its tensors."""
+    """Converts the stored tensors of the parameter at `path` to the parameter."""
     joined = np.concatenate(tensors) if len(tensors) > 1 else tensors[0]
     if path[1] == "patch_embedding":
         return joined.transpose(2, 3, 1, 0).reshape(-1, len(joined))

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: lower-cased byte-pair encoding, as the model directory's `tokenizer.json` describes it."""
+"""CLIP's tokenizer: lower-cased byte-pair encoding, read from `tokenizer.json` in the model's directory."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(directory: Path, config: ClipConfig) -> Callable[[Sequence[str]], np.ndarray]:
-    """``tokenize(texts) -> int32 [n, context_length]``, the ids of Hugging Face's CLIPTokenizer.
+    """Loads the tokenizer of a model.
 
-    Each row is the start token, the text, the end token and padding. A longer text is cut before the end token.
-    Unlike open_clip's own tokenizer it does not clean texts by ftfy and `html.unescape` first.
+    Args:
+      directory: directory of the model.
+      config: config of the model.
+
+    Returns:
+      ``tokenize(texts) -> int32 [n, context_length]``, with the same ids as Hugging Face's CLIPTokenizer. Each row is
+      the start token, the text, the end token and padding. A text that is too long is cut before the end token. Unlike
+      open_clip's own tokenizer, it does not clean the texts with ftfy and `html.unescape`.
 
     Raises:
-      UserError: no `tokenizer.json` in `directory`, a damaged one, or one that is not for a model of `config`.
+      UserError: `tokenizer.json` is missing, damaged, or does not match `config`.
     """
     path = directory / "tokenizer.json"
     tokenizer = _read(path)
@@ -32,7 +38,7 @@ def load_tokenizer(directory: Path, config: ClipConfig) -> Callable[[Sequence[st
     pad = _padding_token(directory)
     pad_id = end if pad is None else tokenizer.token_to_id(pad)
     if pad_id is None:
-        raise UserError(f"{path} does not know the padding token '{pad}' that the files beside it name")
+        raise UserError(f"{path} has no token '{pad}', which the files in its directory name as the padding token")
     tokenizer.enable_truncation(config.context_length)
     tokenizer.enable_padding(length=config.context_length, pad_id=pad_id)
 
@@ -45,33 +51,37 @@ def load_tokenizer(directory: Path, config: ClipConfig) -> Callable[[Sequence[st
 
 def _read(path: Path) -> Tokenizer:
     if not path.is_file():
-        raise UserError(f"{path} is missing: texts need the tokenizer.json of the model, put it beside the weights")
+        raise UserError(
+            f"{path} is missing: texts need the model's tokenizer.json, put it into the directory of the weights"
+        )
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise UserError(f'{path} needs tokenizers to be read: pip install "clustering_jax[clip]"') from error
+        raise UserError(f'{path} needs the package tokenizers: pip install "clustering_jax[clip]"') from error
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise UserError(f"{path} is damaged or no tokenizer ({' '.join(str(error).split())[:120]})") from error
+    except Exception as error:  # tokenizers raises no more specific error
+        raise UserError(f"{path} is damaged or not a tokenizer ({' '.join(str(error).split())[:120]})") from error
 
 
 def _check(tokenizer: Tokenizer, path: Path, config: ClipConfig) -> None:
-    """The pooling of texts finds the end token by its id, so the ids must be those that the model was made for."""
+    """Checks that the tokenizer belongs to the model. The text features depend on the id of the end token."""
     tokenizer.no_padding()
     empty, largest = tokenizer.encode("").ids, max(tokenizer.get_vocab().values(), default=0)
     if len(empty) != 2:
         raise UserError(f"{path} is not CLIP's: it encodes the empty text as {empty}, not as a start and an end token")
     if largest >= config.vocab_size:
-        raise UserError(f"{path} has token ids up to {largest}, the model's config a vocab_size of {config.vocab_size}")
-    wanted = largest if config.eos_token_id == LARGEST_ID else config.eos_token_id
-    if empty[1] != wanted:
-        raise UserError(f"{path} ends texts with the token id {empty[1]}, the model's config wants {wanted}")
+        raise UserError(
+            f"{path} has token ids up to {largest}, but the vocab_size in the model's config is {config.vocab_size}"
+        )
+    expected = largest if config.eos_token_id == LARGEST_ID else config.eos_token_id
+    if empty[1] != expected:
+        raise UserError(f"{path} ends texts with the token id {empty[1]}, but the model's config expects {expected}")
 
 
 def _padding_token(directory: Path) -> str | None:
-    """The one that Hugging Face's files beside `tokenizer.json` name, if any."""
+    """The padding token that Hugging Face's files in `directory` name, if any."""
     paths = [directory / name for name in ("tokenizer_config.json", "special_tokens_map.json")]
-    found = [read_json(path).get("pad_token") for path in paths if path.is_file()]
-    token = next((token for token in found if token is not None), None)
+    tokens = [read_json(path).get("pad_token") for path in paths if path.is_file()]
+    token = next((token for token in tokens if token is not None), None)
     return token["content"] if isinstance(token, dict) else token

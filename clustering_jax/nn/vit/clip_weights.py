@@ -1,7 +1,8 @@
-"""Published CLIP models from a local directory, checked name by name and shape by shape; nothing is downloaded.
+"""Loads published CLIP models from a local directory. Nothing is downloaded.
 
-Two layouts are known: Hugging Face's (`config.json`, `model.safetensors`, as `openai/clip-vit-base-patch32` has them)
-and open_clip's (`open_clip_config.json`, `open_clip_model.safetensors`). Both keep `tokenizer.json` beside them.
+The name and the shape of each tensor are checked. Two layouts are supported: Hugging Face's (`config.json` and
+`model.safetensors`, as in `openai/clip-vit-base-patch32`) and open_clip's (`open_clip_config.json` and
+`open_clip_model.safetensors`). Both have `tokenizer.json` in the same directory.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ class Clip(NamedTuple):
     """A loaded model.
 
     Args:
-      name: of its directory.
-      checksum: as `weights_checksum`.
-      config: its shapes, and how images are resized and normalised.
-      params: float32, the tree of `clip.CLIP`.
-      image_features: ``(params, uint8 [n, image_size, image_size, 3]) -> float32 [n, embed_dim]``, not normalised.
-      text_features: ``(params, ids [n, t]) -> float32 [n, embed_dim]``, not normalised. Both are pure.
-      tokenize: ``(texts) -> int32 [n, context_length]``, on the host; None where loaded without texts.
+      name: name of its directory.
+      checksum: checksum of `weights_checksum`.
+      config: sizes of the model, and how images are resized and normalised.
+      params: float32 parameters of `clip.CLIP`.
+      image_features: ``(params, uint8 [n, image_size, image_size, 3]) -> float32 [n, embed_dim]``, a pure function; the
+        features are not normalised.
+      text_features: ``(params, ids [n, t]) -> float32 [n, embed_dim]``, a pure function; the features are not
+        normalised.
+      tokenize: ``(texts) -> int32 [n, context_length]``, on the host; None if the model was loaded without texts.
     """
 
     name: str
@@ -51,17 +54,17 @@ class Clip(NamedTuple):
 
 
 def load_clip(path: str | os.PathLike, *, dtype: Any = jnp.float32, texts: bool = True, remat: bool = False) -> Clip:
-    """A CLIP model from files.
+    """Loads a CLIP model from files.
 
     Args:
-      path: the model's directory, or the file with the weights in it.
-      dtype: of products and activations; the parameters are float32, also from float16 or bfloat16 files.
-      texts: whether texts will be encoded; without, no `tokenizer.json` is needed.
-      remat: for gradients through the towers, see `CLIP`.
+      path: directory of the model, or the file with the weights inside it.
+      dtype: dtype of the products and activations. The parameters are float32, also from float16 or bfloat16 files.
+      texts: whether the model will encode texts. If false, `tokenizer.json` is not needed.
+      remat: rematerialisation for gradients, see `CLIP`.
 
     Raises:
-      UserError: a file is missing, damaged or of another architecture, or the config, the tensors and the
-        tokenizer contradict each other.
+      UserError: a file is missing, damaged or belongs to another architecture, or the config, the tensors and the
+        tokenizer do not match.
     """
     layout, files = _locate(Path(path).expanduser())
     directory = files[0].parent
@@ -74,11 +77,11 @@ def load_clip(path: str | os.PathLike, *, dtype: Any = jnp.float32, texts: bool 
 
 
 def weights_checksum(path: str | os.PathLike) -> str:
-    """sha256, in hexadecimal, of the weights of the model at `path`; of several files, one after the other."""
+    """SHA-256, in hexadecimal, of the files with the weights of the model at `path`, one after the other."""
     return sha256(_locate(Path(path).expanduser())[1])
 
 
-def _apply(model: CLIP, method: str, params: Mapping, x: Array) -> Array:
+def _apply(model: CLIP, method: str, params: Mapping, x: Array) -> Any:
     return model.apply({"params": params}, x, method=method)
 
 
@@ -92,23 +95,24 @@ def sha256(files: Sequence[Path]) -> str:
 
 
 def _locate(path: Path) -> tuple[Layout, list[Path]]:
-    """The layout, and the files with the weights."""
+    """The layout of the model at `path`, and the files with its weights."""
     if path.is_file():
         is_open = any(name.startswith("visual.") for name in open_safetensors(path))
         return OPEN_CLIP if is_open else HUGGING_FACE, [path]
     if not path.is_dir():
         raise UserError(f"'{path}' does not exist: give the directory of a CLIP model")
-    found = [layout for layout in (HUGGING_FACE, OPEN_CLIP) if (path / layout.config_file).is_file()]
-    for layout in found:
+    layouts = [layout for layout in (HUGGING_FACE, OPEN_CLIP) if (path / layout.config_file).is_file()]
+    for layout in layouts:
         if files := weights_files(path / layout.weights_file):
             return layout, files
-    if found:
-        raise UserError(f"{path} has {found[0].config_file} but no {found[0].weights_file}: put the weights there")
-    raise UserError(f"{path} is no CLIP model: neither {HUGGING_FACE.config_file} nor {OPEN_CLIP.config_file} is there")
+    if layouts:
+        raise UserError(f"{path} has {layouts[0].config_file} but no {layouts[0].weights_file}: put the weights there")
+    names = f"{HUGGING_FACE.config_file} nor {OPEN_CLIP.config_file}"
+    raise UserError(f"{path} is not a CLIP model: it has neither {names}")
 
 
 def weights_files(whole: Path) -> list[Path]:
-    """The file, or the parts that an index beside it lists."""
+    """The file with all weights, or the files that the index in the same directory lists."""
     index = whole.with_name(f"{whole.name}.index.json")
     if whole.is_file():
         return [whole]
@@ -125,30 +129,30 @@ def weights_files(whole: Path) -> list[Path]:
 
 
 def open_safetensors(file: Path) -> dict[str, Any]:
-    """The file's tensors, not read yet: each name with the open file."""
+    """Opens the file without reading the tensors. Maps the name of each tensor to the open file."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise UserError(f'{file} needs safetensors to be read: pip install "clustering_jax[clip]"') from error
+        raise UserError(f'{file} needs the package safetensors: pip install "clustering_jax[clip]"') from error
     try:
         handle = safe_open(file, "numpy")
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} is damaged, truncated or no safetensors file ({error})") from error
+        raise UserError(f"{file} is damaged, truncated or not a safetensors file ({error})") from error
     return dict.fromkeys(handle.keys(), handle)
 
 
 def _read_params(layout: Layout, files: Sequence[Path], config: ClipConfig) -> dict[str, Any]:
-    """The parameters; every name and shape is checked before the first tensor is read."""
-    where = files[0] if len(files) == 1 else files[0].parent
+    """Reads the parameters. All names and shapes are checked before the first tensor is read."""
+    source = files[0] if len(files) == 1 else files[0].parent
     tensors = {name: handle for file in files for name, handle in open_safetensors(file).items()}
     shapes = {path: leaf.shape for path, leaf in flatten_dict(_abstract(config)).items()}
     names = {path: tensor_names(layout, path) for path in shapes}
-    wanted = {n: stored_shape(layout, p, shapes[p], config.patch_size) for p in shapes for n in names[p]}
-    _check_names(where, wanted.keys(), {n for n in tensors if not n.endswith(layout.unused)})
-    for name, shape in wanted.items():
-        _check_tensor(where, name, tensors[name].get_slice(name), shape)
+    expected = {n: stored_shape(layout, p, shapes[p], config.patch_size) for p in shapes for n in names[p]}
+    _check_names(source, expected.keys(), {n for n in tensors if not n.endswith(layout.unused)})
+    for name, shape in expected.items():
+        _check_tensor(source, name, tensors[name].get_slice(name), shape)
     return unflatten_dict(
-        {p: jnp.array(to_param(layout, p, [_read(where, n, tensors[n]) for n in names[p]])) for p in shapes}
+        {p: jnp.array(to_param(layout, p, [_read(source, n, tensors[n]) for n in names[p]])) for p in shapes}
     )
 
 
@@ -158,22 +162,22 @@ def _abstract(config: ClipConfig) -> dict[str, Any]:
     return jax.eval_shape(CLIP(config).init, jax.random.key(0), images, ids)["params"]
 
 
-def _check_names(where: Path, wanted: Set[str], found: Set[str]) -> None:
-    parts = (("misses", sorted(wanted - found)), ("has besides", sorted(found - wanted)))
+def _check_names(source: Path, expected: Set[str], stored: Set[str]) -> None:
+    parts = (("lacks", sorted(expected - stored)), ("also has", sorted(stored - expected)))
     texts = [f"{verb} {len(names)} tensors ({ascii(names[0])[1:-1][:100]}, ...)" for verb, names in parts if names]
     if texts:
-        raise UserError(f"{where} is not the CLIP that the config beside it describes: it {' and '.join(texts)}")
+        raise UserError(f"{source} does not match the config in its directory: it {' and '.join(texts)}")
 
 
-def _check_tensor(where: Path, name: str, stored: Any, shape: tuple[int, ...]) -> None:
+def _check_tensor(source: Path, name: str, stored: Any, shape: tuple[int, ...]) -> None:
     if tuple(stored.get_shape()) != shape:
-        raise UserError(f"{where}: {name} is {stored.get_shape()}, the config beside it wants {list(shape)}")
+        raise UserError(f"{source}: {name} is {stored.get_shape()}, but the config expects {list(shape)}")
     if stored.get_dtype() not in _FLOATS:
-        raise UserError(f"{where}: {name} is of type {stored.get_dtype()}, only {', '.join(_FLOATS)} are supported")
+        raise UserError(f"{source}: {name} is of type {stored.get_dtype()}, only {', '.join(_FLOATS)} are supported")
 
 
-def _read(where: Path, name: str, handle: Any) -> np.ndarray:
+def _read(source: Path, name: str, handle: Any) -> np.ndarray:
     values = handle.get_tensor(name).astype(np.float32)
     if not np.isfinite(values).all():
-        raise UserError(f"{where} is damaged: {name} is not finite")
+        raise UserError(f"{source} is damaged: {name} is not finite")
     return values

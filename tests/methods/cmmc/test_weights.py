@@ -53,10 +53,10 @@ def test_names_are_the_authors():
 @pytest.mark.parametrize(
     "net, widths, message",
     [
-        (network(7), WIDTHS, r"label_contrastive_module.0.weight is \[4, 6\], the config wants 7 clusters"),
+        (network(7), WIDTHS, r"label_contrastive_module.0.weight is \[4, 6\], the config expects 7 clusters"),
         (network(), WIDTHS[:2], r"12 tensors left over \(decoders.2.decoder.0.bias"),
         (network(), (*WIDTHS, 3), r"12 tensors missing \(decoders.3.decoder.0.bias"),
-        (network(), (6, 5, 9), r"decoders.2.decoder.4.weight is \[4, 7\], the network wants \[9, 7\]"),
+        (network(), (6, 5, 9), r"decoders.2.decoder.4.weight is \[4, 7\], the network expects \[9, 7\]"),
         (network(hidden=(7,)), WIDTHS, "12 tensors left over"),
     ],
     ids=["clusters", "fewer views", "more views", "another width", "fewer layers"],

@@ -145,9 +145,9 @@ def test_a_loaded_model_recomputes_on_request():
 @pytest.mark.parametrize(
     ("method", "x", "message"),
     [
-        ("image_features", np.zeros((2, 8, 9, 3), np.uint8), r"images are \[2, 8, 9, 3\]: CLIP wants \[n, 8, 8, 3\]"),
+        ("image_features", np.zeros((2, 8, 9, 3), np.uint8), r"images are \[2, 8, 9, 3\]: CLIP expects \[n, 8, 8, 3\]"),
         ("image_features", np.zeros((2, 8, 8, 1), np.uint8), r"\[n, 8, 8, 3\]"),
-        ("text_features", np.zeros((2, 11), np.int32), r"token ids are \[2, 11\]: CLIP wants \[n, 10\]"),
+        ("text_features", np.zeros((2, 11), np.int32), r"token ids are \[2, 11\]: CLIP expects \[n, 10\]"),
         ("text_features", np.zeros(10, np.int32), r"token ids are \[10\]"),
     ],
 )

@@ -82,11 +82,11 @@ def images(**changes):
 
 
 WRONG = [
-    (("config.json", "{"), r"config\.json is damaged: no JSON"),
+    (("config.json", "{"), r"config\.json is damaged: it is not JSON"),
     (("config.json", "[]"), r"config\.json is damaged: it holds no JSON object"),
     (hf(model_type="siglip"), "of type 'siglip', not of type 'clip'"),
-    (hf(text_config=3), "3 stands where an object is wanted"),
-    (hf(vision_config={"hidden_size": "768"}), "hidden_size is '768', something like 768 is wanted"),
+    (hf(text_config=3), "3 is not a JSON object"),
+    (hf(vision_config={"hidden_size": "768"}), "hidden_size is '768', expected a value like 768"),
     (hf(vision_config={"patch_size": 0}), "patch_size is 0, something like 32"),
     (hf(vision_config={"patch_size": 30}), "224 pixels can't be cut into patches of 30"),
     (hf(vision_config={"num_channels": 4}), "num_channels 4 is not supported, only 3"),

@@ -73,9 +73,9 @@ def test_padding_and_truncation_of_the_file_do_not_count(directory):
     ("damage", "message"),
     [
         (lambda d: (d / "tokenizer.json").unlink(), r"tokenizer\.json is missing"),
-        (lambda d: (d / "tokenizer.json").write_text("{"), r"tokenizer\.json is damaged or no tokenizer"),
+        (lambda d: (d / "tokenizer.json").write_text("{"), r"tokenizer\.json is damaged or not a tokenizer"),
         (lambda d: rewrite(d / "tokenizer.json", post_processor=None), r"tokenizer\.json is not CLIP's: .* \[\]"),
-        (lambda d: rewrite(d / "tokenizer_config.json", pad_token="<nil>"), "does not know the padding token '<nil>'"),
+        (lambda d: rewrite(d / "tokenizer_config.json", pad_token="<nil>"), "has no token '<nil>'"),
         (lambda d: (d / "tokenizer_config.json").write_text("[]"), r"tokenizer_config\.json is damaged"),
     ],
 )
@@ -89,8 +89,11 @@ def test_damage_is_reported(directory, damage, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vocab_size": SIZE - 1}, f"token ids up to {SIZE - 1}, the model's config a vocab_size of {SIZE - 1}"),
-        ({"eos_token_id": START}, f"ends texts with the token id {END}, the model's config wants {START}"),
+        (
+            {"vocab_size": SIZE - 1},
+            f"token ids up to {SIZE - 1}, but the vocab_size in the model's config is {SIZE - 1}",
+        ),
+        ({"eos_token_id": START}, f"ends texts with the token id {END}, but the model's config expects {START}"),
     ],
 )
 def test_another_models_tokenizer_is_refused(changes, message):

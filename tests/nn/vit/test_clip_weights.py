@@ -119,18 +119,22 @@ def replaced(name, function):
 
 PATCHES, FC1 = "vision_model.embeddings.patch_embedding.weight", "text_model.encoder.layers.1.mlp.fc1.weight"
 TENSORS = [
-    (HF, without(FC1), rf"clip_hf/model\.safetensors is not .* misses 1 tensors \({FC1}, \.\.\.\)"),
-    (HF, renamed(FC1, "extra.gamma"), r"misses 1 tensors .* and has besides 1 tensors \(extra\.gamma, \.\.\.\)"),
+    (HF, without(FC1), rf"clip_hf/model\.safetensors does not match .* lacks 1 tensors \({FC1}, \.\.\.\)"),
+    (HF, renamed(FC1, "extra.gamma"), r"lacks 1 tensors .* and also has 1 tensors \(extra\.gamma, \.\.\.\)"),
     (
         HF,
         lambda tensors: {"fc.weight": np.ones((3, 3))},
-        r"misses \d+ tensors .* and has besides 1 tensors \(fc\.weight",
+        r"lacks \d+ tensors .* and also has 1 tensors \(fc\.weight",
     ),
-    (HF, replaced(FC1, lambda x: x.T), rf"{FC1} is \[8, 20\], the config beside it wants \[20, 8\]"),
+    (HF, replaced(FC1, lambda x: x.T), rf"{FC1} is \[8, 20\], but the config expects \[20, 8\]"),
     (HF, replaced(PATCHES, lambda x: x[:, :1]), rf"{PATCHES} is \[24, 1, 8, 8\], .* wants \[24, 3, 8, 8\]"),
     (HF, replaced(FC1, lambda x: x.astype(np.int8)), rf"{FC1} is of type I8, only F64, F32, F16, BF16"),
     (HF, replaced(FC1, lambda x: x * np.float32(np.inf)), rf"model\.safetensors is damaged: {FC1} is not finite"),
-    (OPEN, without("visual.proj"), r"open_clip_model\.safetensors is not .* misses 1 tensors \(visual\.proj, \.\.\.\)"),
+    (
+        OPEN,
+        without("visual.proj"),
+        r"open_clip_model\.safetensors does not match .* lacks 1 tensors \(visual\.proj, \.\.\.\)",
+    ),
     (OPEN, replaced("text_projection", lambda x: x.T), r"text_projection is \[10, 8\], .* wants \[8, 10\]"),
 ]
 
@@ -149,10 +153,14 @@ def cut(path: Path, size: int) -> None:
 DAMAGE = [
     (HF, lambda d: (d / WEIGHTS[HF]).unlink(), r"has config\.json but no model\.safetensors"),
     (OPEN, lambda d: (d / WEIGHTS[OPEN]).unlink(), r"has open_clip_config\.json but no open_clip_model\.safetensors"),
-    (HF, lambda d: (d / CONFIG[HF]).unlink(), r"clip_hf is no CLIP model: neither config\.json nor open_clip_config"),
-    (HF, lambda d: cut(d / WEIGHTS[HF], 90_000), r"model\.safetensors is damaged, truncated or no safetensors file"),
-    (HF, lambda d: cut(d / WEIGHTS[HF], 0), r"model\.safetensors is damaged, truncated or no safetensors file"),
-    (HF, lambda d: (d / WEIGHTS[HF]).write_text("<html>" * 99), r"is damaged, truncated or no safetensors file"),
+    (
+        HF,
+        lambda d: (d / CONFIG[HF]).unlink(),
+        r"clip_hf is not a CLIP model: it has neither config\.json nor open_clip_config",
+    ),
+    (HF, lambda d: cut(d / WEIGHTS[HF], 90_000), r"model\.safetensors is damaged, truncated or not a safetensors file"),
+    (HF, lambda d: cut(d / WEIGHTS[HF], 0), r"model\.safetensors is damaged, truncated or not a safetensors file"),
+    (HF, lambda d: (d / WEIGHTS[HF]).write_text("<html>" * 99), r"is damaged, truncated or not a safetensors file"),
     (HF, lambda d: split(d)[1].unlink(), r"model-00002-of-00002\.safetensors is missing: model.* lists it"),
     (HF, lambda d: split(d) and (d / "model.safetensors.index.json").write_text("{}"), r"index\.json is damaged"),
     (HF, shutil.rmtree, "clip_hf' does not exist: give the directory of a CLIP model"),
@@ -170,7 +178,7 @@ def test_a_file_without_its_config_is_refused(copied):
     directory = copied(OPEN)
     (directory / CONFIG[OPEN]).unlink()
     refused(directory / WEIGHTS[OPEN], r"open_clip_config\.json can't be read")
-    refused(directory / "tokenizer.json", r"tokenizer\.json is damaged, truncated or no safetensors file")
+    refused(directory / "tokenizer.json", r"tokenizer\.json is damaged, truncated or not a safetensors file")
 
 
 @pytest.mark.parametrize("package", ["safetensors", "tokenizers"])
