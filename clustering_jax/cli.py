@@ -64,7 +64,7 @@ def read_flags(
     if values["print"].value:
         print(json.dumps(config, indent=2))
         sys.exit(0)
-    return config, Path(values[directory].value if directory else "")
+    return config, Path(str(values[directory].value or "") if directory else "")
 
 
 def _defined(argv: list[str], directory: str, more: flags.FlagValues | None) -> flags.FlagValues:

@@ -117,7 +117,7 @@ def _encoder(
 
 
 def _features(model: ResNet, settings: Preprocessing, variables: Mapping[str, Any], images: Array) -> Array:
-    return model.apply(variables, normalized(images, settings.mean, settings.std), False)
+    return jnp.asarray(model.apply(variables, normalized(images, settings.mean, settings.std), False))
 
 
 def _stored(name: str, shape: tuple[int, ...]) -> Stored:

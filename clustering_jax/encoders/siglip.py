@@ -72,7 +72,7 @@ def read_config(path: Path) -> tuple[SiglipConfig, bool]:
     """
     tree = read_json(path)
     flexible = str(tree.get("model_type")).startswith("siglip2")
-    tree = tree if str(tree.get("model_type")).endswith("vision_model") else tree.get("vision_config")
+    tree = tree if str(tree.get("model_type")).endswith("vision_model") else tree.get("vision_config") or {}
     section = vit_section(path, tree, _DEFAULTS)
     demand(path, section, {"vision_use_head": (True,)})
     side = math.isqrt(section["num_patches"]) if flexible else section["image_size"] // section["patch_size"]

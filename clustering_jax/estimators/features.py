@@ -89,13 +89,13 @@ class FeatureClustering(ViewsClustering):
         self.head = head
 
     @property
-    def _method(self) -> str:
+    def _method(self) -> str:  # type: ignore[override]
         return self.head
 
     def _defaults(self) -> ConfigDict:
         if self.head not in HEADS:
             raise UserError(f"head is '{self.head}': choose {' or '.join(HEADS)}")
-        embeddings = {"num_seeds": self.n_init, "data": {**settings.EMBEDDINGS, "split": "all"}}
+        embeddings: dict[str, Any] = {"num_seeds": self.n_init, "data": {**settings.EMBEDDINGS, "split": "all"}}
         if self.head == "temi":
             return settings.temi(**embeddings)
         return settings.turtle(**embeddings, model={} if self.epochs is None else {"num_steps": 0})

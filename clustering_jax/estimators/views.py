@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 
 from clustering_jax import data
 from clustering_jax.data.base import Dataset
+from clustering_jax.data.views.files import open_source
 from clustering_jax.data.views.new_rows import new_rows
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import DeepClustering, is_path
@@ -93,7 +94,7 @@ class ViewsClustering(DeepClustering):
         present = [v for v, view in enumerate(views) if view is not None]
         # The other options say how to read files.
         options = {"missing": self._predictor.config["data"].get("missing", "error")}
-        return new_rows(_named(views), options, scalings, present).features
+        return new_rows(open_source(_named(views)), options, scalings, present).features
 
     def _listed(self, X: Any) -> list[Any] | None:
         """The views of a list or dictionary; None where X is one array or a list of rows."""

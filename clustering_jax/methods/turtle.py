@@ -65,9 +65,10 @@ def outer_terms(params: Any, layers: Any, spaces: Mapping[str, FeatureSpace], lo
     """
     p, tau = assignments(params, spaces)
     divergence = jnp.zeros(())
-    for name, space in spaces.items() if log_prior is not None else ():
-        mean = space.weight @ p[name]
-        divergence += jnp.sum(mean * (jnp.log(jnp.where(mean > 0, mean, 1.0)) - log_prior))
+    if log_prior is not None:
+        for name, space in spaces.items():
+            mean = space.weight @ p[name]
+            divergence += jnp.sum(mean * (jnp.log(jnp.where(mean > 0, mean, 1.0)) - log_prior))
     return cross_entropy(lax.stop_gradient(layers), spaces, tau), divergence, tau
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from clustering_jax.report.markup import Html, element, joined
 
 WIDTH, HEIGHT = 360.0, 190.0
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 12.0, 34.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 18.0, 12.0, 34.0
 COLOURS = 7
 DASHES = ("", "7 3", "2 2", "8 3 2 3", "1 3")
 _TURN = [2 * math.pi * i / 10 for i in range(10)]

@@ -6,6 +6,7 @@ contrasts columns (clusters) of the batch; the prediction is the argmax of the c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -152,7 +153,7 @@ def _moved_average(variables: Variables, decay: float) -> dict[str, Any]:
     return changed
 
 
-AUGMENTATIONS = {"natural": cc_policy, "digits": digits_policy}
+AUGMENTATIONS: dict[str, Callable[..., Policy]] = {"natural": cc_policy, "digits": digits_policy}
 
 
 def _policy(image_size: int, *, kind: str = "natural", **settings: Any) -> Policy:

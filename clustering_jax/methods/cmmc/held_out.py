@@ -93,7 +93,7 @@ def _fit(key: Array, x: Array, mask: Array, labels: Array, fold_of: Array, k: in
             now, least, best = carry
             order = random.permutation(random.fold_in(key, FOLDS + number), n)
             now = lax.scan(step, now, order[: n // batch * batch].reshape(-1, batch))[0]
-            logits = jax.nn.log_softmax(network.apply(now[0], x))
+            logits = jax.nn.log_softmax(jnp.asarray(network.apply(now[0], x)))
             error = -jnp.sum(jnp.take_along_axis(logits, labels[:, None], 1)[:, 0], where=mask & (fold_of == fold))
             return (now, jnp.minimum(error, least), jnp.where(error < least, logits, best)), None
 

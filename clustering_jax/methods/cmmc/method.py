@@ -98,7 +98,8 @@ def contrast_losses(
         # As in the authors' code: once per pair, so that each view counts V - 1 times. The paper has it once.
         balance += (imbalance(p) + imbalance(q)) * entropy_per_pair
     if not entropy_per_pair:
-        balance = sum(imbalance(fill_missing(q, mask)) for q, mask in zip(outputs.q, masks, strict=True))
+        views = zip(outputs.q, masks, strict=True)
+        balance = sum((imbalance(fill_missing(q, mask)) for q, mask in views), start=jnp.zeros(()))
     return {"feature": feature, "cluster": cluster, "imbalance": balance}
 
 
@@ -134,7 +135,8 @@ def matching_loss(forward: Callable, batch: Mapping[str, Array], k: int, double_
     """
     outputs = forward(batch)
     targets = matched_targets(outputs.q, batch["pseudo"], k)
-    value = sum(pseudo_label_loss(q, y, double_softmax=double_softmax) for q, y in zip(outputs.q, targets, strict=True))
+    pairs = zip(outputs.q, targets, strict=True)
+    value = sum((pseudo_label_loss(q, y, double_softmax=double_softmax) for q, y in pairs), start=jnp.zeros(()))
     return value, assignments(outputs, view_masks(batch))
 
 
@@ -226,7 +228,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     steps = spec.steps_per_epoch["train"]
     lengths = (s.reconstruction_epochs * steps, spec.epochs * steps, s.matching_steps)
     tx = make_optimizer(total_steps=sum(lengths), **(optimizer or {}))
-    phases = (
+    phases: tuple[Phase, ...] = (
         Phase("reconstruct", lengths[0], (Objective(reconstruct, tx),)),
         Phase("contrast", lengths[1], (Objective(contrast, tx),)),
         Phase("match", lengths[2], (Objective(match, tx),), targets=targets, whole=True),

@@ -161,16 +161,21 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         text = np.asarray(retrieve(image, vocabulary.embeddings, temperature=s.retrieval_temperature))
         near = min(s.neighbours, dataset.num_examples - 1)
         partners = {
-            "image": cached("image_neighbours", (near,), lambda: nearest_neighbours(image, near)),
+            "image": cached("image_neighbours", (near,), lambda: nearest_neighbours(jnp.asarray(image), near)),
             "text": cached(
-                "text_neighbours", (*settings, s.retrieval_temperature, near), lambda: nearest_neighbours(text, near)
+                "text_neighbours",
+                (*settings, s.retrieval_temperature, near),
+                lambda: nearest_neighbours(jnp.asarray(text), near),
             ),
         }
         return dataset._replace(features={"image": image, "text": text}, vocabulary=vocabulary, partners=partners)
 
     def report(key: Array, dataset: Dataset, labels: np.ndarray, scored: Dataset) -> Report:
-        nouns, words = dataset.vocabulary.embeddings, dataset.vocabulary.words
-        names = characteristic_nouns(dataset.features["image"], nouns, labels, k, temperature=s.retrieval_temperature)
+        assert dataset.vocabulary is not None  # `prepare` made it
+        nouns, words = jnp.asarray(dataset.vocabulary.embeddings), dataset.vocabulary.words
+        names = characteristic_nouns(
+            jnp.asarray(dataset.features["image"]), nouns, labels, k, temperature=s.retrieval_temperature
+        )
         words_of = [[words[i] for i in row] for row in names]
         image = scored.features["image"]
         if scored.labels is None or len(image) < k:
@@ -199,4 +204,6 @@ def _center_count(centers: int, n: int, k: int) -> int:
 def _kept_nouns(
     key: Array, image: np.ndarray, nouns: np.ndarray, count: int, per_center: int, restarts: int
 ) -> np.ndarray:
-    return select_nouns(semantic_centers(key, jnp.asarray(image), count, restarts=restarts), nouns, per_center)
+    return select_nouns(
+        semantic_centers(key, jnp.asarray(image), count, restarts=restarts), jnp.asarray(nouns), per_center
+    )
