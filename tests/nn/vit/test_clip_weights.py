@@ -127,7 +127,7 @@ TENSORS = [
         r"lacks \d+ tensors .* and also has 1 tensors \(fc\.weight",
     ),
     (HF, replaced(FC1, lambda x: x.T), rf"{FC1} is \[8, 20\], but the config expects \[20, 8\]"),
-    (HF, replaced(PATCHES, lambda x: x[:, :1]), rf"{PATCHES} is \[24, 1, 8, 8\], .* wants \[24, 3, 8, 8\]"),
+    (HF, replaced(PATCHES, lambda x: x[:, :1]), rf"{PATCHES} is \[24, 1, 8, 8\], .* expects \[24, 3, 8, 8\]"),
     (HF, replaced(FC1, lambda x: x.astype(np.int8)), rf"{FC1} is of type I8, only F64, F32, F16, BF16"),
     (HF, replaced(FC1, lambda x: x * np.float32(np.inf)), rf"model\.safetensors is damaged: {FC1} is not finite"),
     (
@@ -135,7 +135,7 @@ TENSORS = [
         without("visual.proj"),
         r"open_clip_model\.safetensors does not match .* lacks 1 tensors \(visual\.proj, \.\.\.\)",
     ),
-    (OPEN, replaced("text_projection", lambda x: x.T), r"text_projection is \[10, 8\], .* wants \[8, 10\]"),
+    (OPEN, replaced("text_projection", lambda x: x.T), r"text_projection is \[10, 8\], .* expects \[8, 10\]"),
 ]
 
 
@@ -184,7 +184,7 @@ def test_a_file_without_its_config_is_refused(copied):
 @pytest.mark.parametrize("package", ["safetensors", "tokenizers"])
 def test_a_missing_package_is_named(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
-    refused(FIXTURES / HF, rf'needs {package} to be read: pip install "clustering_jax\[clip\]"')
+    refused(FIXTURES / HF, rf'needs the package {package}: pip install "clustering_jax\[clip\]"')
 
 
 def refused(path: Path, message: str) -> None:
