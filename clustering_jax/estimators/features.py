@@ -125,5 +125,6 @@ class FeatureClustering(ViewsClustering):
     def _read(self, workdir: Path) -> None:
         # `load` reads the run of a command line too, which has no parameters of an estimator.
         method = (read_json(workdir / "config.json") or {}).get("method")
-        self.head = method if method in HEADS else self.head
+        if method in HEADS and method != self.head:
+            self.head = method
         super()._read(workdir)
