@@ -1,4 +1,4 @@
-"""Leaves out of the reference what Flax and NamedTuple add to a class by themselves."""
+"""Leaves out of the reference what Flax, NamedTuple and scikit-learn add to a class by themselves."""
 
 import re
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 FLAX_FIELDS = re.compile(r"(?:, )?parent: [^,]*, name: str \| None = None")
+SKLEARN_LINK = re.compile(r":ref:`([^`<]*?)\s*(?:<[^`]*>)?`")
 CLASS_DEFAULT = re.compile(r"<class '([\w.]+)'>")
 
 
@@ -23,8 +24,15 @@ def process_signature(
     return CLASS_DEFAULT.sub(r"\1", FLAX_FIELDS.sub("", signature)), returned
 
 
+def process_docstring(app: Sphinx, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Replaces links to pages of scikit-learn, which inherited methods have, by their text."""
+    if str(getattr(item, "__module__", "")).startswith("sklearn."):
+        lines[:] = SKLEARN_LINK.sub(r"\1", "\n".join(lines)).split("\n")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-signature", process_signature)
+    app.connect("autodoc-process-docstring", process_docstring)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
