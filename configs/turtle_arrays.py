@@ -2,7 +2,7 @@
 
 Paper: https://arxiv.org/abs/2406.07236
 Expected (ACC, published, CLIP ViT-L/14 and DINOv2 ViT-g/14): CIFAR-10 .995, CIFAR-100 .891, ImageNet .729.
-Minutes: about one for each seed with 5,000 rows of 384 columns in all and 3,000 steps on 2 CPU cores.
+Minutes: for 5,000 rows of 384 columns in all and 3,000 steps on 2 CPU cores about two for one seed (an estimate).
 Command: python -m clustering_jax.main --config=configs/turtle_arrays.py --workdir=runs/turtle \
   --config.data.path=features.npz --config.num_clusters=10 --config.num_seeds=10
 Feature spaces are view0, view1, ... or as `--config.data.views` names them. They may have different widths and

@@ -206,7 +206,7 @@ def test_smoke_takes_two_steps_on_features(path, tmp_path):
 
 
 def test_the_published_settings_of_heads():
-    turtle, temi = (load(CONFIGS[0].with_name(f"{name}_embeddings.py"))[1] for name in ("turtle", "temi"))
+    turtle, temi = (named(f"{name}_embeddings")[1] for name in ("turtle", "temi"))
     expected = {"num_steps": 6000, "gamma": 10, "inner_steps": 10, "inner_learning_rate": 1e-3, "warm_start": False}
     assert expected.items() <= turtle.model.to_dict().items()
     assert (turtle.batch_size, turtle.optimizer.learning_rate, turtle.optimizer.b2) == (10000, 1e-3, 0.999)

@@ -151,7 +151,7 @@ def check_flags(module, words):
             key = flag.removeprefix("--config.")
             assert config is None or any(k == key or k.startswith(f"{key}.") for k in config), f"{flag} is no key"
         elif flag.startswith("--"):
-            assert flag.removeprefix("--") in known | {"config", "help"}, f"{module} has no {flag}"
+            assert flag.removeprefix("--") in known | {"config", "help", "method", "print"}, f"{module} has no {flag}"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
