@@ -89,7 +89,7 @@ def ten_crops(images: Array, size: int) -> Float[Array, "b 10 size size c"]:
       size: side of the resized crops, in pixels.
 
     References:
-      Krizhevsky, Sutskever and Hinton, ImageNet classification with deep convolutional neural networks, NeurIPS 2012,
+      - Krizhevsky, Sutskever and Hinton, ImageNet classification with deep convolutional neural networks, NeurIPS 2012,
         section 4.1 (crops of 224 of 256 pixels).
     """
     height, width = images.shape[1:3]

@@ -29,7 +29,7 @@ def silhouettes(rows: np.ndarray, labels: np.ndarray, *, seed: int) -> np.ndarra
       [number of ks] in [-1, 1]; NaN where the silhouette is undefined.
 
     References:
-      Rousseeuw, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis, Journal of
+      - Rousseeuw, Silhouettes: a graphical aid to the interpretation and validation of cluster analysis, Journal of
         Computational and Applied Mathematics 1987.
     """
     return np.array([metrics.silhouette(rows, each, sample=SILHOUETTE, seed=seed) for each in labels])
@@ -79,7 +79,7 @@ def gaps(inertia: np.ndarray, expected: np.ndarray) -> np.ndarray:
       [..., number of ks]; NaN where an inertia is 0, which happens with as many clusters as distinct rows.
 
     References:
-      Tibshirani, Walther and Hastie, Estimating the number of clusters in a data set via the gap statistic, JRSS B
+      - Tibshirani, Walther and Hastie, Estimating the number of clusters in a data set via the gap statistic, JRSS B
         2001.
     """
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -80,10 +80,10 @@ def kmeans(
       ValueError: `x` is not floating point [n, d] with d above 0, or a number is out of its range.
 
     References:
-      Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 1982.
-      Arthur and Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007; with 2 + log k candidates for
+      - Lloyd, Least squares quantization in PCM, IEEE Transactions on Information Theory 1982.
+      - Arthur and Vassilvitskii, k-means++: the advantages of careful seeding, SODA 2007; with 2 + log k candidates for
         each initial centroid.
-      Dhillon and Modha, Concept decompositions for large sparse text data, Machine Learning 2001: spherical k-means.
+      - Dhillon and Modha, Concept decompositions for large sparse text data, Machine Learning 2001: spherical k-means.
 
     Example:
       >>> import jax

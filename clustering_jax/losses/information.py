@@ -56,8 +56,8 @@ def mutual_information(
         point, or a `where` that is not bool [n].
 
     References:
-      Mao et al., DMIM, AAAI 2021: L1 is the negative sum of this over the two heads.
-      Ji et al., Invariant Information Clustering for Unsupervised Image Classification and Segmentation, ICCV 2019,
+      - Mao et al., DMIM, AAAI 2021: L1 is the negative sum of this over the two heads.
+      - Ji et al., Invariant Information Clustering for Unsupervised Image Classification and Segmentation, ICCV 2019,
         eqs. 2 and 3.
 
     Example:

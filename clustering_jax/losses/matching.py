@@ -99,11 +99,11 @@ def balanced_labels(
       ValueError: rank other than 2, an empty array, not floating point, power <= 0 or max_iter < 1.
 
     References:
-      Sinkhorn and Knopp, Concerning nonnegative matrices and doubly stochastic matrices, Pacific Journal of
+      - Sinkhorn and Knopp, Concerning nonnegative matrices and doubly stochastic matrices, Pacific Journal of
         Mathematics 1967.
-      Cuturi, Sinkhorn Distances, NeurIPS 2013.
-      Asano et al., Self-labelling via simultaneous clustering and representation learning, ICLR 2020.
-      Mao et al., Deep Mutual Information Maximin for Cross-Modal Clustering, AAAI 2021: the uniform distribution.
+      - Cuturi, Sinkhorn Distances, NeurIPS 2013.
+      - Asano et al., Self-labelling via simultaneous clustering and representation learning, ICLR 2020.
+      - Mao et al., Deep Mutual Information Maximin for Cross-Modal Clustering, AAAI 2021: the uniform distribution.
 
     Example:
       >>> import jax.numpy as jnp

@@ -60,9 +60,9 @@ def nwj(scores: Float[Array, "n n"]) -> Float[Array, ""]:
       ValueError: not square, n < 2, or not floating point.
 
     References:
-      Nguyen, Wainwright and Jordan, Estimating Divergence Functionals and the Likelihood Ratio by Convex Risk
+      - Nguyen, Wainwright and Jordan, Estimating Divergence Functionals and the Likelihood Ratio by Convex Risk
         Minimization, IEEE Transactions on Information Theory 2010.
-      Poole et al., On Variational Bounds of Mutual Information, ICML 2019, I_NWJ.
+      - Poole et al., On Variational Bounds of Mutual Information, ICML 2019, I_NWJ.
 
     Example:
       >>> import jax.numpy as jnp
