@@ -25,10 +25,6 @@ CMMC = {"hidden": (7, 8), "latent_dim": 6, "feature_dim": 5}
 # Method, its settings, phase, features and targets.
 SUMS = {
     "dmim": ("dmim", {}, "clusters", VIEWS, {"pseudo": ((1,), np.int32)}),
-    "dmim, posteriors": (
-        *("dmim", {"superfluous": "posterior_skl", "balanced": "swapped", "symmetrize": False}),
-        *("clusters", VIEWS, PSEUDO),
-    ),
     "dxmc, consistent": ("dxmc", {"hidden": 9, "instance_dim": 7, "consistent": True}, "contrast", EMBEDDINGS, {}),
     "cmmc, reconstruction": ("cmmc", CMMC, "reconstruct", VIEWS, {}),
     "cmmc, pseudo-labels": ("cmmc", CMMC, "match", VIEWS, PSEUDO),

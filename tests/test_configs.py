@@ -30,6 +30,7 @@ PAPERS = {
     "cmmc": "https://arxiv.org/abs/2106.11193",
     "dmim": "https://ojs.aaai.org/index.php/AAAI/article/view/17076",
     "dxmc": "https://arxiv.org/abs/2409.04561",
+    "photos": "https://arxiv.org/abs/2406.07236",
     "temi": "https://arxiv.org/abs/2303.17896",
     "turtle": "https://arxiv.org/abs/2406.07236",
 }

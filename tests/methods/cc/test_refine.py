@@ -7,7 +7,8 @@ import pytest
 
 from clustering_jax.data.images.folder import synthetic
 from clustering_jax.errors import UserError
-from clustering_jax.methods.cc.refine import Refine, check_refine, refine_phases
+from clustering_jax.methods.cc.refine import check_refine, refine_phases
+from clustering_jax.settings.cc import CC
 from clustering_jax.training.update import draw_partners
 
 SIZE, K = 8, 3
@@ -27,7 +28,7 @@ def embed(variables, batch):
 
 
 def phases(**settings):
-    return refine_phases(Refine(**settings), forward, embed, SIZE, steps=2)
+    return refine_phases(CC(**settings), forward, embed, SIZE, steps=2)
 
 
 def start(scale=1.0):
@@ -44,7 +45,7 @@ def test_phases_come_in_the_order_of_the_setting():
 
 def test_an_unknown_phase_is_named_with_the_nearest():
     with pytest.raises(UserError, match=r"'scann'.*scan"):
-        check_refine(Refine(refine="scann"))
+        check_refine(CC(refine="scann"))
 
 
 def test_scan_draws_near_rows_and_passes_both_views():
