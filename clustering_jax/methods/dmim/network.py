@@ -79,8 +79,8 @@ class Network(nn.Module):
         )
         codes = {}
         for number, h in views.items():
-            for linear, norm in trunk:
-                h = nn.relu(norm(linear(h), train, where=masks[number]))
+            for dense, norm in trunk:
+                h = nn.relu(norm(dense(h), train, where=masks[number]))
             mu, spread = jnp.split(gaussian(h), 2, axis=1)
             sigma = nn.softplus(spread) + SMALLEST_SIGMA
             z = mu if eps is None else mu + sigma * eps[number]
