@@ -9,7 +9,7 @@ from PIL import Image
 
 from clustering_jax import run
 from clustering_jax.errors import UserError
-from clustering_jax.inference.embedding import image_model
+from clustering_jax.inference.image_model import image_model
 from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.report.pictures import SIDE, Thumbnails, pictures_of

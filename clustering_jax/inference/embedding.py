@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,14 +18,11 @@ from tqdm import tqdm
 
 from clustering_jax.data.base import known_labels
 from clustering_jax.data.embeddings import MANIFEST
-from clustering_jax.data.images.for_clip import clip_image
 from clustering_jax.data.images.for_embedding import ImageRows, image_rows
-from clustering_jax.data.images.preprocessing import preprocess
 from clustering_jax.data.nouns import read_nouns
-from clustering_jax.encoders import load_encoder
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_atomic, write_json
-from clustering_jax.nn.vit.clip_weights import Clip, load_clip
+from clustering_jax.inference.image_model import ImageModel, image_model
 from clustering_jax.parallel import data_mesh, replicated
 from clustering_jax.training.evaluate import make_infer
 
@@ -118,55 +115,6 @@ def iter_embedded(
     for start in range(0, len(images.ids), CHUNK * batch_size):
         ids = images.ids[start : start + CHUNK * batch_size]
         yield ids, infer(params, {"image": np.stack(images.batch(start, start + len(ids), model.fit))})
-
-
-class ImageModel(NamedTuple):
-    """A pretrained model, as embedding uses it.
-
-    Attributes:
-      settings: facts for the manifest, by name; embeddings of other settings are not mixed.
-      params: the model's parameters.
-      features: ``(params, uint8 [n, h, w, 3]) -> float32 [n, d]``.
-      fit: makes an image the model's input, uint8 of `shape`.
-      shape: (h, w, 3).
-      clip: the whole CLIP model where it is one that embeds nouns, or None.
-    """
-
-    settings: dict[str, Any]
-    params: Any
-    features: Callable[[Any, Any], Any]
-    fit: Callable[[Any], np.ndarray]
-    shape: tuple[int, int, int]
-    clip: Clip | None = None
-
-
-def image_model(clip: str, encoder: str, resize: int, *, texts: bool = False) -> ImageModel:
-    """Loads the model that embeds images.
-
-    Args:
-      clip: directory of a CLIP model, or "".
-      encoder: an encoder that `load_encoder` knows, or "".
-      resize: length of the shorter side before the centre is cropped, for `clip`; 0 is the model's own.
-      texts: whether nouns are embedded too.
-
-    Raises:
-      UserError: none or both of the models are named, the encoder can't do what is asked, or a file can't be read.
-    """
-    if bool(clip) == bool(encoder):
-        raise UserError("name one model that embeds the images: embed.encoder (such as lite0) or embed.clip")
-    if not encoder:
-        model = load_clip(clip, texts=texts)
-        size = model.config.image_size
-        settings = {"model": model.name, "checksum": model.checksum, "resize": resize or size, "size": size}
-        fit = partial(clip_image, size=size, resize=resize or None)
-        return ImageModel(settings, model.params, model.image_features, fit, (size, size, 3), model)
-    if resize or texts:
-        raise UserError("embed.resize and embed.nouns need embed.clip: an encoder has its own size and no words")
-    loaded = load_encoder(encoder)
-    settings = {"model": loaded.name, "checksum": loaded.checksum, "resize": loaded.preprocessing.resize}
-    settings["size"] = list(loaded.preprocessing.size)
-    fit = partial(preprocess, settings=loaded.preprocessing)
-    return ImageModel(settings, loaded.params, loaded.features, fit, (*loaded.preprocessing.size, 3))
 
 
 class Manifest:
