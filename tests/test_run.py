@@ -278,12 +278,12 @@ def test_predict_refuses_in_one_line(finished, digits, tmp_path, monkeypatch, ca
 
 def test_predict_reads_as_it_writes(finished, digits, monkeypatch):
     """Constant memory: no chunk is read before the lines of the one before it are out."""
-    from clustering_jax import predict
+    from clustering_jax.inference import new_rows
 
     read = []
-    original = predict.iter_images
-    monkeypatch.setattr(predict, "iter_images", lambda *a: (read.append(len(c[0])) or c for c in original(*a)))
-    stream = predict.lines(predict.Predictor.restore(finished[0], batch_size=64), digits / "digits.npy", 64)
+    original = new_rows.iter_images
+    monkeypatch.setattr(new_rows, "iter_images", lambda *a: (read.append(len(c[0])) or c for c in original(*a)))
+    stream = new_rows.lines(new_rows.Predictor.restore(finished[0], batch_size=64), digits / "digits.npy", 64)
     next(stream)
     for chunk in (1, 2, 3):
         assert len(next(stream).splitlines()) == 64 and len(read) == chunk

@@ -254,7 +254,7 @@ REFUSED = {
     "no data": (changed(data={**source("", "train")}), "nothing to cluster: give --config.data.path"),
     "scored of another width": (other_width, r"scored has features .*5.* the training data .*12"),
     "scored is absent": (changed(scored=source("absent.npz", "test")), "absent.npz' does not exist"),
-    "scored views": (scored_views, "scored is for images and embeddings"),
+    "scored views": (scored_views, "scored supports images and embeddings only"),
     "range": (changed(num_clusters=0, cluster_range=(1, 5)), r"cluster_range is \(1, 5\)"),
     "range beyond": (changed(num_clusters=0, cluster_range=(2, 160)), r"cluster_range is \(2, 160\): .* < 160"),
     "range of three": (changed(num_clusters=0, cluster_range=(2, 3, 4)), r"cluster_range is \(2, 3, 4\)"),

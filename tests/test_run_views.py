@@ -112,7 +112,7 @@ def config_of(name, changes):
         ("cmmc_digits", {"num_seeds": 0}, "at least 1 run"),
         ("cmmc_digits", {"num_clusters": 1800}, "between 2 and the number of examples, 1797"),
         ("cmmc_digits", {"model.dtype": "half"}, "choose float32 or bfloat16"),
-        ("cmmc_digits", {"model.pseudo_labels_of": "labels"}, "choose features, views, assignments"),
+        ("cmmc_digits", {"model.pseudo_labels_of": "labels"}, "choose features, views or held_out"),
         ("cmmc_digits", {"model.label_temperature": 0.0}, "model.label_temperature is 0.0: choose a number above 0"),
         ("cmmc_digits", {"model.chunk": -1}, "model.chunk is -1: choose 0 or more"),
         ("cmmc_digits", {"optimizer.schedule": "cosin"}, "cosine"),

@@ -142,7 +142,7 @@ def _largest(assigned: Assigned) -> list[int]:
 
 
 def _has_images(content: Content) -> bool:
-    return content.pictures is not None
+    return content.dataset is not None and content.pictures is not None
 
 
 def _legend(content: Content) -> str:

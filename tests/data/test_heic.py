@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clustering_jax.data.images.decode import read_image
-from clustering_jax.data.images.folder import EXTENSIONS
+from clustering_jax.data.images.listing import EXTENSIONS
 
 
 def test_a_photo_is_read(tmp_path):

@@ -60,6 +60,7 @@ def content(kind="digits", k=10, **changes):
         "wall_time_seconds": 3725.0,
     }
     config = {"method": "cc", "num_clusters": k, "data": {"path": f"/data/{EVIL}"}, "run": {"log_every": 1}}
+    images = dataset.features.get("image") if dataset else None
     whole = Content(
         name=f"run {EVIL}",
         config=config,
@@ -70,7 +71,7 @@ def content(kind="digits", k=10, **changes):
         dataset=dataset,
         rows=sample(n),
         embedding=embedding[sample(n)],
-        pictures=dataset.features.get("image") if dataset else None,
+        pictures=images if getattr(images, "ndim", 0) == 4 else None,
         names=[],
         curve=None,
         notes=[],

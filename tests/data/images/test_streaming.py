@@ -340,7 +340,7 @@ def test_without_grain_the_extra_is_told(parent, source, monkeypatch):
 
 def test_pixels_are_not_compared_by_kmeans(parent, tmp_path):
     config = config_of(parent, "folder", streaming=True) | {"kmeans_baseline": True}
-    with pytest.raises(UserError, match="kmeans_baseline compares all pixels in memory"):
+    with pytest.raises(UserError, match="kmeans_baseline needs all pixels in memory"):
         run.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -133,7 +133,7 @@ SYMMETRIES = {
 @SWITCHES
 @pytest.mark.parametrize("symmetry", SYMMETRIES)
 def test_symmetries_of_the_contrast(symmetry, per_pair):
-    losses = partial(cmmc.contrast_losses, present=[None] * 3, **TEMPERATURES, entropy_per_pair=per_pair)
+    losses = partial(cmmc.contrast_losses, masks=[None] * 3, **TEMPERATURES, entropy_per_pair=per_pair)
     outputs, move = random_outputs(), SYMMETRIES[symmetry]
     terms, moved = losses(outputs), losses(cmmc.Outputs(move(outputs.h, False), move(outputs.q, True), []))
     for name, value in terms.items():
@@ -143,7 +143,7 @@ def test_symmetries_of_the_contrast(symmetry, per_pair):
 def test_clusters_relabelled_in_one_view_only_cost():
     outputs = random_outputs()
     outputs = outputs._replace(q=[outputs.q[0]] * 3)
-    losses = partial(cmmc.contrast_losses, present=[None] * 3, **TEMPERATURES, entropy_per_pair=True)
+    losses = partial(cmmc.contrast_losses, masks=[None] * 3, **TEMPERATURES, entropy_per_pair=True)
     moved = losses(outputs._replace(q=[outputs.q[0][:, COLUMNS], *outputs.q[1:]]))
     assert moved["cluster"] > losses(outputs)["cluster"] + 0.01
 

@@ -22,7 +22,7 @@ from clustering_jax.methods.dxmc import method as dxmc
 from clustering_jax.methods.dxmc.semantic_space import retrieve, select_nouns, semantic_centers
 from clustering_jax.parallel import data_mesh
 from clustering_jax.settings import dxmc as config_of
-from clustering_jax.training import loop
+from clustering_jax.training import update
 from clustering_jax.training.batches import Feed
 from clustering_jax.training.signals import Interrupted
 from tests.losses.test_contrastive import cluster_contrast_loop, nt_xent_loop, softmax
@@ -470,7 +470,7 @@ def test_a_run_cut_in_the_middle_ends_bitwise_as_the_whole_one(finished, tmp_pat
 def test_data_that_stays_on_the_host_trains_the_same(tmp_path, monkeypatch):
     """Adam moves a bias before a batch norm, whose gradient is none, wherever rounding points: the users' compiler."""
     as_users = partial(jax.jit, compiler_options=AS_USERS)
-    monkeypatch.setattr(loop, "jax", SimpleNamespace(**{**vars(jax), "jit": as_users}))
+    monkeypatch.setattr(update, "jax", SimpleNamespace(**{**vars(jax), "jit": as_users}))
     found = []
     for gib in (1.0, 1e-9):
         run.train(config(epochs=3, run={"resident_gib": gib}), tmp_path / str(gib))
