@@ -1,7 +1,7 @@
 """Clusters of your own photos: a pretrained encoder embeds them once, then TURTLE clusters the embeddings.
 
 Paper: https://arxiv.org/abs/2406.07236
-Measured: see docs/results.md.
+Measured: ACC .948 on 1,000 photos of ten classes, k-means on the same embeddings .927; one seed, see docs/results.md.
 Minutes: a few for some thousand photos on 2 CPU cores.
 Command: python -m clustering_jax.main --config=configs/photos.py --workdir=runs/photos \
   --config.data.path=photos/ --config.num_clusters=12
