@@ -90,21 +90,22 @@ class SemanticClustering(DeepClustering):
     def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset | None:
         if not is_path(X):
             rows = self._checked(X, reset=True, ensure_min_samples=2, ensure_min_features=2)
-            return self._with_words(Dataset({"image": rows}, row_ids(len(rows)), None, "X", "all"))
+            return self._with_words(Dataset({"image": rows}, row_ids(len(rows)), None, "X", "all"), config)
         root = Path(X).expanduser()
         if self.clip is None or not root.is_dir() or (root / MANIFEST).is_file():
             config["data"] |= {"path": str(X), "split": "train" if (root / MANIFEST).is_file() else "all"}
-            return self._with_words(data.load(**config["data"]))
+            return self._with_words(data.load(**config["data"]), config)
         photos = {"source": "folder", "path": str(X), "on_error": "skip"}
         config["data"]["split"] = "train"
         config["embed"] |= {"clip": str(self.clip), "nouns": str(self.nouns or ""), "splits": {"train": photos}}
         return None
 
-    def _with_words(self, dataset: Dataset) -> Dataset:
-        """The data set with the words of the parameters or, without them, its own words or its rows."""
+    def _with_words(self, dataset: Dataset, config: dict[str, Any]) -> Dataset:
+        """The data set with the words of the parameters; without them it keeps its own, or its rows stand in."""
         rows = dataset.features["image"]
         if self.nouns is None:
-            return dataset if dataset.vocabulary else dataset._replace(vocabulary=Vocabulary(dataset.ids, rows))
+            config["model"] |= {} if dataset.vocabulary else {"words": "images"}
+            return dataset
         nouns = unit_rows(self.nouns, "nouns")
         words = row_ids(len(nouns)) if self.noun_words is None else [str(word) for word in self.noun_words]
         if len(words) != len(nouns) or nouns.shape[1] != rows.shape[1]:

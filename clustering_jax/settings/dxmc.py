@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from clustering_jax.settings.base import Embed, Embeddings, Optimizer, is_smoke, new_config
-from clustering_jax.settings.validate import PositiveFloat, PositiveInt
+from clustering_jax.settings.validate import PositiveFloat, PositiveInt, one_of
 
 
 class DXMC(NamedTuple):
@@ -15,6 +15,9 @@ class DXMC(NamedTuple):
 
     # Seed of the k-means behind the nouns: the runs of all seeds share one semantic space. -1 takes the run's own seed.
     space_seed: int = 0
+    # What the text is made of: "nouns" with embeddings in the space of the images, as published; or "images", which
+    # stand in for the nouns themselves. This is not the published method; it names a cluster by its typical images.
+    words: Annotated[str, one_of("nouns", "images")] = "nouns"
     # Centres of the semantic space. 0 is the authors' rule: the number of images / 300, at least 3 for each cluster.
     centers: int = 0
     # Nouns kept for each centre, 1 or more.

@@ -149,11 +149,16 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return -mean_pairwise_mi(labels, np.ones(labels.shape, bool))
 
     def prepare(key: Array, dataset: Dataset, directory: Path) -> Dataset:
-        if dataset.vocabulary is None:
-            raise UserError(f"'{dataset.name}' has no embeddings of nouns: DXMC needs them, see data.nouns")
+        image, words = dataset.features["image"], dataset.vocabulary
+        if s.words == "images":
+            words = Vocabulary(dataset.ids, image)
+        if words is None:
+            raise UserError(
+                f"'{dataset.name}' has no embeddings of nouns: name their file in data.nouns, or cluster without names "
+                "by --config=turtle_embeddings or --config.model.words=images"
+            )
         count = _center_count(s.centers, dataset.num_examples, k)
         key = key if s.space_seed < 0 else jax.random.key(s.space_seed)
-        image, words = dataset.features["image"], dataset.vocabulary
         cached = ArrayCache(directory, key, image, words.embeddings)
         settings = (count, s.nouns_per_center, s.center_restarts)
         kept = cached("nouns", settings, lambda: _kept_nouns(key, image, words.embeddings, *settings))

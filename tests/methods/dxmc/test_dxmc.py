@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clustering_jax import run
-from clustering_jax.data.base import Dataset, partner_rows, row_ids
+from clustering_jax.data.base import Dataset, Vocabulary, partner_rows, row_ids
 from clustering_jax.data.planted import planted_embeddings
 from clustering_jax.errors import UserError
 from clustering_jax.inference.predictor import Predictor
@@ -332,6 +332,16 @@ def test_the_report(tmp_path):
     for changes in ({"labels": None}, few):
         other = build().report(KEY, prepared, PLANTED.labels, scored._replace(**changes))
         assert not other.baselines and other.names == found.names
+
+
+def test_images_stand_in_for_nouns(tmp_path):
+    image = PLANTED.features["image"]
+    named = PLANTED._replace(vocabulary=Vocabulary(PLANTED.ids, image))
+    expected = build().prepare(KEY, named, tmp_path / "named")
+    for given in (PLANTED, PLANTED._replace(vocabulary=None)):
+        found = build(words="images").prepare(KEY, given, tmp_path / "images")
+        assert found.vocabulary.words == expected.vocabulary.words
+        np.testing.assert_array_equal(found.features["text"], expected.features["text"])
 
 
 def refuses(expected, function):
