@@ -5,15 +5,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install -q $$($(BIN)/python -c \
   'import sys; print("-c constraints.txt" * (sys.version_info[:2] == (3, 11)))')
+PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
+QUICK := not slow and not long
 RUN := $(BIN)/python -m clustering_jax.main
 
-.PHONY: demo test test-slow test-newest quick bench bench-accelerator docs notebooks lint clean
+.PHONY: demo test test-long test-slow test-newest quick bench bench-accelerator docs notebooks lint clean
 
 demo: $(VENV)/installed
 	$(RUN) --config=configs/cc_digits.py --workdir=runs/digits
 
 test: $(VENV)/tested lint
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
+	$(PYTEST) -m "$(QUICK)"
+
+# Whole runs, stopped and resumed, and what else takes seconds. Continuous integration runs them too.
+test-long: $(VENV)/tested
+	$(PYTEST) -m long
 
 test-slow: $(VENV)/tested
 	$(INSTALL) -e '.[notebooks,umap]'
@@ -27,7 +33,7 @@ test-newest:
 
 quick: $(VENV)/tested
 	$(BIN)/python -m clustering_jax --version
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow" \
+	$(PYTEST) -m "$(QUICK)" \
 	  tests/losses tests/nn tests/methods tests/training/test_loop.py tests/training/test_checkpoint.py
 
 lint: $(VENV)/tested

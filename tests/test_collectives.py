@@ -58,6 +58,7 @@ def sent(n, name, settings, phase, features, targets):
 
 
 @pytest.mark.parametrize("case", cases(SUMS))
+@pytest.mark.long
 def test_steps_of_cluster_losses_send_sums_alone(case):
     """No gather, and as much of 128 rows as of 64."""
     found = [sent(n, *SUMS[case]) for n in (64, 128)]
@@ -65,6 +66,7 @@ def test_steps_of_cluster_losses_send_sums_alone(case):
 
 
 @pytest.mark.parametrize("case", cases(ROWS))
+@pytest.mark.long
 def test_only_the_contrast_of_rows_sends_rows(case):
     """The sums are as large for 128 rows as for 64, what is gathered twice as large."""
     half, whole = (sent(n, *ROWS[case]) for n in (64, 128))

@@ -157,6 +157,7 @@ def test_the_published_settings_of_semantic_spaces(name):
 
 
 @pytest.mark.parametrize("path", configs_of("cmmc"))
+@pytest.mark.long
 def test_smoke_takes_two_steps_of_each_stage(path, tmp_path):
     config = load(path, "smoke")[1].to_dict()
     config["model"] |= {"hidden": (8,), "latent_dim": 6, "feature_dim": 5}
@@ -168,6 +169,7 @@ def test_smoke_takes_two_steps_of_each_stage(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", configs_of("cc"))
+@pytest.mark.long
 def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
     config = load(path, "smoke")[1].to_dict()
     config["model"] |= {"backbone": "resnet18", "width": 4}  # the encoder is no part of what is tested here
@@ -180,6 +182,7 @@ def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", configs_of("dmim"))
+@pytest.mark.long
 def test_smoke_takes_two_steps_on_all_rows(path, tmp_path):
     config = load(path, "smoke")[1].to_dict()
     result = run.train(config, tmp_path)
@@ -188,6 +191,7 @@ def test_smoke_takes_two_steps_on_all_rows(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", configs_of("dxmc"))
+@pytest.mark.long
 def test_smoke_takes_two_steps_on_embeddings(path, tmp_path):
     config = load(path, "smoke")[1].to_dict()
     config["model"] |= {"hidden": 16, "instance_dim": 8, "center_restarts": 1}
@@ -198,6 +202,7 @@ def test_smoke_takes_two_steps_on_embeddings(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", [*configs_of("temi"), *configs_of("turtle")])
+@pytest.mark.long
 def test_smoke_takes_two_steps_on_features(path, tmp_path):
     config = load(path, "smoke")[1].to_dict()
     config["model"] |= {"heads": 2, "hidden": 16, "width": 8} if config["method"] == "temi" else {}
@@ -218,6 +223,7 @@ def test_the_published_settings_of_heads():
     assert (temi.optimizer.weight_decay, temi.optimizer.decoupled_decay) == (0, 1e-4)
 
 
+@pytest.mark.long
 def test_the_authors_weights_alone(tmp_path):
     """No epoch at all: the released weights are scored."""
     config = named("cc_cifar10:smoke")[1].to_dict()

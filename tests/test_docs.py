@@ -233,6 +233,7 @@ def test_the_reference_names_members_that_exist(path):
         assert [n for n in re.findall(r"\w+", members) if n not in names] == [], module
 
 
+@pytest.mark.long
 def test_the_examples_of_the_losses():
     examples = "\n".join(re.findall(r"```pycon\n(.*?)```", text(ROOT / "docs" / "losses.md"), re.DOTALL))
     parsed = doctest.DocTestParser().get_doctest(examples, {}, "losses.md", "losses.md", 0)

@@ -90,6 +90,7 @@ def call(program, *arguments, cwd):
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.long
 def test_the_installed_command_trains_a_config_by_name(installed, tmp_path):
     program = installed / "clustering-jax"
     flags = ("--config=cc_digits:smoke", "--workdir=run", "--config.model.width=4", "--config.kmeans_baseline=False")

@@ -145,6 +145,7 @@ def wait_for_step(workdir, step, process):
 
 
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_kill_9_at_random_moments_ends_bitwise_equal(finished, tmp_path, kills):
     """Each kill comes a random moment after a random step is logged: within a step, an evaluation or a save."""
     rng, workdir, killed = random.Random(0), tmp_path / "killed", 0
@@ -163,6 +164,7 @@ def test_kill_9_at_random_moments_ends_bitwise_equal(finished, tmp_path, kills):
     assert [line["step"] for line in metrics(workdir)] == [line["step"] for line in metrics(finished[0])]
 
 
+@pytest.mark.long
 def test_sigterm_saves_exits_75_and_resumes_bitwise_equal(finished, tmp_path):
     workdir = tmp_path / "stopped"
     process = start("main", *TINY, "--config.run.checkpoint_every=0", f"--workdir={workdir}")
@@ -188,6 +190,7 @@ def test_a_signal_outside_of_the_loop_exits_75(name):
     assert process.returncode == 75 and err.startswith("interrupted:") and len(err.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_exits_3_with_a_good_checkpoint(tmp_path):
     flags = [*TINY, "--config.optimizer.learning_rate=1e30", f"--workdir={tmp_path / 'bad'}"]
     code, _, err = call("main", *flags)
@@ -219,12 +222,14 @@ def test_errors_are_one_line_and_write_nothing(tmp_path, monkeypatch, capfd, fla
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_a_program_ends_so_too(tmp_path):
     flags = ["--config=configs/cc_digits.py", "--config.num_clusters=5000", f"--workdir={tmp_path / 'run'}"]
     code, out, err = call("main", *flags)
     assert code == 2 and not out and err.startswith("error: ") and len(err.strip().splitlines()) == 1, err
 
 
+@pytest.mark.long
 def test_a_smaller_set_than_the_batch_trains_with_a_warning(tmp_path):
     np.save(tmp_path / "few.npy", np.random.default_rng(0).integers(0, 255, (20, 8, 8), np.uint8))
     flags = ["--config=configs/cc_arrays.py", "--config.model.width=4", "--config.epochs=1", "--config.num_clusters=3"]
@@ -252,6 +257,7 @@ def digits(tmp_path_factory):
 @pytest.mark.parametrize(
     "name, count", [("digits.npy", 1797), pytest.param("digits.npz", 1797, marks=pytest.mark.slow), ("folder", 40)]
 )
+@pytest.mark.long
 def test_predict_gives_the_assignments_of_the_run(finished, digits, tmp_path, name, count):
     output = tmp_path / "out.csv"
     code, _, err = call("predict", f"--workdir={finished[0]}", f"--input={digits / name}", f"--output={output}")

@@ -18,6 +18,7 @@ DATA = {"source": "planted", "n": N, "shared": 1.0, "private": 0.5, "num_cluster
 
 
 @pytest.mark.parametrize("full_batch, steps", [(True, 4), (False, 8)])
+@pytest.mark.long
 def test_rows_that_divide_by_nothing(tmp_path, full_batch, steps):
     settings = {"num_clusters": K, "batch_size": 16, "epochs": 4, "data": DATA}
     model = {"full_batch": full_batch, "refresh_epochs": 2}
@@ -37,6 +38,7 @@ def taken(lowered):
     return found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
 
 
+@pytest.mark.long
 def test_a_step_on_all_of_nus_wide_stays_within_2_gb():
     rows, width, clusters = 20_000, 100, 8
     method = from_config(dmim(num_clusters=clusters, batch_size=0, epochs=1).to_dict(), {"train": 1})

@@ -79,6 +79,7 @@ def rows_of(workdir):
 # --- Trained on one split, scored on another
 
 
+@pytest.mark.long
 def test_the_protocol_names_both_splits(finished):
     _, workdir, result, out = finished
     assert result == json.loads((workdir / "result.json").read_text())
@@ -169,6 +170,7 @@ def automatic(tmp_path_factory):
     return directory / "run", settings, result, printed.getvalue(), chosen
 
 
+@pytest.mark.long
 def test_the_curve_is_kept_and_not_computed_again(automatic):
     workdir, _, _, out, chosen = automatic
     assert len(chosen) == 1 and json.loads((workdir / "num_clusters.json").read_text()) == chosen[0]
@@ -282,6 +284,7 @@ def test_refusals_are_one_line_and_write_nothing(tmp_path, refused):
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_scored_rows_are_by_default_in_the_same_file(finished, tmp_path):
     settings = config(write(tmp_path / "emb.npz"), epochs=1)
     settings["scored"] = {**settings["scored"], "path": ""}

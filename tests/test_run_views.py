@@ -38,6 +38,7 @@ def finished(tmp_path_factory):
     return workdir, out
 
 
+@pytest.mark.long
 def test_the_workdir_holds_what_is_promised(finished):
     workdir, out = finished
     result, lines = json.loads((workdir / "result.json").read_text()), metrics(workdir)
@@ -85,6 +86,7 @@ def assert_resumes(workdir, finished):
     assert [line["step"] for line in metrics(workdir)] == [line["step"] for line in metrics(finished)]
 
 
+@pytest.mark.long
 def test_kill_9_before_the_pseudo_labels_ends_bitwise_equal(finished, tmp_path):
     killed_at(6, tmp_path / "killed")
     assert_resumes(tmp_path / "killed", finished[0])

@@ -66,6 +66,7 @@ def test_variables(tmp_path, depth, kind):
     jax.tree.map(np.testing.assert_array_equal, encoder.params, variables)
 
 
+@pytest.mark.long
 def test_features_are_the_networks(tmp_path):
     variables, images = drawn("resnet18"), noise((2, 64, 64, 3))
     save(tmp_path, variables, resnet._torch_name, "", {"architecture": "resnet18", "pretrained_cfg": TIMM})

@@ -57,6 +57,7 @@ def cases():
 
 
 @pytest.mark.parametrize(("estimator", "check"), list(cases()))
+@pytest.mark.long
 def test_of_scikit_learn(estimator, check):
     check(estimator)
 

@@ -20,6 +20,7 @@ SLOW = {"Photos", "Several", "Embeddings"}
 @pytest.mark.parametrize(
     "code", [pytest.param(code, id=name, marks=[pytest.mark.slow] * (name in SLOW)) for name, code in EXAMPLES]
 )
+@pytest.mark.long
 def test_example(code, tmp_path, monkeypatch, capsys):
     few = sklearn.utils.Bunch(images=DIGITS.images[:127], target=DIGITS.target[:127])
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: few)

@@ -68,6 +68,7 @@ FITTED = [
 ]
 
 
+@pytest.mark.long
 def test_import_starts_nothing():
     code = """
 import sys, clustering_jax
@@ -81,6 +82,7 @@ print([m for m in ("tensorflow", "torch", "matplotlib") if m in sys.modules], xl
 
 
 @pytest.mark.parametrize(("name", "X"), FITTED)
+@pytest.mark.long
 def test_of_a_fitted_one(name, X, request):
     estimator = request.getfixturevalue(name)
     q = estimator.predict_proba(X)
@@ -175,6 +177,7 @@ def test_fitted_alike_too(views, tmp_path):
         np.testing.assert_array_equal(fitted.labels_, views.labels_)
 
 
+@pytest.mark.long
 def test_views_may_be_missing(views):
     alone = views.predict_proba([None, VIEWS[1]])
     assert alone.shape == (N, K) and (alone.argmax(1) == views.labels_).mean() > 0.8
@@ -213,6 +216,7 @@ def test_one_of_several_seeds_is_kept(tmp_path):
     np.testing.assert_array_equal(type(estimator).load(tmp_path / "saved").predict(VIEWS), estimator.labels_)
 
 
+@pytest.mark.long
 def test_a_workdir_is_kept_and_holds_one_run(tmp_path, capfd):
     estimator = three(CROSSMODAL, epochs=2, workdir=tmp_path / "run", verbose=1).fit(VIEWS)
     assert "clusters occupied" in capfd.readouterr().out
@@ -256,6 +260,7 @@ def test_score_of_a_single_cluster_is_the_least(views, monkeypatch):
     assert views.score(VIEWS) == -1.0
 
 
+@pytest.mark.long
 def test_a_folder_of_photos(tmp_path):
     for i, image in enumerate(IMAGES.features["image"]):
         Image.fromarray(np.kron(image, np.ones((2, 2, 1), np.uint8))).save(tmp_path / f"{i}.png")

@@ -28,6 +28,7 @@ def test_one_array_is_brought_to_norm_1():
     assert model.n_iter_ == 200
 
 
+@pytest.mark.long
 def test_several_spaces_keep_their_norms_and_may_be_missing(spaces):
     assert metrics.scores(PAIRS.labels, spaces.labels_)["acc"] > 0.9
     np.testing.assert_array_equal(spaces.predict(VIEWS), spaces.labels_)
@@ -41,6 +42,7 @@ def test_several_spaces_keep_their_norms_and_may_be_missing(spaces):
     np.testing.assert_array_equal(columns.labels_, spaces.labels_)
 
 
+@pytest.mark.long
 def test_rows_that_lack_a_space():
     views = [view.copy() for view in VIEWS]
     views[0][:10] = np.nan
@@ -50,6 +52,7 @@ def test_rows_that_lack_a_space():
     assert dataset.features["mask"].sum() == 2 * len(views[0]) - 10
 
 
+@pytest.mark.long
 def test_temi():
     labels = np.arange(47) % K
     rows = 3 * np.eye(K, 6)[labels] + np.random.default_rng(0).normal(0, 0.3, (47, 6))

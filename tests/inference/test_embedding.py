@@ -60,6 +60,7 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
+@pytest.mark.long
 def test_rows_are_the_models_features_in_order(photos, written):
     model = load_clip(MODEL)
     dataset = embeddings(written, split="train")
@@ -164,6 +165,7 @@ def finished(photos, tmp_path_factory):
     return directory, run.train(config(photos).to_dict(), directory)
 
 
+@pytest.mark.long
 def test_from_image_files_to_named_clusters(photos, finished):
     directory, result = finished
     assert set(result["scores"]) >= {"acc", "occupied"} and len(result["baselines"]) == 2

@@ -33,6 +33,7 @@ def test_equals_blockwise(symmetric, examples):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-12), found, expected)
 
 
+@pytest.mark.long
 def test_second_derivatives_are_the_same():
     with jax.enable_x64(True):
         a, b = (jnp.asarray(x, jnp.float64) for x in unit_views(5))

@@ -282,6 +282,7 @@ def test_preparation_is_the_nearest_other_rows(tmp_path):
     assert all(sorted(row) == sorted(set(range(12)) - {i}) for i, row in enumerate(few))
 
 
+@pytest.mark.long
 def test_wrong_neighbours_weigh_less():
     """Of the pairs, 30 % are of different blobs."""
     data, rng = blobs(n=120, k=4, d=6), np.random.default_rng(1)
@@ -307,6 +308,7 @@ def test_wrong_neighbours_weigh_less():
     assert weight[wrong].mean() < 0.5 * weight[~wrong].mean()
 
 
+@pytest.mark.long
 def test_a_whole_run_finds_the_blobs_and_keeps_the_best_seed(tmp_path):
     config = config_of(num_clusters=3, num_seeds=2, batch_size=24, epochs=100, model={**SMALL, **QUICK})
     config.optimizer.learning_rate = 0.003

@@ -358,6 +358,7 @@ def trained(dataset, tmp_path, *, k, steps, seeds=1, model=(), **changes):
         )
 
 
+@pytest.mark.long
 def test_two_far_blobs_are_found_from_any_seed(tmp_path):
     result = trained(blobs(), tmp_path, k=2, steps=200, seeds=5)
     assert [scores["acc"] for scores in result["seeds"]["each"]] == [1.0] * 5
@@ -365,6 +366,7 @@ def test_two_far_blobs_are_found_from_any_seed(tmp_path):
 
 
 @pytest.mark.parametrize("gamma, filled", [(10.0, True), (0.0, False)])
+@pytest.mark.long
 def test_the_entropy_fills_all_clusters(gamma, filled, tmp_path):
     result = trained(blobs(n=90, k=6, d=6, noise=1.0), tmp_path, k=6, steps=300, model={"gamma": gamma})
     assert (result["scores"]["occupied"] == 6) == filled

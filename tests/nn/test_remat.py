@@ -32,6 +32,7 @@ def resnet(depth, width, remat):
 
 
 @pytest.mark.parametrize("depth", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_resnet(depth):
     """Two views, each with one update of the running statistics."""
     x = np.random.default_rng(0).random((8, 2, 16, 16, 3)).astype(np.float32)
@@ -53,6 +54,7 @@ def temporary(function, variables, x):
 @pytest.mark.parametrize(
     "depth, size, part", [("resnet18", 32, 0.7), pytest.param("resnet50", 224, 0.4, marks=pytest.mark.slow)]
 )
+@pytest.mark.long
 def test_resnet_takes_less_memory(depth, size, part):
     x = jax.ShapeDtypeStruct((16, size, size, 3), np.float32)
     (init, plain), (_, again) = (resnet(depth, 16, remat) for remat in (False, True))

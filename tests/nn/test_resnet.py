@@ -63,11 +63,14 @@ def close(got: jax.Array, want: np.ndarray, tolerance: float) -> None:
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
-def some_slow(*cases: str, slow: str) -> list:
-    return [pytest.param(c, marks=[pytest.mark.slow] if c == slow else []) for c in cases]
+def marked(quick: str, long: tuple[str, ...] = (), slow: tuple[str, ...] = ()) -> list:
+    longer = [(case, pytest.mark.long) for case in long] + [(case, pytest.mark.slow) for case in slow]
+    return [quick, *(pytest.param(case, marks=mark) for case, mark in longer)]
 
 
-@pytest.mark.parametrize("case", some_slow(*CASES, slow="resnet34"))
+@pytest.mark.parametrize(
+    "case", marked("resnet18_32px", long=tuple(sorted({*CASES} - {"resnet18_32px", "resnet34"})), slow=("resnet34",))
+)
 def test_is_torchvisions_function(case):
     net, variables, x = network(case)
     compiled = functools.partial(jax.jit, compiler_options=AS_USERS)
@@ -82,7 +85,7 @@ def test_is_torchvisions_function(case):
     close(evaluate(variables | updates, x), STORED[f"{case}/after"], 1e-4)
 
 
-@pytest.mark.parametrize("case", some_slow("resnet18_32px", "resnet18_odd", slow="resnet18_odd"))
+@pytest.mark.parametrize("case", marked("resnet18_32px", slow=("resnet18_odd",)))
 def test_gradients_are_torchvisions(case):
     net, variables, x = network(case)
 
@@ -96,6 +99,7 @@ def test_gradients_are_torchvisions(case):
         close(corner(named[name]), STORED[f"{case}/grad/{name}"], 1e-3)
 
 
+@pytest.mark.long
 def test_two_views_are_two_passes():
     net, variables, _ = network("resnet18_32px")
     x = jnp.array(images(32, 32)).reshape(16, 2, 32, 32, 3)
@@ -119,6 +123,7 @@ def test_sizes(depth, width, features, parameters):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == parameters
 
 
+@pytest.mark.long
 def test_bfloat16_keeps_parameters_and_statistics_in_float32():
     x = jnp.array(images(4, 8))
     results = {}
@@ -154,16 +159,23 @@ def textbook_pool(x: np.ndarray) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("shape", [(2, h, w, 3) for h in (1, 2, 5, 6) for w in (1, 3, 8)])
-def test_max_pool(shape):
-    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    y, pull = jax.vjp(max_pool, x)
-    np.testing.assert_array_equal(y, textbook_pool(x))
-    dy = np.random.default_rng(1).normal(size=y.shape).astype(np.float32)
+@pytest.mark.parametrize("height, width", [(1, 1), (1, 8), (2, 3), (5, 8), (6, 1), (6, 3)])
+def test_max_pool(height, width):
+    x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
+    expected = textbook_pool(x)
+    dy = np.random.default_rng(1).normal(size=expected.shape).astype(np.float32)
     pads = [(0, 0), (1, 1), (1, 1), (0, 0)]
     native = functools.partial(jax.lax.reduce_window, init_value=-jnp.inf, computation=jax.lax.max)
-    _, want = jax.vjp(lambda x: native(x, window_dimensions=(1, 3, 3, 1), window_strides=(1, 2, 2, 1), padding=pads), x)
-    np.testing.assert_allclose(pull(dy)[0], want(dy)[0], atol=1e-6)
+    native = functools.partial(native, window_dimensions=(1, 3, 3, 1), window_strides=(1, 2, 2, 1), padding=pads)
+
+    @jax.jit
+    def pooled(x, dy):
+        y, pull = jax.vjp(max_pool, x)
+        return y, pull(dy)[0], jax.vjp(native, x)[1](dy)[0]
+
+    y, gradient, want = pooled(x, dy)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(gradient, want, atol=1e-6)
 
 
 def test_max_pool_gives_a_tie_to_the_first():

@@ -26,6 +26,7 @@ def finished(tmp_path_factory):
     return path, directory / "run", printed.getvalue()
 
 
+@pytest.mark.long
 def test_a_run_ends_with_its_report(finished):
     _, workdir, out = finished
     text = (workdir / "report.html").read_text()
@@ -36,6 +37,7 @@ def test_a_run_ends_with_its_report(finished):
     assert all(word in text for names in result["names"] for word in names)
 
 
+@pytest.mark.long
 def test_the_command_writes_the_same_again(finished, tmp_path):
     workdir = tmp_path / finished[1].name
     shutil.copytree(finished[1], workdir)
@@ -84,6 +86,7 @@ def test_another_map_by_the_command(finished, tmp_path):
     assert code == 2 and err.startswith("error: --map=tsn is unknown") and len(err.splitlines()) == 1
 
 
+@pytest.mark.long
 def test_an_unfinished_run_says_so(tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     interrupt_at(50, monkeypatch)

@@ -64,6 +64,7 @@ def predicted(workdir, path, views=()):
     return np.concatenate([predictor.predict_proba(features) for _, features in examples(predictor, path, 16, views)])
 
 
+@pytest.mark.long
 def test_outputs_equal_predict_in_a_fresh_process(root):
     for method in METHODS:
         for n in SIZES:

@@ -393,6 +393,7 @@ def test_batches_close_at_their_size_and_each_gets_its_own(requests, give_up, ba
     assert batched(requests, give_up=give_up) == (batches, answers)
 
 
+@pytest.mark.long
 def test_a_signal_ends_it_after_what_is_under_way(models):
     process = start("serve", models["dxmc"], "--port=0", "--max_wait_ms=2000", "--max_batch=4")
     try:

@@ -144,6 +144,7 @@ def stopped(workdir, number, flags=LONG, step=2):
     return saved(workdir)[-1]
 
 
+@pytest.mark.long
 def test_two_processes_train_stop_and_resume_as_one_does(tmp_path, monkeypatch, capfd):
     """DMIM on two processes of two devices, SIGTERM to the second, and to the end; against one process of eight."""
     here(monkeypatch, *LONG, f"--workdir={tmp_path / 'one'}")
@@ -156,7 +157,8 @@ def test_two_processes_train_stop_and_resume_as_one_does(tmp_path, monkeypatch, 
     assert f"resuming at step {step} of {TOTAL}" in first and table.partition(";")[0] in first
     # Gloo writes there too, from several threads.
     assert not any(word in second for word in ("resuming", "ACC", "step ", "report"))
-    np.testing.assert_allclose(probabilities(tmp_path / "two"), probabilities(tmp_path / "one"), atol=1e-4)
+    # Sums over other devices round differently, and every step passes this on.
+    np.testing.assert_allclose(probabilities(tmp_path / "two"), probabilities(tmp_path / "one"), rtol=2e-3)
     assert {path.name for path in (tmp_path / "one").iterdir()} == {path.name for path in (tmp_path / "two").iterdir()}
 
 

@@ -89,6 +89,7 @@ def interrupt_at(step, monkeypatch):
 
 @pytest.mark.parametrize("options", [{}, {"two_phases": True}, {"two_streams": True}], ids=str)
 @pytest.mark.parametrize("at", [0, 5, 9])
+@pytest.mark.long
 def test_sigterm_saves_and_the_resumed_run_ends_bitwise_equal(tmp_path, monkeypatch, options, at):
     streams = {"train": toy.dataset(), "other": toy.dataset(seed=1)}
     method = toy.method(**options)
@@ -200,6 +201,7 @@ def test_the_seeds_are_taken_apart_by_one_program(caplog):
 
 
 @pytest.mark.parametrize("options", [{}, {"two_phases": True}, {"two_phases": True, "whole": True}], ids=str)
+@pytest.mark.long
 def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path, options):
     method = toy.method(8, **options)
     together = run(tmp_path / "all", method, seed_list=(3, 4, 9))
@@ -209,6 +211,7 @@ def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path, options):
 
 
 @pytest.mark.parametrize("at", [0, 9, 13])
+@pytest.mark.long
 def test_seeds_side_by_side_resume_bitwise(tmp_path, monkeypatch, at):
     method = toy.method(two_phases=True, whole=True)
     whole = run(tmp_path / "whole", method, seed_list=(0, 1))

@@ -54,6 +54,7 @@ def finished(tmp_path_factory):
     return directory, result
 
 
+@pytest.mark.long
 def test_the_result_tells_of_every_seed_and_keeps_one_without_labels(finished, capsys):
     directory, result = finished
     assert result == json.loads((directory / "run" / "result.json").read_text())
@@ -77,6 +78,7 @@ def test_the_baseline_is_scored_on_known_labels_as_the_run_is(tmp_path):
     assert found["acc"] == found["nmi"] == 1
 
 
+@pytest.mark.long
 def test_a_seed_alone_is_the_same_run(finished):
     directory, result = finished
     alone = run.train(config(directory / "views.npz", seed=6), directory / "alone")

@@ -510,6 +510,7 @@ def changed(path, **changes):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.long
 def test_loaded_network_computes_what_torch_computed(backbone):
     """Zip and {"net": ...} for ResNet-18; old format, state_dict and `module.` for the others."""
     net, expected = network(backbone), np.load(FIXTURES / "cc_outputs.npz")

@@ -235,6 +235,7 @@ def streamed_toy(n=40):
 
 
 @pytest.mark.parametrize("options", [{"two_phases": True}, {"two_streams": True}], ids=str)
+@pytest.mark.long
 def test_a_streamed_run_ends_as_one_from_memory_interrupted_or_not(tmp_path, monkeypatch, options):
     method, ends = toy.method(**options), {}
     schedule = loop.Schedule(log_every=2, checkpoint_every=4, resident_bytes=0)
@@ -362,6 +363,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - began) / 1024, n * 1
 """
 
 
+@pytest.mark.long
 def test_memory_does_not_grow_with_the_set(tmp_path):
     (tmp_path / "photos").mkdir()
     Image.fromarray(np.zeros((128, 128, 3), np.uint8)).save(tmp_path / "one.png")

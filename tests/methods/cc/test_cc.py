@@ -55,6 +55,7 @@ def by_hand(variables):
     return instance, cluster, imbalance(c_a) + imbalance(c_b), changed
 
 
+@pytest.mark.long
 def test_the_loss_is_the_papers_with_two_passes(method, variables):
     value, (changed, terms) = loss(method, variables)
     instance, cluster, penalty, expected = jax.jit(by_hand)(variables)
@@ -159,6 +160,7 @@ def test_wrong_settings_name_the_nearest(settings, words):
         jax.eval_shape(cc.build(SPEC, **{**SMALL, **settings}).init, jax.random.key(0), BATCH)
 
 
+@pytest.mark.long
 def test_the_average_follows_the_weights_and_leaves_training_alone(variables):
     decay = 0.9
     averaged = built(average_decay=decay)
@@ -166,7 +168,8 @@ def test_the_average_follows_the_weights_and_leaves_training_alone(variables):
     jax.tree.map(np.testing.assert_array_equal, start["average"]["params"], start["params"])
     moved = {**start, "params": jax.tree.map(lambda x: x + 1.0, start["params"])}
     value, (changed, _) = loss(averaged, moved)
-    assert value == loss(built(), {k: moved[k] for k in ("params", "batch_stats")})[0]
+    # Two programs round differently.
+    np.testing.assert_allclose(value, loss(built(), {k: moved[k] for k in ("params", "batch_stats")})[0], rtol=1e-6)
     # Steps 0 and 1 weigh 1 - 1/10 and 1 - 2/11.
     np.testing.assert_allclose(_first(changed["average"]["params"]), _first(start["params"]) + 0.9, rtol=1e-5)
     _, (changed, _) = loss(averaged, {**moved, **changed})
@@ -176,6 +179,7 @@ def test_the_average_follows_the_weights_and_leaves_training_alone(variables):
     assert not np.allclose(jax.jit(averaged.predict)(start | {"params": moved["params"]}, BATCH), last)
 
 
+@pytest.mark.long
 def test_ten_crops_are_averaged(variables):
     found = jax.jit(built(ten_crop=True).predict)(variables, BATCH)
     one = jax.jit(built().predict)

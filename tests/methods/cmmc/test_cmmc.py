@@ -204,6 +204,7 @@ def test_names_of_pseudo_labels_do_not_matter(double_softmax):
 @pytest.mark.parametrize(
     "stage, size, missing", [(0, 5, True), (1, 5, True), (2, 5, True), (2, 8, False), (2, 30, True)]
 )
+@pytest.mark.long
 def test_chunks_have_the_value_and_gradient_of_the_whole(stage, size, missing):
     batch = batch_of(missing)
     whole, parts = (value_and_grads(toy.build(chunk=c).phases[stage].objectives[0].loss, batch) for c in (0, size))
@@ -254,6 +255,7 @@ def test_joint_pseudo_labels_see_what_only_all_views_tell():
     assert adjusted_rand_score(labels[30:], pseudo[30:, 0]) == 1
 
 
+@pytest.mark.long
 def test_pseudo_labels_come_from_the_source_that_is_set():
     labels, views = complementary()
     batch = {f"view{v}": x for v, x in enumerate(views)}
@@ -289,6 +291,7 @@ def test_pseudo_labels_may_be_the_prediction_corrected_out_of_fold(monkeypatch):
 
 
 @pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.long
 def test_a_mask_of_all_views_changes_nothing(stage):
     batch = batch_of()
     masked = {**batch, "mask": np.ones((16, 3), bool)}
@@ -346,6 +349,7 @@ def test_embedding_is_the_features_side_by_side_zeros_where_missing():
 # --- Settings
 
 
+@pytest.mark.long
 def test_bfloat16_keeps_parameters_losses_and_predictions_in_float32():
     half, batch = toy.build(dtype="bfloat16"), batch_of()
     variables = jax.eval_shape(half.init, jax.random.key(0), batch)

@@ -47,6 +47,7 @@ def clusters(n=600, k=3):
     return labels, given, views
 
 
+@pytest.mark.long
 def test_planted_errors_are_mended():
     labels, given, views = clusters()
     mask = np.ones((len(labels), 2), bool)
@@ -59,6 +60,7 @@ def test_planted_errors_are_mended():
     assert (given == labels).mean() == 0.95 and (mended == labels).mean() > 0.99
 
 
+@pytest.mark.long
 def test_a_rows_own_label_has_no_say():
     """Labels of noise are learnt by heart alone."""
     rng = np.random.default_rng(2)

@@ -131,6 +131,7 @@ def plain_run(params, data, pseudo, **switches):
         pytest.param(3, True, False, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.long
 def test_five_steps_of_each_stage_are_the_plain_loops(tmp_path, views, double_softmax, per_pair):
     # Wide enough that no row's hidden units all rest, whose features would be rounding errors scaled to norm 1.
     settings = {"double_softmax": double_softmax, "entropy_per_pair": per_pair, "hidden": (32, 32), "latent_dim": 16}

@@ -30,6 +30,7 @@ def template(net, widths=WIDTHS):
     return jax.eval_shape(lambda: net.init(jax.random.key(0), batch, decode=True))
 
 
+@pytest.mark.long
 def test_loaded_network_computes_what_torch_computed():
     expected = np.load(FIXTURES / "cmmc_outputs.npz")
     batch = {f"view{v}": expected[f"view{v}"] for v in range(3)}
@@ -68,6 +69,7 @@ def test_other_networks_are_refused(net, widths, message):
 
 
 @pytest.mark.filterwarnings("ignore:only")
+@pytest.mark.long
 def test_released_weights_alone_are_scored(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "views.npz", **{f"view{v}": rng.random((24, d)) for v, d in enumerate(WIDTHS)})

@@ -83,6 +83,7 @@ def digits(text):
     return [int(c) for c in text]
 
 
+@pytest.mark.long
 def test_the_authors_trajectory(monkeypatch):
     """Losses, labels drawn and labels at the end, of the authors' functions in float64 (their L3 has the 1/2)."""
     noise = np.stack(
@@ -200,6 +201,7 @@ CASES = [(name, 3, True) for name in OPTIONS] + [("defaults", 2, False)]
 
 
 @pytest.mark.parametrize("name, views, missing", CASES)
+@pytest.mark.long
 def test_every_setting_changes_the_loss_as_its_formula_says(name, views, missing):
     settings = OPTIONS[name]
     mask = MASK[:, :views] if missing else np.ones((N, views), bool)
@@ -252,6 +254,7 @@ def test_running_averages_are_those_of_the_authors_passes():
     np.testing.assert_allclose(actual["var"], [var], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_seeds_side_by_side():
     batch = {**batch_of(3), "pseudo": PSEUDO}
     method = build()
@@ -374,6 +377,7 @@ def fit(directory, method, seeds, batch_size):
 
 
 @pytest.mark.parametrize("full_batch, seeds, at", [(True, (0, 1), 3), (True, (0, 1), 6), (False, (0,), 6)])
+@pytest.mark.long
 def test_a_run_cut_between_two_draws_of_the_labels_ends_as_the_whole_one(tmp_path, monkeypatch, full_batch, seeds, at):
     epochs, batch_size = (12, N) if full_batch else (3, 8)
     settings = {"full_batch": full_batch, "refresh_epochs": 5 if full_batch else 2}

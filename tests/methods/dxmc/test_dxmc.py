@@ -314,6 +314,7 @@ def test_the_number_of_centers_is_used(tmp_path, monkeypatch, centers, expected)
     assert asked == [expected]
 
 
+@pytest.mark.long
 def test_the_report(tmp_path):
     """Names are of the clusters trained on, baselines of the scored rows where these have labels and are enough."""
     prepared, scored = build(centers=0).prepare(KEY, PLANTED, tmp_path), planted_embeddings(30, num_clusters=K, width=D)
@@ -455,6 +456,7 @@ def finished(tmp_path_factory):
     return workdir, run.train(config(), workdir)
 
 
+@pytest.mark.long
 def test_a_small_run_finds_the_classes_and_names_them(finished):
     workdir, result = finished
     assert result["scores"]["acc"] > 0.9
@@ -465,6 +467,7 @@ def test_a_small_run_finds_the_classes_and_names_them(finished):
     assert {names[0].split("_")[0] for names in result["names"]} == {f"class{c}" for c in range(5)}
 
 
+@pytest.mark.long
 def test_a_run_cut_in_the_middle_ends_bitwise_as_the_whole_one(finished, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_at(61, patch)
@@ -477,6 +480,7 @@ def test_a_run_cut_in_the_middle_ends_bitwise_as_the_whole_one(finished, tmp_pat
     assert texts[0] == texts[1] and result["names"] == finished[1]["names"]
 
 
+@pytest.mark.long
 def test_data_that_stays_on_the_host_trains_the_same(tmp_path, monkeypatch):
     """Adam moves a bias before a batch norm, whose gradient is none, wherever rounding points: the users' compiler."""
     as_users = partial(jax.jit, compiler_options=AS_USERS)

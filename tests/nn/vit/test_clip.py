@@ -36,6 +36,7 @@ def close(a, b, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(("directory", "library"), [("clip_hf", "hf"), ("clip_open", "open")])
+@pytest.mark.long
 def test_features_are_the_librarys(directory, library):
     clip = load(directory)
     images = jax.jit(clip.image_features)(clip.params, IMAGES)
@@ -89,6 +90,7 @@ def test_patches_go_row_by_row():
     np.testing.assert_array_equal(to_patches(jnp.array(images), 2), wanted)
 
 
+@pytest.mark.long
 def test_what_follows_the_end_does_not_count():
     features = jax.jit(functools.partial(CLIP(TINY).apply, method="text_features"))
     ids = np.array([[28, 3, 4, 29, 29, 29, 29, 29, 29, 29], [28, 3, 4, 29, 0, 5, 1, 29, 2, 2]])
