@@ -96,6 +96,7 @@ def test_of_a_fitted_one(name, X, request):
 
 
 @pytest.mark.parametrize(("name", "X"), FITTED)
+@pytest.mark.long
 def test_survives_pickle_and_disk(name, X, request, tmp_path, capfd, caplog):
     estimator = request.getfixturevalue(name)
     estimator.save(tmp_path / "saved")
@@ -195,6 +196,7 @@ def test_one_array_is_halved_with_a_warning():
     assert clone(MULTIVIEW).set_params(view_widths=3)._widths(8) == [3, 3, 2]
 
 
+@pytest.mark.long
 def test_labels_score_and_nothing_else(words, capfd):
     without = three(SEMANTIC, nouns=WORDS_OF.embeddings, noun_words=WORDS_OF.words).fit(ROWS)
     np.testing.assert_array_equal(without.labels_, words.labels_)

@@ -18,6 +18,7 @@ def spaces():
     return three(TURTLE, epochs=200).fit(VIEWS)
 
 
+@pytest.mark.long
 def test_one_array_is_brought_to_norm_1():
     """The norms of its rows don't matter, neither in training nor later."""
     rows = ROWS * np.random.default_rng(0).uniform(0.5, 9.0, (len(ROWS), 1))
@@ -62,6 +63,7 @@ def test_temi():
     np.testing.assert_allclose(np.linalg.norm(model.transform(rows), axis=1), 1, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_save_and_load(spaces, tmp_path):
     """The head is that of the run, also where no estimator wrote it."""
     spaces.save(tmp_path / "turtle")

@@ -256,6 +256,7 @@ def test_initial_weights():
 # --- Scale, prediction, seeds
 
 
+@pytest.mark.long
 def test_one_number_for_each_space_makes_the_result_free_of_the_units():
     batch = batch_of()
     other = {**batch, "view0": 1000 * batch["view0"], "view1": batch["view1"] / 50}
@@ -372,12 +373,14 @@ def test_the_entropy_fills_all_clusters(gamma, filled, tmp_path):
     assert (result["scores"]["occupied"] == 6) == filled
 
 
+@pytest.mark.long
 def test_given_shares_are_kept(tmp_path):
     """Three blobs of one size into two clusters: where the shares say, two of them go together."""
     result = trained(blobs(n=60, k=3, d=3), tmp_path, k=2, steps=300, model={"prior": "2,1"})
     assert (result["scores"]["smallest"], result["scores"]["largest"]) == (20, 40)
 
 
+@pytest.mark.long
 def test_batches_that_are_not_all_rows(tmp_path):
     result = trained(blobs(), tmp_path, k=2, steps=200, batch_size=20)
     assert result["scores"]["acc"] == 1.0

@@ -55,6 +55,7 @@ def parts(text):
     return [piece.partition("</svg>")[2] for piece in text.split("<svg")]
 
 
+@pytest.mark.long
 def test_data_that_is_gone_or_another_is_said(finished, tmp_path):
     path, workdir = finished[0], tmp_path / "run"
     shutil.copytree(finished[1], workdir)

@@ -82,6 +82,7 @@ def test_outputs_equal_predict_in_a_fresh_process(root):
 
 @pytest.mark.parametrize("method", ["cmmc", "dmim"])
 @pytest.mark.parametrize("view", [0, 1])
+@pytest.mark.long
 def test_some_of_the_views_will_do(root, tmp_path, method, view):
     some = {f"view{view}": rows(method, 6)[f"view{view}"]}
     np.savez(tmp_path / "some.npz", **some)

@@ -130,6 +130,7 @@ def test_objectives_are_played_in_turn_each_with_its_optimiser(tmp_path):
     assert int(state.variables["seen"]["n"]) == 2
 
 
+@pytest.mark.long
 def test_targets_join_the_batches(tmp_path):
     plain = run(tmp_path / "a", toy.method(24))
     with_targets = run(tmp_path / "b", toy.method(12, two_phases=True))
