@@ -13,6 +13,9 @@ from clustering_jax.inference.image_model import image_model
 from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.report.pictures import SIDE, Thumbnails, pictures_of
+from clustering_jax.serving import export
+from clustering_jax.serving.artefact import Model, read
+from clustering_jax.serving.requests import Limits, decode_features
 from clustering_jax.settings import photos
 from tests.paths import FIXTURES
 
@@ -108,3 +111,42 @@ def test_embeddings_without_a_folder_have_no_pictures(finished):
     assert pictures_of(predictor.config, dataset).shape == (24, SIDE, SIDE, 3)
     lost = {**predictor.config, "embed": {**predictor.config["embed"], "splits": {}}}
     assert pictures_of(lost, dataset) is None and pictures_of(lost, None) is None
+
+
+@pytest.fixture(scope="module")
+def exported(finished):
+    output = finished[0] / "model"
+    export.write(export.of_run(finished[0] / "run"), output)
+    return output
+
+
+def test_the_exported_model_takes_photos_as_predict_does(finished, exported):
+    files = sorted((finished[0] / "all" / "kind2").glob("*.png"))
+    expected = list(
+        csv.DictReader("".join(lines(Predictor.restore(finished[0] / "run"), files[0].parent, 8)).splitlines())
+    )
+    model = Model.load(exported, max_batch=4)
+    sent = decode_features("multipart/form-data", [path.read_bytes() for path in files], model.inputs, Limits())
+    found = model.run(sent)
+    assert [str(cluster) for cluster in found.argmax(1)] == [row["cluster"] for row in expected]
+    np.testing.assert_allclose(found.max(1), [float(row["probability"]) for row in expected], atol=1e-4)
+    # The same pixels as an array.
+    pixels = np.stack([np.asarray(Image.open(path)) for path in files])
+    np.testing.assert_array_equal(model.predict_proba({"image": pixels}), found)
+
+
+def test_an_exported_model_of_photos_is_exported_again(exported, tmp_path):
+    contents, _ = read(exported)
+    assert contents.preprocessing["fit"]["kind"] == "encoder"
+    export.write(contents, tmp_path / "again")
+    pixels = {"image": np.random.default_rng(0).integers(0, 255, (3, 30, 40, 3), np.uint8)}
+    one, two = (Model.load(path, max_batch=4).predict_proba(pixels) for path in (exported, tmp_path / "again"))
+    np.testing.assert_array_equal(one, two)
+    other = contents._replace(manifest={**contents.manifest, "encoder": {"checksum": "another"}})
+    with pytest.raises(UserError, match="the encoder differs"):
+        export.artefact(other)
+
+
+def test_the_head_alone_takes_embeddings(finished):
+    contents = export.of_run(finished[0] / "run", photos=False)
+    assert "fit" not in contents.preprocessing and len(contents.preprocessing["shapes"]["image"]) == 1

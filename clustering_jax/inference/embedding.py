@@ -114,7 +114,7 @@ def iter_embedded(
     infer = make_infer(lambda params, batch: model.features(params, batch["image"]), batch_size)
     for start in range(0, len(images.ids), CHUNK * batch_size):
         ids = images.ids[start : start + CHUNK * batch_size]
-        yield ids, infer(params, {"image": np.stack(images.batch(start, start + len(ids), model.fit))})
+        yield ids, infer(params, {"image": np.stack(images.batch(start, start + len(ids), model.fitted))})
 
 
 class Manifest:
@@ -153,7 +153,7 @@ def _embed_split(
     failures: dict[int, str] = {}
 
     def read(start: int, stop: int) -> dict[str, np.ndarray]:
-        batch = images.batch(start, stop, model.fit)
+        batch = images.batch(start, stop, model.fitted)
         failures.update({start + i: image for i, image in enumerate(batch) if isinstance(image, str)})
         blank = np.zeros(model.shape, np.uint8)
         return {"image": np.stack([blank if isinstance(image, str) else image for image in batch])}

@@ -27,10 +27,10 @@ from clustering_jax.serving.artefact import (
     read,
     sha256,
 )
-from tests.runs import CLUSTERS, NAMES, config_of, rows, workdir_of
+from tests.runs import CLUSTERS, CONFIGS, NAMES, config_of, rows, workdir_of
 from tests.test_run import ROOT, environment
 
-METHODS = ("cc", "cmmc", "dmim", "dxmc")
+METHODS = tuple(CONFIGS)
 SIZES = (1, 3, 64)
 FRESH = """
 import sys
