@@ -196,6 +196,12 @@ def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, A
         warnings.warn(note, stacklevel=2)
     if values.train:
         train({**config, "num_clusters": OVERCLUSTERING * ks[-1]}, Path(values.workdir))
+    if not values.workdir and dataset.features.get("image", np.zeros(0)).ndim == 4:
+        warnings.warn(
+            "pixels say little about the number of clusters, so do not trust this answer: give --workdir of a finished "
+            "run, or embed the photos first (--config=photos)",
+            stacklevel=2,
+        )
     index = sampled(dataset, values.seed)
     points = learnt_rows(dataset, index, Path(values.workdir)) if values.workdir else raw_rows(dataset, index)
     rows = principal(points, ks)
