@@ -1,13 +1,15 @@
 """Photos by one command: embedded once, clustered, shown in the report, and predicted from new files."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from clustering_jax import run
+from clustering_jax import choose_k, run
+from clustering_jax.compare import main
 from clustering_jax.errors import UserError
 from clustering_jax.inference.image_model import image_model
 from clustering_jax.inference.new_rows import lines
@@ -17,7 +19,7 @@ from clustering_jax.serving import export
 from clustering_jax.serving.artefact import Model, read
 from clustering_jax.serving.requests import Limits, decode_features
 from clustering_jax.settings import photos
-from tests.paths import FIXTURES
+from tests.paths import CONFIGS, FIXTURES
 
 ENCODER = str(FIXTURES / "encoders" / "dinov2")
 COLORS = ((220, 30, 30), (30, 40, 220), (240, 240, 60))
@@ -150,3 +152,40 @@ def test_an_exported_model_of_photos_is_exported_again(exported, tmp_path):
 def test_the_head_alone_takes_embeddings(finished):
     contents = export.of_run(finished[0] / "run", photos=False)
     assert "fit" not in contents.preprocessing and len(contents.preprocessing["shapes"]["image"]) == 1
+
+
+def test_compare_ranks_encoders_and_numbers_of_clusters(finished, tmp_path, capsys):
+    photos = str(finished[0] / "all")
+    given = [f"--config.data.path={photos}", "--config.model.num_steps=20", "--config.embed.batch_size=8"]
+    given += ["--config.data.labels_from_folders=True", f"--workdir={tmp_path}", "--clusters=3,4"]
+    encoders = [ENCODER, str(FIXTURES / "encoders" / "dinov3")]
+    main(["compare", f"--config={CONFIGS / 'photos.py'}", f"--encoders={','.join(encoders)}", *given])
+    rows = json.loads((tmp_path / "compare.json").read_text())
+    scores = [row["score"] for row in rows]
+    assert scores == sorted(scores, reverse=True) and all(0 <= score <= 1 for score in scores)
+    assert {(row["encoder"], row["num_clusters"]) for row in rows} == {(e, k) for e in encoders for k in (3, 4)}
+    lines = capsys.readouterr().out.splitlines()[-5:]
+    assert "acc" in lines[0] and lines[1].endswith(rows[0]["encoder"])
+    # Each encoder embeds once.
+    assert sorted(path.parent.name for path in tmp_path.glob("*/embeddings")) == ["1_dinov2_3", "2_dinov3_3"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config=cc_digits"], "compare ranks encoders of photos .* --config=photos"),
+        (["--config=photos", "--clusters=3,x"], "--clusters=3,x: give numbers"),
+    ],
+)
+def test_compare_refuses(flags, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        main(["compare", *flags, f"--workdir={tmp_path / 'none'}"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_choose_k_examines_the_embeddings_of_a_run(finished, capsys):
+    config = f"--config={CONFIGS / 'photos.py'}"
+    with pytest.raises(UserError, match="photos are embedded by a run: give --workdir"):
+        choose_k.main(["choose_k", config, "--range=2:5"])
+    choose_k.main(["choose_k", config, "--range=2:5", f"--workdir={finished[0] / 'run'}", "--samples=2"])
+    assert "24 rows" in capsys.readouterr().out

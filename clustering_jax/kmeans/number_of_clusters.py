@@ -56,7 +56,7 @@ def num_clusters(dataset: Dataset, cluster_range: Sequence[int], *, seed: int) -
         )
     smallest, largest = cluster_range
     rows = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:n])]
-    silhouettes = {}
+    silhouettes: dict[int, np.ndarray] = {}
     for k in range(smallest, largest + 1):
         labels = KMeans(k, n_init=4, random_state=seed).fit_predict(rows)
         of_rows = metrics.silhouette_samples(rows, labels, seed=seed)
