@@ -67,7 +67,7 @@ def num_clusters(dataset: Dataset, cluster_range: Sequence[int], *, seed: int) -
             f"no number of clusters between {smallest} and {largest} has a silhouette: check whether all rows are equal"
         )
     curve = [[k, float(values.mean())] for k, values in silhouettes.items()]
-    best = max(curve, key=lambda point: point[1])[0]
+    best = int(max(curve, key=lambda point: point[1])[0])
     criterion = f"mean silhouette of k-means on {n} rows"
     return {"num_clusters": best, **_certainty(silhouettes, best, seed), "criterion": criterion, "curve": curve}
 
