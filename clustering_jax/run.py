@@ -75,7 +75,7 @@ def train(
     _check_scored(streams["train"], scored)
     if config["kmeans_baseline"] and isinstance((scored or streams["train"]).features.get("image"), LazyArray):
         raise UserError("kmeans_baseline needs all pixels in memory: set kmeans_baseline=False or streaming=False")
-    chosen = _num_clusters(config, streams["train"], workdir, quiet)
+    chosen = chosen_clusters(config, streams["train"], workdir, quiet)
     settings = {**config, "num_clusters": chosen["num_clusters"]}
     settings["batch_size"] = _batch_size(settings, streams)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
@@ -161,10 +161,17 @@ def _check_scored(dataset: Dataset, scored: Dataset | None) -> None:
         raise UserError(f"scored has features {theirs}, the training data {ours}: use the same source for both")
 
 
-def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, quiet: bool) -> dict[str, Any]:
-    """``{"num_clusters": K}``. If the config has 0, K is chosen, and the result also holds the curve of the criterion.
+def chosen_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, quiet: bool) -> dict[str, Any]:
+    """Chooses the number of clusters if the config has 0. A choice in the workdir is used again.
 
-    The choice is stored in the workdir, so that a resumed run uses the same number.
+    Args:
+      config: the config of the run.
+      dataset: the training data.
+      workdir: directory of the run.
+      quiet: whether to print nothing.
+
+    Returns:
+      ``{"num_clusters": K}``; of a choice, what `number_of_clusters.num_clusters` returns.
     """
     if config["num_clusters"]:
         return {"num_clusters": config["num_clusters"]}

@@ -8,6 +8,8 @@ Command: python -m clustering_jax.main --config=configs/dmim_arrays.py --workdir
   --config.data.path=views.npz --config.num_clusters=12
 Views are view0, view1, ... or as `--config.data.views` names them; the first one predicts, see `prediction`. A step
 takes all rows: with more than some 50,000, --config.model.full_batch=False --config.batch_size=4096.
+The recipe "auto" trains k-means and TURTLE too and keeps what the views predict best; `--config.recipe=published`
+trains DMIM alone.
 """
 
 from clustering_jax.settings import dmim
@@ -18,6 +20,7 @@ def get_config(variant: str = ""):
     return dmim(
         variant,
         num_clusters=10,
+        recipe="published" if variant else "auto",
         batch_size=0,
         data={
             "source": "multiview_pca",

@@ -33,6 +33,7 @@ PAPERS = {
     "photos": "https://arxiv.org/abs/2406.07236",
     "temi": "https://arxiv.org/abs/2303.17896",
     "turtle": "https://arxiv.org/abs/2406.07236",
+    "views": "https://arxiv.org/abs/2106.11193",
 }
 # Scores, clusters, epochs of contrast, views, scaling.
 PUBLISHED_VIEWS = {

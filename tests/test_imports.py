@@ -23,6 +23,7 @@ CHAPTERS = (
     ("inference",),
     ("serving", "report"),
     ("run",),
+    ("recipe",),
     ("estimators",),
     ("cli",),
     ("main", "predict", "embed", "choose_k", "compare", "export", "serve", "report.__main__"),

@@ -1,24 +1,26 @@
 """k-means on scaled features or views side by side, as a method: what every other method is compared with.
 
-One phase of one step. Its targets are the labels of k-means on all rows (`clustering_jax.kmeans`), and the step takes
-the mean of each cluster in each view. A row is assigned to the nearest mean over the views that it has, so rows that
-lack views are predicted too.
+One phase of one step. Its targets are the labels of scikit-learn's k-means on all rows, and the step takes the mean of
+each cluster in each view. A row is assigned to the nearest mean over the views that it has, so rows that
+lack views are predicted too. Of several seeds, the run keeps the one whose clusters the views predict best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn import cluster
 
 from clustering_jax.errors import UserError
-from clustering_jax.kmeans import kmeans
-from clustering_jax.method import Method, Objective, Phase, Spec
+from clustering_jax.method import Batch, Method, Objective, Phase, Spec
 from clustering_jax.methods.feature_spaces import row_weights, space_names
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.view_agreement import view_agreement
 from clustering_jax.settings.kmeans import KMeans
 from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
@@ -52,7 +54,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
     def targets(key, variables, infer):
         rows = np.concatenate([_filled(infer, variables, name) for name in variables["centers"]], 1)
-        return {"label": np.asarray(kmeans(key, jnp.asarray(rows), k, restarts=s.restarts).labels)}
+        found = cluster.KMeans(k, n_init=s.restarts, random_state=int(jax.random.bits(key)))
+        return {"label": found.fit_predict(rows)}
 
     def loss(variables, batch, key):
         member = jax.nn.one_hot(batch["label"], k)
@@ -85,17 +88,29 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return jnp.concatenate([batch.get(name, jnp.zeros((n, c.shape[1]))) for name, c in parts], 1)
 
     def criterion(key, variables, infer):
-        return float(infer(lambda v, b: distances(v, b).min(1), variables).mean())
+        names = list(variables["centers"])
+        if len(names) == 1:
+            return float(infer(lambda v, b: distances(v, b).min(1), variables).mean())
+        mask = np.stack([infer(partial(_present, name), variables) for name in names], 1)
+        views = [infer(partial(_rows, name), variables) for name in names]
+        return -view_agreement(views, infer(predict, variables).argmax(1), mask)
 
     tx = make_optimizer(total_steps=1, **(optimizer or {}))
     phases = (Phase("k-means", 1, (Objective(loss, tx),), targets=targets, whole=True),)
     return Method(init, phases, embed, predict, criterion=criterion)
 
 
+def _rows(name: str, _: Any, batch: Batch) -> jax.Array:
+    return batch[name].astype(jnp.float32)
+
+
+def _present(name: str, _: Any, batch: Batch) -> jax.Array:
+    return row_weights(batch)[name] > 0
+
+
 def _filled(infer: Callable, variables: Any, name: str) -> np.ndarray:
     """All rows of a space, with the mean of the present ones in place of those that lack it, float32 [n, d]."""
-    rows = infer(lambda _, batch: batch[name].astype(jnp.float32), variables)
-    present = infer(lambda _, batch: row_weights(batch)[name] > 0, variables)
+    rows, present = (infer(partial(part, name), variables) for part in (_rows, _present))
     return np.where(present[:, None], rows, rows[present].mean(0) if present.any() else 0)
 
 

@@ -117,7 +117,9 @@ def of_workdir(workdir: Path) -> Content:
     predictor = _or_note(notes, lambda: Predictor.restore(workdir))
     chosen = read_json(workdir / "num_clusters.json") or {}
     if predictor:  # Its config has the seed that was selected; the report shows the seeds of the run.
-        config = {**predictor.config, **{k: run_config[k] for k in ("seed", "num_seeds")}}
+        # A candidate of the recipe "auto" has a seed of its own.
+        shown = () if (result or {}).get("kept") else ("seed", "num_seeds")
+        config = {**predictor.config, **{k: run_config[k] for k in shown}}
     else:
         config = {**run_config, **{k: v for k, v in chosen.items() if k in run_config}}
     dataset = _or_note(notes, lambda: data.load(**(config["scored"] or config["data"])))

@@ -13,7 +13,7 @@ from clustering_jax.settings.base import (
     split_variant,
 )
 from clustering_jax.settings.cc import cc
-from clustering_jax.settings.cmmc import cmmc
+from clustering_jax.settings.cmmc import cmmc, views
 from clustering_jax.settings.dmim import dmim
 from clustering_jax.settings.dxmc import dxmc
 from clustering_jax.settings.kmeans import kmeans
@@ -41,4 +41,5 @@ __all__ = [
     "split_variant",
     "temi",
     "turtle",
+    "views",
 ]
