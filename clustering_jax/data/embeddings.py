@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clustering_jax.data.base import Dataset, Vocabulary, known_labels
+from clustering_jax.data.labels import read_labels
 from clustering_jax.data.views.files import Source, open_source
 from clustering_jax.data.views.readers import reading
 from clustering_jax.errors import UserError, nearest
@@ -37,8 +38,7 @@ def embeddings(
       split: "all"; or a split of the directory; or "train" for the rows that the mask `train_key` marks, and "test" for
         the others.
       image_key: key of the embeddings, floating point [n, d].
-      label_key: key of the labels, integers [n], negative for "no label". They are for scoring only. "" reads no
-        labels.
+      label_key: key of the labels [n], see `read_labels`. They are for scoring only. "" reads no labels.
       train_key: key of the mask of the training rows, [n] of 0 and 1.
       nouns: another such file, which holds the nouns; "" is `path`.
       noun_key: key of the embeddings of nouns, floating point [m, d].
@@ -108,10 +108,8 @@ def _read_source(source: Source, split: str, image_key: str, label_key: str, tra
     rows = _split_rows(source, split, keys[-1] if train_key else "", len(image))
     labels = None
     if label_key:
-        labels = np.asarray(source.read(keys[1])).reshape(-1)
-        if len(labels) != len(image) or labels.dtype.kind not in "iub":
-            raise UserError(f"{source.origin(keys[1])} is {labels.dtype} {labels.shape}: needs integers [{len(image)}]")
-        labels = known_labels(labels[rows].astype(np.int64))
+        every = read_labels(source.read_labels(keys[1], len(image)), len(image), source.origin(keys[1]))
+        labels = None if every is None else known_labels(every[rows])
     ids = [str(i) for i in rows]
     return unit_rows(image[rows], origin, rows), labels, ids
 

@@ -12,7 +12,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from clustering_jax.data.base import Dataset, known_labels
+from clustering_jax.data.base import Dataset
+from clustering_jax.data.labels import read_labels
 from clustering_jax.errors import UserError, nearest
 
 
@@ -47,15 +48,10 @@ def configured(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def labelled(dataset: Dataset, y: Any) -> Dataset:
-    """The data set with the labels y. Labels that are not integers are replaced by their ranks."""
+    """The data set with the labels y, see `read_labels`."""
     if y is None:
         return dataset
-    labels = np.asarray(y)
-    if labels.shape not in ((dataset.num_examples,), (dataset.num_examples, 1)):
-        raise UserError(f"y has shape {labels.shape}, X has {dataset.num_examples} rows: give one label a row, or none")
-    labels = labels.reshape(-1)
-    labels = labels if labels.dtype.kind in "iu" else np.unique(labels, return_inverse=True)[1]
-    return dataset._replace(labels=known_labels(labels.astype(np.int64)))
+    return dataset._replace(labels=read_labels(y, dataset.num_examples, "y"))
 
 
 def digest_of(dataset: Dataset) -> str:

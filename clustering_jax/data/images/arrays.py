@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from clustering_jax.data.base import Dataset, known_labels, row_ids
+from clustering_jax.data.base import Dataset, row_ids
+from clustering_jax.data.labels import read_labels
 from clustering_jax.errors import UserError, nearest
 
 IMAGE_KEYS = ("image", "images", "x", "arr_0")
@@ -50,7 +51,7 @@ def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dat
     Args:
       path: the file.
       image_key: key of the images in a `.npz`; "" takes image, images, x or arr_0, or the only array.
-      label_key: key of the labels in a `.npz`, integers or strings ``[n]``; "" reads no labels.
+      label_key: key of the labels in a `.npz`, ``[n]``, see `read_labels`; "" reads no labels.
 
     Raises:
       UserError: the file is missing or damaged, or holds something else (objects, NaN, another rank or type).
@@ -224,16 +225,11 @@ def _to_uint8(stored: _Stored, first: int, rows: np.ndarray) -> np.ndarray:
 
 
 def _labels(path: Path, key: str, n: int) -> np.ndarray | None:
-    """Returns labels as int64 [n]. Strings become their rank in sorted order."""
+    """Returns the labels of a `.npz`."""
     if path.suffix == ".npy":
         raise UserError(f"{path} holds one array: labels (label_key='{key}') need a .npz")
     with _reading(path), np.load(path, allow_pickle=False) as archive:
         if key not in archive.files:
             raise UserError(f"{path} has no array '{key}'{nearest(key, archive.files)}")
         labels = archive[key]
-    if labels.shape not in ((n,), (n, 1)) or labels.dtype.kind not in "iubUS":
-        raise UserError(f"{path} ['{key}'] is {labels.dtype} {labels.shape}: labels must be integers or strings [{n}]")
-    labels = labels.reshape(n)
-    if labels.dtype.kind in "US":
-        return np.unique(labels, return_inverse=True)[1].astype(np.int64)
-    return known_labels(labels.astype(np.int64))
+    return read_labels(labels, n, f"{path} ['{key}']")

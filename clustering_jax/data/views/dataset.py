@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,6 +97,9 @@ def multiview_pca(
 def _read_scaled(path: Paths, options: ReadOptions, scaling: str | Sequence[str]) -> Dataset:
     """Returns the scaled views of the training data."""
     views = load_views(path, options)
+    if isinstance(path, str | Path) and os.path.isdir(os.path.expanduser(path)) and not names(options.views):
+        shapes = (f"{Path(o).name} {list(a.shape)}" for o, a in zip(views.origins, views.arrays, strict=True))
+        views = views._replace(notes=(f"{path}: the views are {', '.join(shapes)}", *views.notes))
     if not views.view_mask.any(0).all():
         raise UserError(f"{views.origins[views.view_mask.any(0).argmin()]} is missing in every row: leave the view out")
     notes = tuple(filter(None, (_constant_note(views, v) for v in range(len(views.arrays)))))

@@ -453,9 +453,9 @@ BAD_ARRAYS = {
     "labels of npy": (lambda p: write(p / "a.npy", ARRAYS["grey"]), {"label_key": "y"}, "need a .npz"),
     "label count": (lambda p: write(p / "a.npz", ARRAYS["grey"], y=np.arange(6)), {"label_key": "y"}, "(6,)"),
     "float labels": (
-        lambda p: write(p / "a.npz", ARRAYS["grey"], y=np.ones(7)),
+        lambda p: write(p / "a.npz", ARRAYS["grey"], y=np.full(7, 0.5)),
         {"label_key": "y"},
-        "float64",
+        "whole numbers",
     ),
 }
 
