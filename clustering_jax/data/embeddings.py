@@ -170,6 +170,8 @@ def _read_directory(root: Path, split: str) -> tuple:
     with reading(root / MANIFEST):
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         labelled = {name: entry["labels"] for name, entry in manifest["splits"].items()}
+        _check_files(root, manifest["splits"].get(split) or {})
+        _check_files(root, manifest.get("nouns") or {})
     if split not in labelled:
         raise UserError(f"{root} has no split '{split}'{nearest(split, labelled)}")
     image = _verified_rows(root, f"{split}.npy", manifest["splits"][split])
@@ -189,10 +191,21 @@ def _read_directory(root: Path, split: str) -> tuple:
 def _verified_rows(root: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
     """Reads a file whose checksum must be that of the manifest, and scales its rows to norm 1."""
     rows = _array(root, name)
-    with (root / name).open("rb") as file:
-        if entry.get("sha256", "") not in ("", hashlib.file_digest(file, "sha256").hexdigest()):
-            raise UserError(f"{root / name} is not what {MANIFEST} says: delete {root} and embed it again")
+    if entry.get("sha256"):
+        _check_sum(root, name, entry["sha256"])
     return unit_rows(rows, str(root / name))
+
+
+def _check_files(root: Path, entry: dict[str, Any]) -> None:
+    """Compares the small files of an entry with their checksums."""
+    for name, expected in entry.get("files", {}).items():
+        _check_sum(root, name, expected)
+
+
+def _check_sum(root: Path, name: str, expected: str) -> None:
+    with (root / name).open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+            raise UserError(f"{root / name} is not what {MANIFEST} says: delete {root} and embed it again")
 
 
 def _array(root: Path, name: str) -> np.ndarray:

@@ -21,8 +21,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from clustering_jax import metrics, run
 from clustering_jax.data.base import Dataset
+from clustering_jax.data.identity import identity
 from clustering_jax.errors import UserError
-from clustering_jax.estimators.inputs import configured, digest_of, is_json, is_path, labelled
+from clustering_jax.estimators.inputs import configured, is_json, is_path, labelled
 from clustering_jax.files import read_json, write_atomic, write_json
 from clustering_jax.inference.new_rows import examples
 from clustering_jax.inference.predictor import Predictor
@@ -102,7 +103,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         dataset = self._dataset(X, config)
         if dataset is not None:
             streams = {"train": labelled(dataset, None if is_path(X) else y)}
-            config["data"]["digest"] = digest_of(dataset)
+            config["data"]["identity"] = identity(streams["train"])
             if self.batch_size is None:
                 config["batch_size"] = min(config["batch_size"], dataset.num_examples)
         signals = Signals() if self.workdir is None else None

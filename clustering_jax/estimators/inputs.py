@@ -1,8 +1,7 @@
-"""What the estimators do with their arguments: settings into a config, labels and a digest of the data."""
+"""What the estimators do with their arguments: settings into a config, and labels."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,17 +51,6 @@ def labelled(dataset: Dataset, y: Any) -> Dataset:
     if y is None:
         return dataset
     return dataset._replace(labels=read_labels(y, dataset.num_examples, "y"))
-
-
-def digest_of(dataset: Dataset) -> str:
-    """A digest of a data set, so that a workdir is not used for another one."""
-    digest = hashlib.blake2b(digest_size=16)
-    words = dataset.vocabulary
-    arrays = {**dataset.features, "nouns": words.embeddings} if words else dataset.features
-    for name, array in arrays.items():
-        digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def is_json(value: Any) -> bool:

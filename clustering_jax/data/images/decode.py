@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from clustering_jax.data.identity import files_digest
 from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 
@@ -83,7 +84,7 @@ def lazy_files(root: Path, names: list[str], shape: tuple[int, ...]) -> LazyArra
                 raise UserError(_unreadable(image))
             yield image
 
-    return LazyArray((len(names), *shape), read)
+    return LazyArray((len(names), *shape), read, partial(files_digest, root, names, times=False))
 
 
 def _unreadable(reason: str) -> str:
