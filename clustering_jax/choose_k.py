@@ -25,7 +25,7 @@ from clustering_jax.cli import read_flags
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.views.pca import apply_pca, fit_pca
 from clustering_jax.errors import UserError
-from clustering_jax.files import write_json
+from clustering_jax.files import output_directory, write_json, writing
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.kmeans import criteria, number_of_clusters
 from clustering_jax.run import train
@@ -195,9 +195,11 @@ def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, A
     for note in dataset.notes:
         warnings.warn(note, stacklevel=2)
     if values.train:
-        train({**config, "num_clusters": OVERCLUSTERING * ks[-1]}, Path(values.workdir))
+        train({**config, "num_clusters": OVERCLUSTERING * ks[-1]}, Path(values.workdir).expanduser())
     index = sampled(dataset, values.seed)
-    points = learnt_rows(dataset, index, Path(values.workdir)) if values.workdir else raw_rows(dataset, index)
+    points = (
+        learnt_rows(dataset, index, Path(values.workdir).expanduser()) if values.workdir else raw_rows(dataset, index)
+    )
     rows = principal(points, ks)
     result = number_of_clusters.recommend(
         number_of_clusters.curves(rows, ks, seed=values.seed, samples=values.samples), ks, seed=values.seed
@@ -211,7 +213,7 @@ def main(argv: list[str]) -> None:
     """Reads the flags, computes the recommendation, prints it and writes it."""
     values = _flags()
     config, _ = read_flags(argv, "", __doc__, values)
-    output = Path(values.output) if values.output else None
+    output = output_directory(values.output, "--output") if values.output else None
     if output and not output.parent.is_dir():
         raise UserError(f"--output={output}: there is no directory {output.parent}")
     result = choose_k(config, values)
@@ -219,7 +221,8 @@ def main(argv: list[str]) -> None:
     print(f"{result['data']}: {result['rows']} rows, {result['components']} principal components of {result['judged']}")
     print(summary_line(result))
     if output:
-        output.mkdir(exist_ok=True)
+        with writing(output):
+            output.mkdir(exist_ok=True)
         write_json(output / "choose_k.json", result)
 
 
