@@ -19,7 +19,8 @@ def make_infer(function: Callable, batch_size: int) -> Callable:
     """Compiles `function` for any number of rows.
 
     The last batch is padded with copies of its first row, so one compiled shape serves all batches. Fewer rows than a
-    batch are padded to the next power of two only: a single row does not cost a whole batch. With several processes, each process reads its part of every batch and gets the whole result.
+    batch are padded to the next power of two only: a single row does not cost a whole batch. With several processes,
+    each process reads its part of every batch and gets the whole result.
 
     Args:
       function: ``(variables, batch) -> [b, ...]``.
