@@ -23,7 +23,7 @@ from absl import flags
 from clustering_jax import cli, data
 from clustering_jax.cli import read_flags
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.views.pca import apply_pca, fit_pca
+from clustering_jax.data.views.pca import apply_pca, fit_pca, safe_factor
 from clustering_jax.errors import UserError
 from clustering_jax.files import output_directory, write_json, writing
 from clustering_jax.inference.predictor import Predictor
@@ -134,6 +134,7 @@ def principal(rows: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     """
     if len(rows) // 2 <= ks[-1]:
         raise UserError(f"--range ends with {ks[-1]}: half of the {len(rows)} rows must be more than that")
+    rows = (rows * np.float64(safe_factor(rows))).astype(rows.dtype)  # which changes no cluster
     with np.errstate(invalid="ignore"):  # If all rows are equal, the shares of the variance are 0 / 0.
         fitted = fit_pca(rows, min(MAX_COMPONENTS, *rows.shape))
     components = apply_pca(fitted, rows)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clustering_jax.data.base import Dataset, Vocabulary, known_labels
+from clustering_jax.data.claims import check_npy
 from clustering_jax.data.labels import read_labels
 from clustering_jax.data.views.files import Source, open_source
 from clustering_jax.data.views.readers import reading
@@ -210,6 +211,7 @@ def _check_sum(root: Path, name: str, expected: str) -> None:
 
 def _array(root: Path, name: str) -> np.ndarray:
     with reading(root / name):
+        check_npy(root / name)
         return np.load(root / name, mmap_mode="r", allow_pickle=False)
 
 

@@ -32,7 +32,7 @@ from clustering_jax.training.workdir import finished
 # Files of a finished workdir besides its checkpoints.
 FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", run.CHOSEN)
 ESTIMATOR = "estimator.json"
-SEEN = ("n_features_in_", "feature_names_in_")
+SEEN = ("n_features_in_", "feature_names_in_", "view_names_")
 
 
 class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from clustering_jax import data, settings
 from clustering_jax.data.base import Dataset, row_ids
-from clustering_jax.data.images.arrays import as_images
+from clustering_jax.data.images.arrays import as_images, refuse_constant
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import DeepClustering, is_path
 
@@ -87,6 +87,7 @@ class ContrastiveClustering(DeepClustering):
         if not is_path(X):
             config["data"] = {"source": "arrays", "path": ""}
             images = as_images(np.asarray(X), "X")
+            refuse_constant(images, "X")
             return Dataset({"image": images}, row_ids(len(images)), None, "X", "all")
         if config["data"]["source"] == "folder" and not Path(X).expanduser().is_dir():
             config["data"] = {"source": "arrays"}

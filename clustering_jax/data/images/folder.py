@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from clustering_jax.data.base import Dataset, blocks_of, row_ids
-from clustering_jax.data.images.arrays import iter_array
+from clustering_jax.data.images.arrays import iter_array, refuse_constant
 from clustering_jax.data.images.decode import MODES, decode_chunks, fit_image, lazy_files
 from clustering_jax.data.images.listing import existing_folder, image_paths, list_images
 from clustering_jax.data.images.streaming import load_grain
@@ -111,6 +111,8 @@ def folder(
     if not kept:
         raise UserError(f"none of the {len(names)} images in {root} can be read: {skipped[0]}")
     labels = None if labels is None else labels[np.isin(names, kept)]
+    if images is not None:
+        refuse_constant(images[: len(kept)], str(root))
     rows = lazy_files(root, kept, shape) if images is None else images[: len(kept)]
     return Dataset({"image": rows}, kept, labels, root.resolve().name, "all", notes, blocks=blocks)
 

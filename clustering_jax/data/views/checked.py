@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from clustering_jax.data.claims import SPARSE, checked_sparse
 from clustering_jax.data.labels import named_as_labels, read_labels
 from clustering_jax.data.views.files import Paths, Source, names, natural, open_source
 from clustering_jax.errors import UserError
@@ -134,6 +135,7 @@ def _expand(keys: list[str], name: str) -> list[str]:
 def _dense(array: Any, origin: str, transpose: bool) -> tuple[np.ndarray, str]:
     """Returns ``(numbers [n, d], note)``. The note is "" if there is nothing to note."""
     sparse = scipy.sparse.issparse(array)
+    array = checked_sparse(array if array.format in SPARSE else array.tocsr(), origin) if sparse else array
     size = int(np.prod(array.shape, dtype=object)) * array.dtype.itemsize
     note = f"{origin} is sparse, dense it takes {size / 2**20:.0f} MiB" if sparse and size > LARGE else ""
     array = array.toarray() if sparse else array

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from clustering_jax.data.claims import SPARSE, check_npy, check_npz, checked_sparse
 from clustering_jax.data.views.matlab import read_mat
 from clustering_jax.errors import UserError
 
@@ -63,29 +64,42 @@ def file_arrays(path: Path) -> dict[str, Callable[[], Any]]:
     kind = path.suffix.lower()
     with reading(path):
         if kind == ".mat":
-            arrays = read_mat(path)
+            arrays = {key: _checked(array, f"{path} ['{key}']") for key, array in read_mat(path).items()}
             return {key: partial(arrays.__getitem__, key) for key in arrays}
         if kind == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                keys = archive.files
+            keys = check_npz(path)
             if not SPARSE_KEYS.issubset(keys):
                 return {key: partial(_npz_array, path, key) for key in keys}
     return {path.name: partial({".npy": _npy, ".npz": _sparse, ".csv": _csv, ".parquet": _parquet}[kind], path)}
 
 
+def _checked(array: Any, origin: str) -> Any:
+    return checked_sparse(array, origin) if scipy.sparse.issparse(array) else array
+
+
 def _npy(path: Path) -> np.ndarray:
     with reading(path):
+        check_npy(path)
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _npz_array(path: Path, key: str) -> np.ndarray:
-    with reading(path), np.load(path, allow_pickle=False) as archive:
-        return archive[key]
+    with reading(path):
+        check_npz(path, key)
+        with np.load(path, allow_pickle=False) as archive:
+            return archive[key]
 
 
 def _sparse(path: Path) -> Any:
     with reading(path):
-        return scipy.sparse.load_npz(path)
+        for key in check_npz(path):
+            check_npz(path, key)
+        with np.load(path, allow_pickle=False) as archive:
+            kind = archive["format"].item()
+        kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
+        if kind not in SPARSE:  # SciPy's constructors trust the others' indices
+            raise UserError(f"{path} is a sparse array of the format {kind[:20]}: save it as {' or '.join(SPARSE)}")
+        return checked_sparse(scipy.sparse.load_npz(path), str(path))
 
 
 def _parquet(path: Path) -> np.ndarray:
