@@ -22,7 +22,7 @@ from clustering_jax import metrics, run
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.identity import identity
 from clustering_jax.errors import UserError
-from clustering_jax.estimators.inputs import configured, is_json, is_path, labelled
+from clustering_jax.estimators.inputs import configured, is_json, is_path, labelled, text_of
 from clustering_jax.files import output_directory, read_json, read_json_lines, write_atomic, write_json
 from clustering_jax.inference.new_rows import examples
 from clustering_jax.inference.predictor import Predictor
@@ -129,6 +129,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     def _config(self) -> dict[str, Any]:
         """The plain config of the run."""
+        if self.n_clusters is None:
+            raise UserError("n_clusters is None: give the number of clusters, or 'auto'")
         config, state = self._defaults(), check_random_state(self.random_state)
         chosen = isinstance(self.random_state, numbers.Integral)
         changes = {
@@ -152,7 +154,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         if result is None:
             raise UserError(f"{workdir} holds a run that has not finished: finish it by the command that began it")
         try:
-            files = {name: _text(workdir / name) for name in FILES if (workdir / name).is_file()}
+            files = {name: text_of(workdir / name) for name in FILES if (workdir / name).is_file()}
             rows = list(csv.DictReader(io.StringIO(files["assignments.csv"])))
             self.ids_ = [row["id"] for row in rows]
             self.labels_ = np.array([int(row["cluster"]) for row in rows])
@@ -266,12 +268,15 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         """
         path = Path(path).expanduser()
         saved = read_json(path / ESTIMATOR, dict)
-        estimator = cls(**saved["params"]) if saved else cls()
+        params: Any = (saved or {}).get("params", {})
+        if not isinstance(params, dict) or not set(params) <= set(cls._get_param_names()):
+            raise UserError(f"{path} holds another estimator than {cls.__name__}: load it by its own class")
+        estimator = cls(**params)
         with _without_warnings():
             estimator._read(path)
         if not saved:
             estimator.set_params(n_clusters=estimator.n_clusters_)
-        for name, value in (saved["seen"] if saved else {}).items():
+        for name, value in ((saved or {}).get("seen") or {}).items():
             setattr(estimator, name, np.array(value, object) if isinstance(value, list) else value)
         return estimator
 
@@ -279,11 +284,6 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-def _text(path: Path) -> str:
-    """The text of a file, whose names of files need not be UTF-8."""
-    return path.read_text("utf-8", "surrogateescape")
 
 
 @contextmanager

@@ -59,3 +59,8 @@ def is_json(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, whose names of files need not be UTF-8."""
+    return path.read_text("utf-8", "surrogateescape")

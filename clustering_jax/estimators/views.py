@@ -121,6 +121,7 @@ class ViewsClustering(DeepClustering):
 
     def _checked(self, X: Any, **options: Any) -> np.ndarray:
         finite = "allow-nan" if self.missing == "nan" else True
+        X = _array(X) if isinstance(X, np.ma.MaskedArray) else X
         return validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=finite, **options)
 
     def _widths(self, columns: int) -> list[int]:

@@ -108,12 +108,10 @@ def decode_features(
 
 
 def _pixels(data: bytes) -> int:
-    """The number of pixels that an image file claims; 0 if it is no image, which `decode_image` says."""
+    """The number of pixels that an image file claims; 0 if it is no image or too large, which `decode_image` says."""
     try:
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             return image.width * image.height
-    except Image.DecompressionBombError:
-        return MAX_PIXELS + 1
     except Exception:
         return 0
 
