@@ -52,6 +52,8 @@ def _check_processes(values: flags.FlagValues) -> bool:
 
 def _reached(bucket: str) -> epath.Path:
     """The path of a directory in a bucket; UserError where it can't be reached."""
+    if bucket.startswith("file:"):
+        raise UserError(f"--workdir={bucket}: give a directory of this machine by its path alone, without file://")
     path = epath.Path(bucket)
     try:
         path.exists()

@@ -23,14 +23,14 @@ from clustering_jax.files import read_json, write_json
 from clustering_jax.inference import results
 from clustering_jax.methods.view_agreement import view_agreement
 from clustering_jax.methods.views import view_names
+from clustering_jax.training.lock import NAME, locked
 from clustering_jax.training.signals import Signals
-from clustering_jax.training.workdir import check_workdir, create_workdir
+from clustering_jax.training.workdir import check_workdir, create_workdir, finished
 
 RECIPES = ("auto", "published")
 # Up to this number of rows, networks do no better than k-means and TURTLE, and take longest.
 FEW_ROWS = 2000
 KMEANS_SEEDS, TURTLE_STEPS = 5, 500
-KEPT = ("checkpoints", "prepared")
 # A lead of the score that is smaller than this is no lead.
 LEAD = 0.01
 
@@ -46,7 +46,7 @@ def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None,
 
     Returns:
       The content of result.json. For "auto" it also holds the name of the candidate that was kept, under "kept", and
-      under "candidates" the name, "agreement" and scores of each.
+      under "candidates" the name, "agreement" and scores of each, and "mean" over its seeds if it has several.
 
     Raises:
       UserError: an unknown recipe, data other than views, several processes, or as `run.train`.
@@ -55,11 +55,12 @@ def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None,
     recipe = config.get("recipe", "published")
     if recipe not in RECIPES:
         raise UserError(f"recipe is '{recipe}': choose {' or '.join(RECIPES)}")
-    if recipe == "published" or read_json(workdir / "result.json"):
+    if recipe == "published" or finished(workdir):
         return run.train(config, workdir, signals, **options)
     if jax.process_count() > 1:
         raise UserError("recipe 'auto' needs one process: set --config.recipe=published")
-    return _auto(config, workdir, signals, **options)
+    with locked(workdir, "--workdir"):
+        return _auto(config, workdir, signals, **options)
 
 
 def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict[str, dict[str, Any]]:
@@ -103,7 +104,8 @@ def _auto(
         result = run.train(settings_, directory, signals, quiet=True, reported=False)
         agreement = _agreement(dataset, names, directory)
         shown = {key: value for key, value in result["scores"].items() if key in (*results.TABLE, "occupied")}
-        rows.append({"name": name, "agreement": agreement, **shown})
+        several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}
+        rows.append({"name": name, "agreement": agreement, **shown, **several})
         if not quiet:
             print(f"{name}: agreement {agreement:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
     best = int(np.argmax([row["agreement"] for row in rows]))
@@ -127,7 +129,7 @@ def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]]) -> dict[s
     for path in kept.iterdir():
         if path.is_dir():
             shutil.copytree(path, workdir / path.name, dirs_exist_ok=True)
-        elif path.name not in ("config.json", "result.json"):
+        elif path.name not in ("config.json", "result.json", NAME):
             shutil.copyfile(path, workdir / path.name)
     result = {**(read_json(kept / "result.json") or {}), "kept": rows[best]["name"], "candidates": list(rows)}
     write_json(workdir / "result.json", result)

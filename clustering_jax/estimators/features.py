@@ -60,6 +60,7 @@ class FeatureClustering(ViewsClustering):
       result_: contents of result.json: scores, protocol, versions and seconds.
       n_features_in_: number of columns, where X was one array [n, d].
       feature_names_in_: names of the columns, where X was a data frame with string names.
+      view_names_: names of the views, where X was a dictionary.
     """
 
     def __init__(

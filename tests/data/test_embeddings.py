@@ -191,8 +191,16 @@ WRONG = {
     "a number": ({"image": np.array(1.0)}, {}, r"\['image'\] is float64 \(\)"),
     "no rows": ({"image": IMAGE[:0]}, {}, r"\['image'\] is float64 \(0, 3\)"),
     "no nouns": ({"nouns": NOUNS[:0], "noun_words": np.array([], "U1")}, {}, r"\['nouns'\] is float64 \(0, 3\)"),
-    "float labels": ({"y": LABELS / 2}, {"label_key": "y"}, r"\['y'\] is float64 \(6,\): needs integers \[6\]"),
-    "too few labels": ({"y": LABELS[:5]}, {"label_key": "y"}, r"\['y'\] is int64 \(5,\): needs integers \[6\]"),
+    "float labels": (
+        {"y": LABELS / 2},
+        {"label_key": "y"},
+        r"\['y'\] row . is .*: labels must be whole numbers or text",
+    ),
+    "too few labels": (
+        {"y": LABELS[:5]},
+        {"label_key": "y"},
+        r"\['y'\] has shape \(5,\): give one label for each of the 6 rows",
+    ),
     "no mask": ({"train": LABELS}, SPLIT, r"\['train'\] is int64 \(6,\): needs a mask of 0 and 1 \[6\]"),
     "short mask": ({"train": TRAIN[:4]}, SPLIT, r"\['train'\] is int64 \(4,\): needs a mask"),
     "empty split": ({"train": np.ones(N, int)}, SPLIT, r"\['train'\] marks no row as 'test'"),

@@ -226,7 +226,7 @@ def test_a_workdir_is_kept_and_holds_one_run(tmp_path, capfd):
     again = clone(estimator).fit(VIEWS)
     assert (tmp_path / "run" / "result.json").stat().st_mtime_ns == written
     np.testing.assert_array_equal(again.labels_, estimator.labels_)
-    with pytest.raises(UserError, match=r"another config: data\.digest"):
+    with pytest.raises(UserError, match=r"on other data, they differ in view0"):
         clone(estimator).fit([VIEWS[1], VIEWS[0]])
     shutil.rmtree(tmp_path / "run")
     np.testing.assert_array_equal(again.predict(VIEWS), estimator.labels_)

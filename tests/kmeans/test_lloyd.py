@@ -181,8 +181,8 @@ def test_empty_clusters_move_to_the_farthest_rows():
     """From equal seeds all but one cluster are empty at first, and more than one at once."""
     x = jnp.asarray(blobs())
     rows = module.Rows(x, jnp.mean(x, 0), None, 128)
-    centers, _ = jax.jit(lambda: module._search(rows, jnp.zeros((1, 6), jnp.int32), 300, 1e-6))()
-    found = squares(x, centers + rows.shift)
+    ended = jax.jit(lambda: module._search(rows, jnp.zeros((1, 6), jnp.int32), 300, 1e-6).ended)()
+    found = squares(x, ended[0] + rows.shift)
     assert len(np.unique(found.argmin(1))) == 6
     first, _ = module._lloyd(rows, rows.take(jnp.zeros((1, 6), jnp.int32)))
     far = np.argsort(-squares(x, x[:1])[:, 0])[:5]

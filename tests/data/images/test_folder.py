@@ -432,8 +432,8 @@ BAD_ARRAYS = {
     "structured": (lambda p: write(p / "a.npy", np.zeros((2, 3, 3), [("r", "u1")])), {}, "uint8, or float"),
     "NaN": (lambda p: write(p / "a.npy", with_nan()), {}, "row 4"),
     "NaN npz": (lambda p: write(p / "a.npz", with_nan()), {}, "['image'] row 4"),
-    "0 to 255": (lambda p: write(p / "a.npy", np.full((2, 3, 3), 255.0)), {}, "scale floats"),
-    "negative": (lambda p: write(p / "a.npy", np.full((2, 3, 3), -0.5)), {}, "from -0.5 to -0.5"),
+    "0 to 255": (lambda p: write(p / "a.npy", np.full((2, 3, 5), 255.0)), {}, "scale floats"),
+    "negative": (lambda p: write(p / "a.npy", np.full((2, 3, 5), -0.5)), {}, "from -0.5 to -0.5"),
     "rank 2": (lambda p: write(p / "a.npy", np.zeros((2, 9), np.uint8)), {}, "(2, 9)"),
     "rank 0": (lambda p: write(p / "a.npy", np.uint8(3)), {}, "shape ()"),
     "empty": (lambda p: write(p / "a.npy", np.zeros((0, 3, 3), np.uint8)), {}, "no images"),
@@ -453,9 +453,9 @@ BAD_ARRAYS = {
     "labels of npy": (lambda p: write(p / "a.npy", ARRAYS["grey"]), {"label_key": "y"}, "need a .npz"),
     "label count": (lambda p: write(p / "a.npz", ARRAYS["grey"], y=np.arange(6)), {"label_key": "y"}, "(6,)"),
     "float labels": (
-        lambda p: write(p / "a.npz", ARRAYS["grey"], y=np.ones(7)),
+        lambda p: write(p / "a.npz", ARRAYS["grey"], y=np.full(7, 0.5)),
         {"label_key": "y"},
-        "float64",
+        "whole numbers",
     ),
 }
 

@@ -30,7 +30,7 @@ def test_labels(tmp_path, case):
     assert found.labels.dtype == np.int64
     assert found.labels.tolist() == list(expected)
     assert found.notes == (
-        ("2 of 6 objects have no label, because it is negative",) if case == "partly unknown" else ()
+        ("2 of 6 objects have no label, because it is negative or missing",) if case == "partly unknown" else ()
     )
 
 
@@ -132,10 +132,10 @@ WRONG_FILES = {
     "mask values": (TWO | {"m": np.full((N, 2), 2)}, {"mask_key": "m"}, r"\['m'\] must be of 0 and 1"),
     "no view": (TWO | {"m": put(np.ones((N, 2)), 3, slice(None), 0)}, {"mask_key": "m"}, "row 3 has no view at all"),
     "no object": (TWO | {"m": np.tile([1, 0], (N, 1))}, {"mask_key": "m"}, r"\['view1'\] is missing in every row"),
-    "label length": (TWO | {"y": Y[1:]}, {"label_key": "y"}, r"\['y'\] has shape \(5,\).*\[6\]"),
+    "label length": (TWO | {"y": Y[1:]}, {"label_key": "y"}, r"\['y'\] has shape \(5,\).*6 rows"),
     "label shape": (TWO | {"y": Y.reshape(2, 3)}, {"label_key": "y"}, r"shape \(2, 3\)"),
     "label parts": (TWO | {"y": Y + 0.5}, {"label_key": "y"}, "labels must be whole numbers"),
-    "label nan": (TWO | {"y": np.full(N, np.nan)}, {"label_key": "y"}, "labels must be whole numbers"),
+    "label infinite": (TWO | {"y": np.full(N, np.inf)}, {"label_key": "y"}, "labels must be whole numbers"),
     "missing": (TWO, {"missing": "zero"}, "missing is 'zero'"),
     "scaling": (TWO, {"scaling": "minmx"}, "unknown scaling 'minmx' .*'minmax'"),
     "scalings": (TWO, {"scaling": ("none",) * 3}, "scaling names 3 for 2 views"),
