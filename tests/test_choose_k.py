@@ -59,7 +59,7 @@ def test_every_criterion_finds_planted_clusters(name):
     assert found["agree"] == (4 if k < KS[-1] else 3)
 
 
-def test_one_cluster_divides_the_criteria():
+def test_the_criteria_disagree_on_one_cluster():
     found = vote(np.random.default_rng(0).normal(size=(240, 4)))
     assert found["votes"]["gap"] == 2
     assert found["interval"][1] - found["interval"][0] >= 3
@@ -81,13 +81,13 @@ def test_the_vote_does_not_depend_on(name):
     assert found["votes"] == plain["votes"] and found["num_clusters"] == 5
 
 
-def test_the_seed_decides_all():
+def test_the_seed_determines_all_draws():
     first, again, other = (vote(ROWS, seed=seed) for seed in (0, 0, 1))
     assert first == again != other and other["num_clusters"] == 5
     assert json.loads(json.dumps(first)) == first
 
 
-def test_clusters_and_dispersion_are_the_textbooks():
+def test_clusters_and_dispersion_equal_the_textbook():
     """Rows of the other half by the nearest mean; W as the pairwise squares of each cluster over twice its size."""
     rows, others = (ROWS[half::2].astype(np.float32) for half in (0, 1))
     own, crossed, inertia = number_of_clusters._fits(jax.random.key(0), rows, others, ks=tuple(KS))
@@ -122,7 +122,7 @@ def test_the_median_of_the_votes_is_taken():
     assert found["votes"] == {"silhouette": 4, "gap": None} and found["interval"] == [4, 4] and found["agree"] == 1
 
 
-def test_the_interval_is_of_votes_on_resampled_samples():
+def test_the_interval_comes_from_votes_on_resampled_samples():
     mixed = [[0, 0, 3, 0], [2, 0, 0, 0]] * 3
     found = number_of_clusters.recommend(curves(silhouette=mixed), range(2, 6), seed=0)
     assert found["num_clusters"] == 4 and found["interval"] == [2, 4]
@@ -140,7 +140,7 @@ def test_principal_components_hold_nine_tenths_of_the_variance():
     np.testing.assert_allclose(found.var(0) / found.var(0)[0], values[:3] / values[0], rtol=1e-3)
 
 
-def test_pixels_are_bytes_and_views_lie_side_by_side():
+def test_pixels_are_divided_by_255_and_views_are_concatenated():
     image = np.random.default_rng(0).integers(256, size=(5, 2, 2, 1)).astype(np.uint8)
     found = choose_k.raw_rows(SimpleNamespace(features={"image": image}), np.array([1, 3]))
     np.testing.assert_allclose(found, image[[1, 3]].reshape(2, 4) / 255, rtol=1e-6)
@@ -197,7 +197,7 @@ def embedding(monkeypatch, tmp_path, shapes, embed=lambda features: features["vi
 SHAPES = {"view0": (2,), "view1": (2,)}
 
 
-def test_a_run_s_embedding_is_judged(views, tmp_path, monkeypatch, capsys):
+def test_the_embedding_of_a_run_is_examined(views, tmp_path, monkeypatch, capsys):
     """Parts of the rows in order; what it makes of them has two clusters."""
     monkeypatch.setattr(choose_k, "CHUNK", 70)
     cluster = 10.0 * (ROWS @ [1, 0, 0, 0] > 0)
@@ -235,7 +235,7 @@ def test_ranges(views, ends):
     refuses(f"--range={ends}: give LEAST:MOST", *views, f"--range={ends}")
 
 
-def test_what_can_be_put_right(views, tmp_path, monkeypatch):
+def test_errors_of_the_user_are_one_line(views, tmp_path, monkeypatch):
     refuses("half of the 240 rows must be more than that", *views, "--range=2:120")
     refuses("--config is missing: choose_k --config=NAME$", "--range=2:5")
     refuses("unexpected argument 'more'; flags are --config=NAME --config.KEY=VALUE", *views, "more")
@@ -256,7 +256,7 @@ def test_equal_rows(distinct):
         choose_k.principal(rows, range(2, 6))
 
 
-def test_the_range_is_the_configs_where_none_is_given():
+def test_the_default_range_is_the_one_of_the_config():
     assert choose_k.range_of(None, (2, 30)) == range(2, 31)
 
 

@@ -59,7 +59,7 @@ def sent(n, name, settings, phase, features, targets):
 
 @pytest.mark.parametrize("case", cases(SUMS))
 @pytest.mark.long
-def test_steps_of_cluster_losses_send_sums_alone(case):
+def test_steps_of_cluster_losses_send_only_sums(case):
     """No gather, and as much of 128 rows as of 64."""
     found = [sent(n, *SUMS[case]) for n in (64, 128)]
     assert list(found[0]) == ["all-reduce"] and found[0] == found[1]
@@ -86,7 +86,7 @@ def test_collectives_in_loops_count_as_often_as_they_run():
     assert found == {("collective-permute", 5, 5 * 48), ("all-reduce", 1, 12), ("all-gather", 1, 32 * 12)}
 
 
-def test_the_ring_sends_all_rows_past_each_device():
+def test_the_ring_sends_all_rows_to_each_device_in_turn():
     """Forward 512 rows and their examples, backward their log-sums and cotangents too."""
     rows = jax.ShapeDtypeStruct((256, 4), np.float32)
     loss = partial(nt_xent, impl="ring", axis_name=AXIS)

@@ -224,7 +224,7 @@ def test_the_published_settings_of_heads():
 
 
 @pytest.mark.long
-def test_the_authors_weights_alone(tmp_path):
+def test_epochs_0_scores_the_released_weights(tmp_path):
     """No epoch at all: the released weights are scored."""
     config = named("cc_cifar10:smoke")[1].to_dict()
     fixture = FIXTURES / "cc_resnet18.tar"

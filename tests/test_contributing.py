@@ -49,7 +49,7 @@ def test_the_flag_trains_another_method(printed):
     assert '"phase": "other"' in (printed / "run" / "metrics.jsonl").read_text()
 
 
-def test_its_settings_are_checked_as_any(printed):
+def test_its_settings_are_checked_like_those_of_any_method(printed):
     settings = config()
     with pytest.raises(UserError, match="did you mean 'temperature'"):
         run.train({**settings, "model": {"temprature": 1.0}}, printed / "run")
@@ -64,7 +64,7 @@ def test_its_settings_are_checked_as_any(printed):
         ("cmcm", "unknown method 'cmcm' .did you mean 'cmmc'"),
     ],
 )
-def test_a_method_that_is_not_there_is_refused(printed, method, words):
+def test_a_missing_method_is_refused(printed, method, words):
     with pytest.raises(UserError, match=words):
         run.train(config(f"--method={method}"), printed / "run")
     assert not (printed / "run").exists()

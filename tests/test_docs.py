@@ -198,7 +198,7 @@ def test_python_in_the_pages_imports_what_exists(path):
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
 
 
-def test_the_readme_is_short_and_sends_no_one_away():
+def test_the_readme_is_short_and_makes_no_excuses():
     words = README.read_text(encoding="utf-8")
     assert len(words.split()) <= 900
     assert re.findall(r"\b(?:aims?|hoped?|another day|TODO|soon)\b", words, re.IGNORECASE) == []
@@ -256,7 +256,7 @@ def extensions(monkeypatch):
 
 
 @pytest.mark.parametrize("formula", [r"x^2", r"\sum_{i=1}^{n} \frac{1}{n} \Bigl( \log \sum_{j} e^{s_{ij}} \Bigr)"])
-def test_formulas_are_outlines_on_the_line_of_the_text(formula, extensions):
+def test_formulas_are_svg_paths_aligned_with_the_text(formula, extensions):
     pytest.importorskip("ziamath", reason="the extra 'docs' is not installed")
     drawing = extensions("formulas").to_svg(formula, inline=False)
     assert drawing.startswith("<svg") and drawing.count("<path") >= 2 and "<text" not in drawing
@@ -264,7 +264,7 @@ def test_formulas_are_outlines_on_the_line_of_the_text(formula, extensions):
     assert 0.3 < height < 5 and -height < below <= 0.2
 
 
-def test_a_formula_that_is_drawn_too_tall_is_refused(extensions):
+def test_a_formula_with_a_drawing_that_is_too_tall_is_refused(extensions):
     pytest.importorskip("ziamath", reason="the extra 'docs' is not installed")
     with pytest.raises(ValueError, match="Bigl"):
         extensions("formulas").to_svg(r"\left( \log \sum_{j \neq i} e^{s_{ij}} \right)", inline=False)

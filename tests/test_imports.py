@@ -58,31 +58,31 @@ def chapter(module):
 GRAPH = {module: set(imported(path)) - {module} for module, path in MODULES.items()}
 
 
-def test_there_is_no_circle():
+def test_there_is_no_import_circle():
     assert len(list(TopologicalSorter(GRAPH).static_order())) == len(GRAPH)
 
 
 @pytest.mark.parametrize("module", [module for module in GRAPH if module])
-def test_imports_point_down(module):
+def test_imports_point_to_lower_chapters(module):
     own = chapter(module)
     wrong = {n for n in GRAPH[module] if n and chapter(n) != own and LEVEL[chapter(n)] >= LEVEL[own]}
     assert not wrong, f"{own} must not import {wrong}"
 
 
-def test_methods_know_nothing_of_the_loop_but_optimisers():
+def test_methods_import_only_optimisers_from_training():
     used = {name for module in GRAPH if chapter(module) == "methods" for name in GRAPH[module]}
     assert {name for name in used if chapter(name) == "training"} == {"training.optim"}
 
 
 @pytest.mark.parametrize("name", ["data", "settings"])
-def test_no_jax_in(name):
+def test_a_chapter_does_not_import_jax(name):
     modules = [f"clustering_jax.{module}" for module in MODULES if chapter(module) == name]
     code = f"import sys, {', '.join(modules)}; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "torch", "matplotlib"])
-def test_no_file_needs(name):
+def test_no_file_imports_an_optional_library(name):
     allowed = {"prepare.py"}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())

@@ -32,7 +32,7 @@ def brute_force_accuracy(true, pred):
 @pytest.mark.parametrize("name", metrics.SCORES)
 class TestEveryScore:
     @pytest.mark.parametrize("seed", range(5))
-    def test_order_of_points_does_not_matter(self, name, seed):
+    def test_the_order_of_rows_does_not_matter(self, name, seed):
         true, pred = random_labels(seed)
         order = np.random.default_rng(seed + 100).permutation(len(true))
         score = metrics.SCORES[name]
@@ -44,13 +44,13 @@ class TestEveryScore:
         ids=["permuted", "gaps and negative", "strings"],
     )
     @pytest.mark.parametrize("side", [0, 1])
-    def test_names_do_not_matter(self, name, names, side):
+    def test_the_numbers_of_labels_do_not_matter(self, name, names, side):
         labels = list(random_labels(1))
         expected = metrics.SCORES[name](*labels)
         labels[side] = names[labels[side]]
         assert metrics.SCORES[name](*labels) == pytest.approx(expected, abs=1e-12)
 
-    def test_perfect_is_one(self, name):
+    def test_a_perfect_match_scores_one(self, name):
         true = random_labels(2)[0]
         assert metrics.SCORES[name](true, 7 - true) == pytest.approx(1)
 
@@ -110,7 +110,7 @@ def test_accuracy_and_purity_bounds(seed):
     assert 1 / 5 <= acc <= purity
 
 
-def test_nmi_is_the_arithmetic_one():
+def test_nmi_uses_the_arithmetic_mean():
     true, pred = np.array([0, 0, 1, 1]), np.array([0, 1, 2, 3])
     assert metrics.nmi(true, pred) == pytest.approx(2 * math.log(2) / (math.log(2) + math.log(4)))
 
@@ -123,11 +123,11 @@ def test_match_attains_the_accuracy_one_to_one(seed):
     assert np.mean([pairs.get(p) == t for t, p in zip(true, pred, strict=True)]) == metrics.accuracy(true, pred)
 
 
-def test_match_keeps_the_values():
+def test_match_returns_the_given_label_values():
     assert metrics.match(np.array(["cat", "cat", "dog"]), np.array([-3, -3, 8])) == {-3: "cat", 8: "dog"}
 
 
-def test_scores_holds_all():
+def test_scores_has_all_scores():
     true, pred = random_labels(0)
     scores = metrics.scores(true, pred)
     assert list(scores) == ["acc", "nmi", "ami", "ari", "fmi", "purity"]
@@ -157,7 +157,7 @@ class TestSilhouette:
         assert first == pytest.approx(metrics.silhouette(features, labels), abs=0.1)
 
     @pytest.mark.parametrize("labels", [np.zeros(6, int), np.arange(6)], ids=["one cluster", "all alone"])
-    def test_undefined_is_nan(self, labels):
+    def test_an_undefined_silhouette_is_nan(self, labels):
         assert math.isnan(metrics.silhouette(np.eye(6), labels))
 
     @pytest.mark.parametrize("n", [0, 5])
@@ -174,7 +174,7 @@ class TestLabelFree:
         assert metrics.occupied([0, 3, 3], 5) == 2
 
     @pytest.mark.parametrize("labels", [[5], [-1], [[0, 1]]])
-    def test_labels_outside(self, labels):
+    def test_labels_out_of_range(self, labels):
         with pytest.raises(ValueError, match="must be"):
             metrics.cluster_sizes(np.array(labels), 5)
 

@@ -14,7 +14,7 @@ def code_cells(path):
     return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
-def test_they_are_there():
+def test_the_notebooks_exist():
     names = [path.stem for path in NOTEBOOKS]
     assert names == ["image_text", "multi_view", "own_images", "quickstart"]
 
@@ -32,7 +32,7 @@ def test_every_cell_was_executed_in_order_without_an_error(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path, tmp_path, monkeypatch):
+def test_the_notebook_runs_again(path, tmp_path, monkeypatch):
     client = pytest.importorskip("nbclient", reason="needs the extra [notebooks]")
     nbformat = pytest.importorskip("nbformat", reason="needs the extra [notebooks]")
     monkeypatch.setenv("XLA_FLAGS", "")

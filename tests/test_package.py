@@ -102,7 +102,7 @@ def test_the_installed_command_trains_a_config_by_name(installed, tmp_path):
     assert code == 0 and Path(out.strip()).is_relative_to(installed.parent), err
 
 
-def test_the_installed_command_names_itself(installed, tmp_path):
+def test_the_installed_command_prints_its_version(installed, tmp_path):
     program = installed / "clustering-jax"
     code, out, _ = call(program, "--version", cwd=tmp_path)
     assert code == 0 and out.startswith(f"clustering_jax {clustering_jax.__version__} (jax ")
@@ -113,7 +113,7 @@ def test_the_installed_command_names_itself(installed, tmp_path):
 # --- The commands
 
 
-def test_without_arguments_every_command_has_a_line(capsys):
+def test_without_arguments_every_command_is_listed(capsys):
     __main__.main(["/somewhere/clustering-jax"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("usage: clustering-jax ")
@@ -130,7 +130,7 @@ def test_an_unknown_command_is_refused_with_the_nearest(capsys):
 
 
 @pytest.mark.parametrize("name", __main__.COMMANDS)
-def test_help_names_the_command_as_it_was_called(name, monkeypatch, capsys):
+def test_help_shows_the_command_as_it_was_called(name, monkeypatch, capsys):
     monkeypatch.setattr("clustering_jax.cli.use_huge_pages", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("warnings.formatwarning", None)

@@ -86,7 +86,7 @@ def finished(tmp_path_factory):
     return workdir, out
 
 
-def test_the_workdir_holds_what_is_promised(finished):
+def test_the_workdir_has_the_documented_files(finished):
     workdir, out = finished
     result = json.loads((workdir / "result.json").read_text())
     assert set(result["scores"]) >= {
@@ -122,7 +122,7 @@ def test_assignments_are_in_input_order(finished):
     assert all(0 <= int(row["cluster"]) < 10 and 0.1 <= float(row["probability"]) <= 1 for row in rows)
 
 
-def test_a_finished_run_says_so(finished, monkeypatch, capsys):
+def test_a_finished_run_is_not_repeated(finished, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["main", *TINY, f"--workdir={finished[0]}"])
     main.main(sys.argv)
@@ -146,7 +146,7 @@ def wait_for_step(workdir, step, process):
 
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.long
-def test_kill_9_at_random_moments_ends_bitwise_equal(finished, tmp_path, kills):
+def test_kills_at_random_moments_end_bitwise_equal(finished, tmp_path, kills):
     """Each kill comes a random moment after a random step is logged: within a step, an evaluation or a save."""
     rng, workdir, killed = random.Random(0), tmp_path / "killed", 0
     for step in sorted(rng.sample(range(1, 12), kills)):
@@ -223,7 +223,7 @@ def test_errors_are_one_line_and_write_nothing(tmp_path, monkeypatch, capfd, fla
 
 
 @pytest.mark.long
-def test_a_program_ends_so_too(tmp_path):
+def test_a_process_ends_in_the_same_way(tmp_path):
     flags = ["--config=configs/cc_digits.py", "--config.num_clusters=5000", f"--workdir={tmp_path / 'run'}"]
     code, out, err = call("main", *flags)
     assert code == 2 and not out and err.startswith("error: ") and len(err.strip().splitlines()) == 1, err
@@ -282,7 +282,7 @@ def test_predict_refuses_in_one_line(finished, digits, tmp_path, monkeypatch, ca
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.part"))
 
 
-def test_predict_reads_as_it_writes(finished, digits, monkeypatch):
+def test_predict_alternates_reading_and_writing(finished, digits, monkeypatch):
     """Constant memory: no chunk is read before the lines of the one before it are out."""
     from clustering_jax.inference import new_rows
 

@@ -19,7 +19,7 @@ DATA = {"source": "planted", "n": N, "shared": 1.0, "private": 0.5, "num_cluster
 
 @pytest.mark.parametrize("full_batch, steps", [(True, 4), (False, 8)])
 @pytest.mark.long
-def test_rows_that_divide_by_nothing(tmp_path, full_batch, steps):
+def test_a_prime_number_of_rows(tmp_path, full_batch, steps):
     settings = {"num_clusters": K, "batch_size": 16, "epochs": 4, "data": DATA}
     model = {"full_batch": full_batch, "refresh_epochs": 2}
     config = dmim(**settings, model=model, run={"evaluate_every": 2, "log_every": 1}).to_dict()

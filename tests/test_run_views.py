@@ -39,7 +39,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.long
-def test_the_workdir_holds_what_is_promised(finished):
+def test_the_workdir_has_the_documented_files(finished):
     workdir, out = finished
     result, lines = json.loads((workdir / "result.json").read_text()), metrics(workdir)
     assert result["method"] == "cmmc" and 0.1 < result["scores"]["acc"] <= 1 and "seeds" not in result
@@ -87,13 +87,13 @@ def assert_resumes(workdir, finished):
 
 
 @pytest.mark.long
-def test_kill_9_before_the_pseudo_labels_ends_bitwise_equal(finished, tmp_path):
+def test_a_kill_before_the_pseudo_labels_ends_bitwise_equal(finished, tmp_path):
     killed_at(6, tmp_path / "killed")
     assert_resumes(tmp_path / "killed", finished[0])
 
 
 @pytest.mark.slow
-def test_kill_9_in_every_stage_and_at_every_border_ends_bitwise_equal(finished, tmp_path):
+def test_kills_in_every_stage_and_between_stages_end_bitwise_equal(finished, tmp_path):
     """1, 4 and 7 are in the stages; after 3 and 6 the next one compiles, and k-means runs."""
     steps = [killed_at(step, tmp_path / "killed") for step in (1, 3, 4, 6, 7)]
     assert {STAGES[step - 1] for step in steps} == set(STAGES)

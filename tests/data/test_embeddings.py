@@ -76,7 +76,7 @@ def assert_nouns(found):
 
 
 @pytest.mark.parametrize("name", ["emb.npz", "folder"])
-def test_rows_of_norm_1_words_ids_and_labels(tmp_path, name):
+def test_rows_have_norm_1_and_words_ids_and_labels_are_read(tmp_path, name):
     found = data.load("embeddings", path=str(write(tmp_path / name)), label_key="y")
     assert list(found.features) == ["image"] and found.features["image"].dtype == np.float32
     np.testing.assert_allclose(found.features["image"], unit(IMAGE), rtol=1e-6)
@@ -87,7 +87,7 @@ def test_rows_of_norm_1_words_ids_and_labels(tmp_path, name):
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(np.float16, 1e-3), (np.float64, 1e-6), (np.float32, 1e-6)])
-def test_any_float_and_any_scale(tmp_path, dtype, tolerance):
+def test_dtype_and_scale_of_the_rows_do_not_matter(tmp_path, dtype, tolerance):
     scales = np.array([[1e-3], [1], [7], [100], [1e-2], [3]])
     path = write(tmp_path / "e.npz", image=(scales * IMAGE).astype(dtype), nouns=NOUNS.astype(dtype))
     found = embeddings(path)
@@ -108,7 +108,7 @@ def test_splits_by_a_mask(tmp_path, mask, split, rows):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ""])
-def test_nouns_of_another_file(tmp_path, suffix):
+def test_nouns_from_another_file(tmp_path, suffix):
     image = tmp_path / "image.npy"
     np.save(image, IMAGE)
     nouns = write(tmp_path / f"words{suffix}", image=None, y=None, train=None)

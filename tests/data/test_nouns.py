@@ -29,7 +29,7 @@ def test_the_index_of_wordnet(tmp_path, place):
         assert read_nouns(tmp_path) == read_nouns(str(tmp_path)) == FOUND
 
 
-def test_the_index_beside_dict_comes_first(tmp_path):
+def test_the_index_next_to_the_folder_dict_is_preferred(tmp_path):
     (tmp_path / "dict").mkdir()
     (tmp_path / "dict" / "index.noun").write_text(INDEX)
     (tmp_path / "index.noun").write_text("cat n 1 1 @ 1 0 02121620  \n")

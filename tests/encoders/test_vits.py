@@ -14,7 +14,7 @@ STORED = np.load(FIXTURES / "encoder_outputs.npz")
 
 
 @pytest.mark.parametrize("case", list(STORED))
-def test_features_are_transformers(case):
+def test_features_equal_transformers(case):
     pytest.importorskip("safetensors")
     name, _, shape = case.partition("/")
     height, width = map(int, shape.split("x"))

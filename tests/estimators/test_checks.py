@@ -58,14 +58,14 @@ def cases():
 
 @pytest.mark.parametrize(("estimator", "check"), list(cases()))
 @pytest.mark.long
-def test_of_scikit_learn(estimator, check):
+def test_check_of_scikit_learn(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(ONE_CLUSTER))
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
-def test_what_asks_for_one_cluster_holds_for_two(estimator, name):
+def test_checks_that_use_one_cluster_pass_with_two(estimator, name):
     class AtLeastTwo(type(estimator)):
         def _config(self):
             config = super()._config()

@@ -18,7 +18,7 @@ def spaces():
     return three(TURTLE, epochs=200).fit(VIEWS)
 
 
-def test_one_array_is_brought_to_norm_1():
+def test_rows_of_one_array_are_scaled_to_norm_1():
     """The norms of its rows don't matter, neither in training nor later."""
     rows = ROWS * np.random.default_rng(0).uniform(0.5, 9.0, (len(ROWS), 1))
     model = three(TURTLE, epochs=200).fit(rows)
@@ -43,7 +43,7 @@ def test_several_spaces_keep_their_norms_and_may_be_missing(spaces):
 
 
 @pytest.mark.long
-def test_rows_that_lack_a_space():
+def test_rows_without_a_feature_space():
     views = [view.copy() for view in VIEWS]
     views[0][:10] = np.nan
     model = three(TURTLE, missing="nan", epochs=200).fit(views)

@@ -12,7 +12,7 @@ LABELS = np.stack([np.arange(60) % k for k in (2, 3, 5)])
 KS = range(2, 7)
 
 
-def test_silhouettes_are_scikit_learns():
+def test_silhouettes_equal_scikit_learn():
     expected = [silhouette_score(ROWS, labels) for labels in LABELS]
     np.testing.assert_allclose(criteria.silhouettes(ROWS, LABELS, seed=0), expected, atol=1e-6)
 
@@ -30,7 +30,7 @@ def adjusted_rand_loop(a, b):
     return (both - chance) / ((first + second) / 2 - chance)
 
 
-def test_agreements_are_the_textbook_loop():
+def test_agreements_equal_the_textbook_loop():
     others = np.random.default_rng(1).permuted(LABELS, axis=1)
     found = criteria.agreements(LABELS, others)
     np.testing.assert_allclose(found, [adjusted_rand_loop(a, b) for a, b in zip(LABELS, others, strict=True)])
@@ -38,7 +38,7 @@ def test_agreements_are_the_textbook_loop():
     np.testing.assert_allclose(criteria.agreements(LABELS, LABELS + 7), 1)
 
 
-def test_the_reference_fills_the_box_alone():
+def test_the_reference_is_uniform_in_the_bounding_box():
     rows = np.stack([np.linspace(-3, 5, 4000), np.linspace(0, 1e-3, 4000)], 1).astype(np.float32)
     found = criteria.reference(rows, seed=0)
     assert found.shape == rows.shape and found.dtype == rows.dtype
@@ -56,14 +56,14 @@ def test_gaps():
 
 
 @pytest.mark.parametrize("sizes", [np.ones(12, int), np.arange(12) % 4 + 1], ids=["rows", "clusters"])
-def test_merges_are_wards(sizes):
+def test_merges_equal_scipy_ward(sizes):
     """Of clusters, scipy's on each center as often as its cluster has rows."""
     centers = np.random.default_rng(2).normal(size=(12, 3))
     expected = linkage(np.repeat(centers, sizes, axis=0), "ward")[-11:, 2][::-1]
     np.testing.assert_allclose(criteria.merges(centers, sizes), expected, rtol=1e-6)
 
 
-def test_empty_clusters_merge_at_nothing():
+def test_empty_clusters_merge_at_height_0():
     centers = np.array([[0.0], [9.0], [1.0], [50.0], [60.0]])
     found = criteria.merges(centers, np.array([2, 2, 2, 0, 0]))
     np.testing.assert_allclose(found[2:], 0)

@@ -72,7 +72,7 @@ def test_as_good_as_scikit_learn(name):
 
 
 @pytest.mark.parametrize("max_iter", [1, 300])
-def test_restarts_are_as_good_on_average(max_iter):
+def test_restarts_are_as_good_as_scikit_learn_on_average(max_iter):
     """Mean of 60 of each within its own uncertainty; after one iteration it tells how good the seeds are."""
     x = unstructured(300, 2)
     one = jax.jit(lambda key: kmeans(key, x, 20, restarts=1, max_iter=max_iter).inertia)
@@ -97,7 +97,7 @@ def spherical_lloyd(x, centers, iterations):
 
 
 @pytest.mark.parametrize("block, spherical", [(64, False), (2048, False), (499, True)])
-def test_is_a_fixed_point_of_the_textbook_loop(block, spherical):
+def test_the_result_is_a_fixed_point_of_the_textbook_loop(block, spherical):
     """Blocks overlap, or one holds all."""
     x = unstructured(500, 6) + 0.5
     result = run(x, 5, restarts=3, tol=0.0, spherical=spherical, block=block)
@@ -129,7 +129,7 @@ def test_more_restarts_are_never_worse():
     assert inertias[2] < inertias[0]
 
 
-def test_is_a_pure_function_of_the_key():
+def test_the_result_is_a_pure_function_of_the_key():
     x = unstructured()
     first, again, other = (run(x, 8, key, restarts=3) for key in (KEY, KEY, jax.random.key(1)))
     for a, b in zip(first, again, strict=True):
@@ -138,7 +138,7 @@ def test_is_a_pure_function_of_the_key():
 
 
 @pytest.mark.parametrize("spherical", [False, True])
-def test_seeds_find_separate_clusters(spherical):
+def test_initial_rows_lie_in_separate_clusters(spherical):
     """Single restarts with one iteration: greedy seeds rarely miss one of 20 clusters, random rows always do."""
     x = 10 * np.eye(20, dtype=np.float32)[np.arange(400) % 20] + 0.1 * unstructured(400, 20)
     one = jax.jit(lambda key: kmeans(key, x, 20, restarts=1, max_iter=1, spherical=spherical).labels)
@@ -213,7 +213,7 @@ def test_half_precision_is_computed_in_float32():
     np.testing.assert_array_equal(result.labels, expected.labels)
 
 
-def test_far_from_zero():
+def test_rows_far_from_zero():
     """Tight clusters at 1e4: squares of 1e8 have no digit left for them in float32."""
     x = blobs()
     near, far = run(x, 6), run(x + np.float32(1e4), 6)
@@ -245,7 +245,7 @@ def test_assign_is_exact_near_zero():
     np.testing.assert_array_equal(assign(centers, centers)[1], 0)
 
 
-def test_labels_are_those_of_assign():
+def test_labels_equal_assign():
     x = unstructured()
     result = run(x, 8)
     labels, distances = jax.device_get(assign(x, result.centers))
@@ -320,7 +320,7 @@ def test_label_sums(k):
 
 @pytest.mark.parametrize("spherical", [False, True])
 @pytest.mark.parametrize("count", [1, 3, 6, 12])
-def test_one_program_serves_any_count(count, spherical):
+def test_one_program_serves_any_number_of_clusters(count, spherical):
     """As good as k-means of `count` clusters, and a fixed point of its loop; other rows are assigned to them too."""
     x = blobs() + 0.5
     found = run(x, 12, count=jnp.int32(count), spherical=spherical, tol=0.0)

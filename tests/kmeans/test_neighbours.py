@@ -52,7 +52,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("d", [4, 16])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_of_equal_cosines_the_first_row_wins_whatever_the_blocks(shape, d):
+def test_the_first_row_wins_ties_for_any_block_size(shape, d):
     """With 16 columns the groups' maxima differ, and the equal ones below them lie in several groups."""
     n, k, block, columns = SHAPES[shape]
     rows = corners(n, d)
@@ -60,7 +60,7 @@ def test_of_equal_cosines_the_first_row_wins_whatever_the_blocks(shape, d):
 
 
 @pytest.mark.parametrize("k, columns", [(2, 65536), (30, 64)])
-def test_equal_rows_are_neighbours_in_order(k, columns):
+def test_equal_rows_are_neighbours_in_row_order(k, columns):
     found = nearest_neighbours(np.ones((200, 4), np.float32), k, columns=columns)
     expected = np.tile(np.arange(k + 1), (200, 1))
     np.testing.assert_array_equal(found[k + 1 :], expected[k + 1 :, :k])

@@ -100,7 +100,7 @@ def test_mig_names_with_spaces_are_one_argument(cloud):
     ]
 
 
-def test_wait_until_the_slice_is_there(cloud):
+def test_wait_returns_when_the_slice_is_active(cloud):
     _, script = cloud
     answers = {"describe": ["WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]}
     done = script("tpu_vm.sh", "wait", "--name=one", "--every=0.01", answers=answers)
@@ -108,14 +108,14 @@ def test_wait_until_the_slice_is_there(cloud):
 
 
 @pytest.mark.parametrize("state", ["FAILED", "SUSPENDED"])
-def test_wait_ends_where_no_slice_will_come(cloud, state):
+def test_wait_fails_if_the_slice_failed(cloud, state):
     _, script = cloud
     done = script("tpu_vm.sh", "wait", "--name=one", "--every=0.01", answers={"describe": ["PROVISIONING", state]})
     assert done.returncode == 2
     assert done.stderr == f"error: 'one' is {state}; delete it and create it again\n"
 
 
-def test_gcloud_failing_ends_a_script_with_its_code(cloud):
+def test_a_script_ends_with_the_exit_code_of_a_failing_gcloud(cloud):
     here, script = cloud
     stub(here / "bin", "gcloud", "exit 7")
     assert script("tpu_vm.sh", "setup", "--name=one").returncode == 7
@@ -156,7 +156,7 @@ def test_from_setup_to_stop(cloud, name, flags, remote_dir):
     assert again.returncode == 2 and "error: no run is going on here\n" in again.stderr
 
 
-def test_slices_of_groups_learn_of_each_other(cloud):
+def test_slices_of_groups_get_the_address_of_the_coordinator(cloud):
     here, script = cloud
     for worker in ("one-1-a", "one-1-b"):
         (here / "workers" / worker).mkdir()
@@ -172,7 +172,7 @@ def test_slices_of_groups_learn_of_each_other(cloud):
     assert ends == ["<one-0-b><2><0>"] * 2 + ["<one-0-b><2><1>"] * 2
 
 
-def test_groups_without_machines_are_told(cloud):
+def test_groups_without_machines_are_an_error(cloud):
     _, script = cloud
     done = script("tpu_mig.sh", "setup", *TPU_MIG[1], answers={})
     assert done.returncode == 2 and "error: 'one-0' has no machines yet" in done.stderr

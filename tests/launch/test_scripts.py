@@ -46,7 +46,7 @@ def test_dry_runs(tmp_path, file):
 
 
 @pytest.mark.slow
-def test_gcloud_would_take_the_commands(tmp_path):
+def test_gcloud_accepts_the_commands(tmp_path):
     """Of all golden files, by gcloud's own parser: it has a command that checks commands and calls nothing."""
     if not shutil.which("gcloud"):
         pytest.skip("gcloud is absent")
@@ -107,7 +107,7 @@ def test_an_unknown_option_is_refused_in_one_line(script):
         ("local_multiprocess.py -- ./absent", "the command does not start"),
     ],
 )
-def test_what_the_user_can_put_right_is_one_line(line, says):
+def test_errors_of_the_user_are_one_line(line, says):
     script, *arguments = line.split()
     done = call(*command(script), *arguments)
     assert (done.returncode, done.stdout) == (2, "")

@@ -35,7 +35,7 @@ JOB = ("bash", LAUNCH / "slurm.sbatch", "--config=configs/my own.py", "--workdir
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 137])
-def test_other_codes_come_out_and_leave_the_queue_alone(slurm, code):
+def test_other_exit_codes_are_returned_and_not_requeued(slurm, code):
     here, variables = slurm
     (here / "tasks").write_text(str(code))
     done = call(*JOB, "--config.data.path=a b", env=variables)
@@ -50,7 +50,7 @@ def test_other_codes_come_out_and_leave_the_queue_alone(slurm, code):
 
 
 @pytest.mark.parametrize("state, requeued", [("RUNNING", True), ("COMPLETING", False)])
-def test_code_75_goes_back_into_the_queue_unless_cancelled(slurm, state, requeued):
+def test_code_75_is_requeued_unless_cancelled(slurm, state, requeued):
     here, variables = slurm
     (here / "tasks").write_text("75")
     (here / "state").write_text(state + "\n")
@@ -70,7 +70,7 @@ def test_sigterm_reaches_the_tasks_through_scancel(slurm):
     assert calls(here / "bin", "scontrol") == [["requeue", "4711"]]
 
 
-def test_a_failing_scancel_loses_nothing(slurm):
+def test_a_failing_scancel_does_not_end_the_script(slurm):
     here, variables = slurm
     stub(here / "bin", "scancel", "exit 1")
     (here / "tasks").write_text("wait")

@@ -54,19 +54,19 @@ def supervise(*argv):
         ("1 1 1 75 1 1 1 0", 8, 0),  # a save between: three tries more
     ],
 )
-def test_what_is_tried_again(trainer, codes, runs, code):
+def test_which_exit_codes_are_restarted(trainer, codes, runs, code):
     done = call(*supervise(*FAST, "--max-tries=4", "--", *trainer(codes)))
     assert done.returncode == code
     assert done.stdout == "run with an argument it's another\n" * runs
 
 
-def test_the_delay_doubles_up_to_its_limit_and_starts_anew_after_a_save(trainer):
+def test_the_delay_doubles_up_to_its_limit_and_is_reset_after_a_save(trainer):
     done = call(*supervise(*FAST, "--max-tries=5", "--", *trainer("1 1 1 1 75 1 0")))
     assert re.findall(r"again in (\S+) s", done.stderr) == ["0.01", "0.02", "0.04", "0.04", "0.01"]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_reaches_the_command_and_its_code_comes_out(trainer, name):
+def test_a_signal_reaches_the_command_and_its_exit_code_is_returned(trainer, name):
     process = start(*supervise(*FAST, "--", *trainer("75 wait 0")))
     for _ in range(2):
         assert process.stdout.readline() == "run with an argument it's another\n"
@@ -85,7 +85,7 @@ def test_sigint_is_not_ignored_by_a_command_without_a_handler(tmp_path):
     assert process.returncode == 130
 
 
-def test_signals_at_any_moment_end_it(trainer):
+def test_signals_at_any_moment_end_the_script(trainer):
     """Sent again and again from the start on: none may be lost, none may leave a command behind."""
     for delay in range(8):
         process = start(*supervise(*FAST, "--", *trainer("wait")))
@@ -108,7 +108,7 @@ def test_a_command_that_saves_slowly_is_waited_for(trainer, tmp_path):
     assert (process.returncode, out) == (75, "saved\n")
 
 
-def test_a_signal_between_two_tries_ends_it(trainer):
+def test_a_signal_between_two_tries_ends_the_script(trainer):
     process = start(*supervise("--first-delay=60", "--", *trainer("1 0")))
     assert "again in 60 s" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)

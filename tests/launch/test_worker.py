@@ -53,7 +53,7 @@ def test_a_run_from_start_to_stop(here):
     assert again.returncode == 2 and again.stderr == "error: no run is going on here\n"
 
 
-def test_after_a_stop_the_same_command_goes_on(here):
+def test_after_a_stop_the_same_command_resumes(here):
     root, worker = here
     for runs in (1, 2):
         assert worker(*START).returncode == 0
@@ -86,7 +86,7 @@ def test_setup_with_a_recent_python(bare):
     assert modules == [["venv", f"{root}/.venv"], install, install]
 
 
-def test_setup_without_a_recent_python_takes_uv(bare):
+def test_setup_without_a_recent_python_uses_uv(bare):
     root, bin_dir, setup = bare
     stub(bin_dir, "python3", 'if [ "$1" = -c ]; then exit 1; fi')
     done = setup("--dry-run")
@@ -96,7 +96,7 @@ def test_setup_without_a_recent_python_takes_uv(bare):
     )
 
 
-def test_setup_gets_venv_where_the_system_left_it_out(bare):
+def test_setup_installs_venv_if_the_system_lacks_it(bare):
     _, bin_dir, setup = bare
     stub(bin_dir, "python3", "case $2 in *ensurepip*) exit 1 ;; esac")
     done = setup("--dry-run")
@@ -111,7 +111,7 @@ def test_setup_refuses_an_old_interpreter(bare):
     assert done.stderr == "error: --python=python3.9 does not run or is older than Python 3.11\n"
 
 
-def test_without_rights_huge_pages_stay_as_they_are(bare):
+def test_without_root_huge_pages_are_unchanged(bare):
     _, bin_dir, setup = bare
     stub(bin_dir, "python3.12", INTERPRETER)
     stub(bin_dir, "sudo", "exit 1")

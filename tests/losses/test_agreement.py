@@ -66,7 +66,7 @@ def test_known_values():
 @pytest.mark.parametrize("case", range(4))
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("x64, value_tolerance, gradient_tolerance", [(False, 1e-5, 1e-4), (True, 1e-9, 1e-9)])
-def test_equals_the_authors_code(name, case, x64, value_tolerance, gradient_tolerance):
+def test_equals_the_code_of_the_authors(name, case, x64, value_tolerance, gradient_tolerance):
     if not AUTHORS.is_file():
         pytest.skip("../shared is absent: no values of the authors' code")
     with np.load(AUTHORS) as file:
@@ -100,13 +100,13 @@ def test_symmetries(move):
         assert_close(moved, expected, 1e-12)
 
 
-def test_pairing_matters():
+def test_the_pairing_of_rows_matters():
     a, b = views()
     together, rows, columns = (value_and_gradients()(a, x)[0] for x in (b, b[ROWS], b[:, COLUMNS]))
     assert rows > together + 1e-2 and columns > together + 1e-2
 
 
-def test_a_duplicated_batch_changes_nothing():
+def test_duplicating_the_batch_changes_nothing():
     assert_same_on_a_duplicated_batch(value_and_gradients())
 
 
@@ -121,7 +121,7 @@ def test_finite_value_and_gradient(hard):
         assert np.isfinite(value) and np.isfinite(gradients).all()
 
 
-def test_rows_without_overlap_count_and_pass_no_gradient_on():
+def test_rows_without_overlap_have_a_loss_but_no_gradient():
     p, q = (x.astype(np.float32) for x in views())
     p[3], q[3] = np.eye(5)[[0, 1]]
     value, gradients = value_and_gradients()(p, q)

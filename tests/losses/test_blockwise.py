@@ -181,7 +181,7 @@ def test_products_of_half_precision_are_float32():
 
 @pytest.mark.parametrize("garbage", [1e6, np.inf, np.nan])
 @pytest.mark.parametrize("way", ["dense", "blockwise", "ring on 4"])
-def test_excluded_rows_are_as_if_absent(way, garbage):
+def test_excluded_rows_have_no_effect(way, garbage):
     impl, devices = WAYS.get(way, ("dense", None))
     a, b = (x.astype(np.float32) for x in unit_views(24))
     where = np.arange(24) % 3 > 0
@@ -197,7 +197,7 @@ def test_excluded_rows_are_as_if_absent(way, garbage):
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize("way", ["blockwise", "ring on 2"])
-def test_few_rows_that_count(way, count, sign):
+def test_few_included_rows(way, count, sign):
     """One or none are no loss; two of extreme similarity do not overflow where the others are left out."""
     a, b = views(6, 3)
     where = np.arange(6) < count
@@ -237,7 +237,7 @@ def test_memory_is_linear(limit, options):
     assert 1.8 <= whole / half <= 2.2
 
 
-def test_the_ring_never_gathers_the_rows():
+def test_the_ring_never_gathers_all_rows():
     """No array is larger than a device's own rows or their similarities to one block, in 2n = 8,192 rows on four."""
     n, d, devices, block = 4096, 128, 4, 128
     text = compiled_gradient(n, d, devices, "ring", block=block).as_text()
@@ -247,7 +247,7 @@ def test_the_ring_never_gathers_the_rows():
     assert "collective-permute" in text and "all-gather" not in text
 
 
-def test_sharded_rows_are_gathered_by_the_block():
+def test_sharded_rows_are_gathered_block_by_block():
     """Plain `jit`: the largest message is one block, and no array is larger than in the ring."""
     n, d, devices, block = 4096, 128, 4, 128
     text = compiled_gradient(n, d, devices, block=block).as_text()

@@ -131,7 +131,7 @@ def test_temperature(name, temperature):
 
 @pytest.mark.parametrize("case", sorted({key.rsplit("/", 1)[0] for key in FIXTURES}))
 @pytest.mark.parametrize("x64, value_tolerance, gradient_tolerance", [(False, 1e-5, 1e-4), (True, 1e-10, 1e-10)])
-def test_equals_the_authors_code(case, x64, value_tolerance, gradient_tolerance):
+def test_equals_the_code_of_the_authors(case, x64, value_tolerance, gradient_tolerance):
     name = "cc_cluster" if case.startswith("cc_cluster") else "nt_xent"
     with jax.enable_x64(x64):
         arrays = [jnp.asarray(FIXTURES[f"{case}/in{i}"]) for i in (0, 1)]
@@ -178,7 +178,7 @@ def test_symmetry(name, symmetry):
 
 
 @pytest.mark.parametrize("name", ["nt_xent", "cluster_contrast"])
-def test_pairing_matters(name):
+def test_the_pairing_of_rows_matters(name):
     """One view permuted and the other not is another problem."""
     a, b = views()
     together, rows, columns = (value_and_gradients(name)(a, x)[0] for x in (b, b[ROWS], b[:, COLUMNS]))
@@ -190,7 +190,7 @@ def masked(p, q, axis_name=None):
     return nt_xent(p, q, where=p[:, 0] > 0.15, axis_name=axis_name)
 
 
-def test_excluded_rows_are_as_if_absent():
+def test_excluded_rows_have_no_effect():
     a, b = views(12, 5)
     where = np.arange(12) % 3 > 0
     grad = jax.value_and_grad(lambda a, b: nt_xent(a, b, where=jnp.asarray(where)), (0, 1))
@@ -203,7 +203,7 @@ def test_excluded_rows_are_as_if_absent():
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_too_few_rows_that_count_are_no_loss(count):
+def test_too_few_included_rows_give_no_loss(count):
     a, b = views(6, 3)
     value, gradient = jax.value_and_grad(nt_xent)(a, b, where=jnp.arange(6) < count)
     assert value == 0 and np.isfinite(gradient).all()
@@ -225,11 +225,11 @@ def assert_same_on_a_duplicated_batch(function):
 
 
 @pytest.mark.parametrize("name", ["cluster_contrast", "imbalance"])
-def test_duplicated_batch_leaves_cluster_losses_unchanged(name):
+def test_duplicating_the_batch_leaves_cluster_losses_unchanged(name):
     assert_same_on_a_duplicated_batch(value_and_gradients(name))
 
 
-def test_duplicated_batch_nt_xent():
+def test_nt_xent_of_a_duplicated_batch():
     """Each row meets every old rival twice, its positive twice, and now its own copy.
 
     With l_i the old loss of row i, the new one is log(2 exp(l_i) + exp(s_ii - s_ip)).
@@ -316,7 +316,7 @@ def test_finite_gradient_through_softmax():
     assert np.abs(gradients[:4, :, 2]).max(axis=1) == pytest.approx(np.abs(gradients[0, :, 2]).max(), rel=1e-2)
 
 
-def test_values_of_collapse():
+def test_values_of_collapsed_assignments():
     p, equal = collapsed(), np.full((24, 5), 0.2)
     assert nt_xent(p, p) == pytest.approx(np.log(2 * 24 - 1), rel=1e-6)
     assert cluster_contrast(equal, equal) == pytest.approx(np.log(2 * 5 - 1), rel=1e-6)
@@ -325,7 +325,7 @@ def test_values_of_collapse():
     assert cluster_contrast(p, p) == pytest.approx((full + 4 * np.log(9)) / 5, rel=1e-6)
 
 
-def test_empty_cluster_equals_unguarded_in_the_rest():
+def test_an_empty_cluster_changes_only_log_k():
     """An empty cluster adds nothing to m log m: only log k differs from the batch without its column."""
     p = with_column(0)
     expected = imbalance_loop(np.delete(p, 2, axis=1)) + np.log(5 / 4)
@@ -529,6 +529,6 @@ def test_temperature_must_be_positive(function, temperature):
         function(FLOATS, FLOATS, temperature=temperature)
 
 
-def test_one_cluster_has_no_contrast():
+def test_one_cluster_is_refused():
     with pytest.raises(ValueError, match=r"2 or more clusters, got \(4, 1\) and \(4, 1\)"):
         cluster_contrast(FLOATS[:, :1], FLOATS[:, :1])

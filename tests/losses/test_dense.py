@@ -49,7 +49,7 @@ def plainly(a, b, t):
     return jax.nn.logsumexp(jnp.where(same, -jnp.inf, rows @ rows.T / t), axis=1).reshape(2, n)
 
 
-def test_symmetric_takes_three_products_forward():
+def test_the_symmetric_form_needs_three_products_forward():
     def products(symmetric):
         rows = jnp.ones((6, 3))
         text = str(
@@ -61,7 +61,7 @@ def test_symmetric_takes_three_products_forward():
 
 
 @pytest.mark.parametrize("impl", ["dense", "blockwise"])
-def test_the_loss_takes_the_forms_of_one_device_where_there_is_one(impl, monkeypatch):
+def test_the_loss_uses_the_forms_for_one_device_on_one_device(impl, monkeypatch):
     def loss(a, b, t):
         return nt_xent(a, b, temperature=t, where=np.arange(20) % 3 > 0, impl=impl, block=8)
 

@@ -154,7 +154,7 @@ def test_equals_the_loop(name, n, k):
 
 @pytest.mark.parametrize("case", sorted({key.rsplit("/", 1)[0] for key in FIXTURES}))
 @pytest.mark.parametrize("x64, value_tolerance, gradient_tolerance", [(False, 1e-5, 1e-4), (True, 1e-10, 1e-10)])
-def test_equals_the_authors_code(case, x64, value_tolerance, gradient_tolerance):
+def test_equals_the_code_of_the_authors(case, x64, value_tolerance, gradient_tolerance):
     """Their loss is the mutual information negated."""
     name, sign = ("prior_kl", 1) if "prior_kl" in case else ("symmetric", -1)
     with jax.enable_x64(x64):
@@ -194,7 +194,7 @@ def test_one_hot_labels(case):
 
 
 @pytest.mark.parametrize("name", ["symmetric", "plain", "rectangular"])
-def test_independence_gives_zero(name):
+def test_independent_assignments_give_zero(name):
     """Every row of one side with every row of the other; or one side the same throughout."""
     p, q = views(8)
     every = np.repeat(p, 8, axis=0), np.tile(q, (8, 1))
@@ -204,7 +204,7 @@ def test_independence_gives_zero(name):
         assert value_and_gradients(name)(uniform, uniform)[0] == pytest.approx(0, abs=1e-6)
 
 
-def test_divergences_are_zero_where_both_agree():
+def test_divergences_of_equal_arguments_are_zero():
     mu, sigma = views()
     assert gaussian_kl(jnp.zeros((4, 3)), jnp.ones((4, 3))) == 0
     assert posterior_skl(mu, sigma, mu, sigma) == 0
@@ -266,7 +266,7 @@ def test_missing_rows_may_hold_anything():
         assert np.isfinite(gradient).all() and not gradient[~counts].any() and gradient[counts].all()
 
 
-def test_no_row_counts():
+def test_all_rows_excluded():
     value, gradient = jax.value_and_grad(mutual_information)(*views(), where=np.zeros(24, bool))
     assert value == pytest.approx(0, abs=1e-6) and not gradient.any()
 
@@ -286,7 +286,7 @@ def bounds_of(scores):
     return {name: bound_and_gradient(name)(scores)[0] for name in BOUNDS}
 
 
-def test_bounds_of_equal_scores():
+def test_bounds_for_equal_scores():
     zeros, ones = bounds_of(np.zeros((N, N), np.float32)), bounds_of(np.ones((N, N), np.float32))
     assert zeros["info_nce"] == pytest.approx(0, abs=1e-6) and ones["info_nce"] == pytest.approx(0, abs=1e-6)
     assert zeros["nwj"] == pytest.approx(-np.exp(-1), rel=1e-6) and ones["nwj"] == pytest.approx(0, abs=1e-6)
@@ -294,7 +294,7 @@ def test_bounds_of_equal_scores():
 
 
 @pytest.mark.parametrize("size", [80, 1e4])
-def test_ceilings_of_perfect_scores(size):
+def test_largest_values_for_perfect_scores(size):
     """Pairs high, others low: all of log n, no ceiling, all of 0, and nothing overflows."""
     scores = np.float32(size * (2 * np.eye(N) - 1))
     ceilings = {"info_nce": np.log(N), "nwj": size, "jsd": 0}
@@ -304,7 +304,7 @@ def test_ceilings_of_perfect_scores(size):
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_worst_scores(name):
+def test_bounds_for_the_worst_scores(name):
     """Others above the pairs: finite, and the gradient pulls them apart."""
     value, gradient = bound_and_gradient(name)(np.float32(40 * (1 - 2 * np.eye(N))))
     assert np.isfinite(value) and value < -40
@@ -345,7 +345,7 @@ def test_finite_value_and_gradient(name, hard):
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1e-45, 1e-20, 1e-7])
-def test_no_width_is_finite(sigma):
+def test_zero_standard_deviations_give_finite_values(sigma):
     ones, narrow = jnp.ones((4, 3)), jnp.full((4, 3), sigma)
     for arrays in ((ones, narrow), (ones, narrow, 0 * ones, ones), (ones, narrow, 0 * ones, narrow)):
         function = gaussian_kl if len(arrays) == 2 else posterior_skl
@@ -353,7 +353,7 @@ def test_no_width_is_finite(sigma):
         assert value > 1 and np.isfinite(value) and np.isfinite(gradients).all()
 
 
-def test_values_of_collapse():
+def test_values_of_collapsed_assignments():
     collapsed = HARD["total collapse"]
     for symmetrize in (True, False):
         assert mutual_information(collapsed, collapsed, symmetrize=symmetrize) == pytest.approx(0, abs=1e-6)

@@ -29,13 +29,13 @@ def test_contingency_counts_pairs():
 
 
 @pytest.mark.parametrize("outside", [-1, -7, 3, 99])
-def test_contingency_leaves_out_labels_outside(outside):
+def test_contingency_ignores_labels_out_of_range(outside):
     a = np.array([0, 1, 2, outside, 0])
     expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
     np.testing.assert_array_equal(contingency(a, np.array([0, 1, 2, 1, outside]), 3, 3), expected)
 
 
-def test_contingency_is_as_large_as_asked():
+def test_contingency_has_the_requested_shape():
     np.testing.assert_array_equal(contingency(np.array([0, 0]), np.array([1, 1]), 2, 3), [[0, 2, 0], [0, 0, 0]])
 
 
@@ -133,7 +133,7 @@ def test_equals_the_loop(options):
     assert np.mean(balanced_labels(p.astype(np.float32), **options) == balanced_loop(p, **options)) > 0.99
 
 
-def test_stops_as_the_loop_does():
+def test_stops_at_the_same_iteration_as_the_loop():
     """At the first iteration, the eleventh and the last, labels differ: the cases above can tell them apart."""
     p = soft()
     ends = [balanced_loop(p, tol=0.0, max_iter=m) for m in (1, 11, 75)]
@@ -141,7 +141,7 @@ def test_stops_as_the_loop_does():
     np.testing.assert_array_equal(balanced_labels(p, tol=1e9), ends[0])
 
 
-def test_clusters_are_alike_in_size():
+def test_clusters_have_nearly_equal_sizes():
     p = soft()
     sizes = np.bincount(balanced_labels(p), minlength=6)
     assert np.bincount(p.argmax(1)).max() > 90
@@ -199,7 +199,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 
 
 @pytest.mark.parametrize("function", [balanced_labels, maximum_matching])
-def test_a_loss_may_hold_it(function):
+def test_labels_inside_a_loss_have_no_gradient(function):
     """No gradient comes back, and none is refused."""
     p = jnp.asarray(soft(6), jnp.float32)
     gradient = jax.grad(lambda p: jnp.sum(p * function(p)[:, None]))(p)

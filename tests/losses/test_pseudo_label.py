@@ -90,7 +90,7 @@ def test_symmetries(double_softmax):
 
 
 @SWITCH
-def test_rows_that_do_not_count(double_softmax):
+def test_excluded_rows(double_softmax):
     """They may hold anything and change nothing; their labels may be any negative number."""
     p, counts = views()[0], LABELS >= 0
     value, gradient = value_and_gradient(p, double_softmax=double_softmax)
@@ -105,12 +105,12 @@ def test_rows_that_do_not_count(double_softmax):
 
 
 @SWITCH
-def test_no_row_counts(double_softmax):
+def test_all_rows_excluded(double_softmax):
     value, gradient = value_and_gradient(views()[0], np.full(N, -1), double_softmax=double_softmax)
     assert value == 0 and not gradient.any()
 
 
-def test_a_label_out_of_range_is_seen():
+def test_a_label_out_of_range_is_detected():
     assert np.isnan(pseudo_label_loss(views()[0], np.full(N, K)))
 
 

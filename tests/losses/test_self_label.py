@@ -28,7 +28,7 @@ def loop(strong, weak, threshold):
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.6, 0.9, 0.99])
-def test_it_is_the_plain_loop(threshold):
+def test_equals_the_plain_loop(threshold):
     strong, weak = rows(sharp=1.0), rows()
     np.testing.assert_allclose(
         self_label_loss(strong, weak, threshold=threshold), loop(strong, weak, threshold), rtol=1e-5
@@ -41,7 +41,7 @@ def test_no_confident_row_gives_zero_and_no_gradient():
     assert value == 0 and not np.asarray(gradient).any()
 
 
-def test_no_gradient_reaches_the_plain_rows_and_unsure_rows():
+def test_plain_rows_and_uncertain_rows_get_no_gradient():
     strong, weak = jnp.asarray(rows(sharp=1.0)), jnp.asarray(rows())
     by_strong, by_weak = jax.grad(self_label_loss, argnums=(0, 1))(strong, weak, threshold=0.9)
     unsure = np.asarray(weak.max(1)) <= 0.9
@@ -60,7 +60,7 @@ def test_gradient_by_finite_differences():
         assert abs(gradient[i, j] - expected) < 1e-3 * max(1, abs(expected))
 
 
-def test_clusters_count_alike_whatever_their_size():
+def test_clusters_have_equal_weight_for_any_size():
     """Nine rows of cluster 0 and one of cluster 1: each cluster's mean loss has half the weight."""
     weak = np.eye(2, dtype=np.float32)[[0] * 9 + [1]]
     strong = np.array([[0.5, 0.5]] * 9 + [[0.9, 0.1]], np.float32)

@@ -47,7 +47,7 @@ def test_equals_log_sums(examples, block, temperature):
 
 # With weights of both signs terms cancel, and rounding weighs more.
 @pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 2e-5), (jnp.bfloat16, 1e-2)])
-def test_products_are_wide(dtype, tolerance):
+def test_products_are_computed_in_float32(dtype, tolerance):
     rows = jnp.asarray(np.concatenate(unit_views(40))).astype(dtype)
     arguments = rows, np.repeat(np.arange(1, 41), 2), jnp.float32(0.2)
     value, (gradient, slope) = value_and_gradients(partial(symmetric_log_sums, block=16), *arguments)
@@ -63,7 +63,7 @@ def test_second_derivatives_are_refused():
         jax.hessian(lambda rows: weighed(symmetric_log_sums(rows, np.repeat(np.arange(1, 5), 2), 0.2)))(rows)
 
 
-def test_memory_is_that_of_the_rows():
+def test_memory_is_linear_in_the_rows():
     """Of 32,768 rows of 128: six times the rows, and no [rows, block]."""
     rows = jax.ShapeDtypeStruct((32_768, 128), jnp.float32)
     examples = jax.ShapeDtypeStruct((32_768,), jnp.int32)

@@ -134,12 +134,12 @@ def one_hot(clusters):
 SAME, NEXT = np.arange(N) % K, (np.arange(N) + 1) % K
 
 
-def test_equal_pairs_weigh_1_and_disjoint_ones_0():
+def test_equal_pairs_have_weight_1_and_disjoint_pairs_0():
     np.testing.assert_array_equal(pair_weights(one_hot(SAME), one_hot(SAME)), np.ones(N))
     np.testing.assert_array_equal(pair_weights(one_hot(SAME), one_hot(NEXT)), np.zeros(N))
 
 
-def test_equal_one_hot_pairs_share_log_k():
+def test_equal_one_hot_pairs_have_information_log_k():
     """beta = 1, p = 1/K."""
     pair = logs((one_hot(SAME), one_hot(SAME)))
     losses, _ = head_losses(pair, pair, np.full((H, K), 1 / K, np.float32), 1.0)
@@ -283,7 +283,7 @@ def test_preparation_is_the_nearest_other_rows(tmp_path):
 
 
 @pytest.mark.long
-def test_wrong_neighbours_weigh_less():
+def test_wrong_neighbours_have_lower_weights():
     """Of the pairs, 30 % are of different blobs."""
     data, rng = blobs(n=120, k=4, d=6), np.random.default_rng(1)
     labels, rows = data.labels, data.features["image"]
@@ -309,7 +309,7 @@ def test_wrong_neighbours_weigh_less():
 
 
 @pytest.mark.long
-def test_a_whole_run_finds_the_blobs_and_keeps_the_best_seed(tmp_path):
+def test_a_run_finds_the_blobs_and_keeps_the_best_seed(tmp_path):
     config = config_of(num_clusters=3, num_seeds=2, batch_size=24, epochs=100, model={**SMALL, **QUICK})
     config.optimizer.learning_rate = 0.003
     config.run.log_every = config.run.evaluate_every = config.run.checkpoint_every = 0

@@ -231,7 +231,7 @@ def test_a_cold_start_draws_new_classifiers_for_each_batch_of_an_epoch():
     assert loss(variables, batch, KEY) == loss(variables, batch, KEY) != loss(variables, later, KEY)
 
 
-def test_a_warm_start_goes_on_with_the_classifiers_and_their_adam_state():
+def test_a_warm_start_continues_with_the_classifiers_and_their_adam_state():
     """Two steps with one tau are one of twice as many inner steps."""
     batch, losses = batch_of(), [loss_of(build(warm_start=True, inner_steps=steps)) for steps in (4, 8)]
     variables = build(warm_start=True).init(KEY, batch)
@@ -256,7 +256,7 @@ def test_initial_weights():
 # --- Scale, prediction, seeds
 
 
-def test_one_number_for_each_space_makes_the_result_free_of_the_units():
+def test_the_units_of_the_feature_spaces_do_not_matter():
     batch = batch_of()
     other = {**batch, "view0": 1000 * batch["view0"], "view1": batch["view1"] / 50}
     for scaled in (True, False):
@@ -323,7 +323,7 @@ def test_seeds_side_by_side_share_the_features():
     assert seeds * n * K in sizes and seeds * d * K in sizes and max(sizes) < seeds * n * d
 
 
-def test_a_batch_of_all_rows_is_one_phase_of_whole_batches():
+def test_a_batch_of_all_rows_is_one_phase_of_full_batches():
     phase = build(Spec(K, 10, 3, {"train": 1})).phases[0]
     assert (phase.num_steps, phase.whole) == (6000, True)
     phase = build(Spec(K, 10, 3, {"train": 4}), num_steps=0).phases[0]
@@ -359,7 +359,7 @@ def trained(dataset, tmp_path, *, k, steps, seeds=1, model=(), **changes):
 
 
 @pytest.mark.long
-def test_two_far_blobs_are_found_from_any_seed(tmp_path):
+def test_two_distant_blobs_are_found_from_any_seed(tmp_path):
     result = trained(blobs(), tmp_path, k=2, steps=200, seeds=5)
     assert [scores["acc"] for scores in result["seeds"]["each"]] == [1.0] * 5
     assert result["criterion"] == -1.0
@@ -372,13 +372,13 @@ def test_the_entropy_fills_all_clusters(gamma, filled, tmp_path):
     assert (result["scores"]["occupied"] == 6) == filled
 
 
-def test_given_shares_are_kept(tmp_path):
+def test_clusters_have_the_shares_of_the_prior(tmp_path):
     """Three blobs of one size into two clusters: where the shares say, two of them go together."""
     result = trained(blobs(n=60, k=3, d=3), tmp_path, k=2, steps=300, model={"prior": "2,1"})
     assert (result["scores"]["smallest"], result["scores"]["largest"]) == (20, 40)
 
 
-def test_batches_that_are_not_all_rows(tmp_path):
+def test_batches_of_a_part_of_the_rows(tmp_path):
     result = trained(blobs(), tmp_path, k=2, steps=200, batch_size=20)
     assert result["scores"]["acc"] == 1.0
 
@@ -386,7 +386,7 @@ def test_batches_that_are_not_all_rows(tmp_path):
 # --- The generalisation score
 
 
-def test_true_labels_generalise_and_random_ones_do_not():
+def test_true_labels_generalise_and_random_labels_do_not():
     data = blobs(n=200, k=4, d=4, noise=1.0)
     rows, shuffled = data.features["view0"], np.random.default_rng(1).permutation(data.labels)
     true, random = (generalization_score([rows], labels) for labels in (data.labels, shuffled))
@@ -401,7 +401,7 @@ def test_a_space_of_noise_lowers_the_score():
     assert scores[0] > scores[1] + 0.2 and scores[1] > scores[2] + 0.2
 
 
-def test_the_score_of_rows_that_a_space_has():
+def test_the_score_ignores_missing_rows_and_limits_the_data():
     """What stands in the missing rows does not count, and large data are cut down."""
     data = blobs(n=200, k=4, d=4)
     rows = data.features["view0"].copy()

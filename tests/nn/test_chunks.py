@@ -37,7 +37,7 @@ def arguments(n=N, width=D, layers=3, dtype=np.float64):
 @pytest.mark.parametrize(
     "size, x64, tolerance", [(1, False, 1e-6), (4, False, 1e-6), (4, True, 1e-13), (22, True, 1e-13), (100, False, 0)]
 )
-def test_value_and_gradients_are_those_of_the_whole(size, x64, tolerance):
+def test_value_and_gradients_equal_those_without_chunks(size, x64, tolerance):
     with jax.enable_x64(x64):
         params, rows = jax.tree.map(jnp.asarray, arguments())
 
@@ -57,7 +57,7 @@ def test_rows_stay_in_order():
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_memory_is_that_of_one_chunk(devices):
+def test_memory_is_limited_by_one_chunk(devices):
     """Twelve layers of 1,024 rows a device in sixteen chunks, the parameters being small; no row leaves its device."""
     n = 1024 * devices
     params, rows = arguments(n, 32, 12, np.float32)

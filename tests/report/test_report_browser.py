@@ -55,7 +55,7 @@ def whole():
     [((500, 6000), False), ((1280, 3000), False), ((1280, 3000), True)],
     ids=["narrow", "wide", "dark"],
 )
-def test_a_report_is_quiet_and_not_empty(tmp_path, whole, size, dark):
+def test_a_report_logs_nothing_and_is_not_empty(tmp_path, whole, size, dark):
     flags = ["--blink-settings=preferredColorScheme=0"] if dark else []
     picture, console, asked = opened(tmp_path, whole, size, *flags)
     assert picture.shape == (size[1], size[0], 3) and console == [] and asked == []
@@ -79,7 +79,7 @@ def test_nothing_is_wider_than_a_phone(tmp_path, whole):
     assert any("width 390" in line for line in console), console
 
 
-def test_what_is_wrong_would_be_seen(tmp_path):
+def test_the_checks_detect_errors_and_requests(tmp_path):
     text = '<img src="http://example.com/x.png"><script>console.error("boo")</script>'
     picture, console, asked = opened(tmp_path, text, (500, 400))
     assert any("boo" in line for line in console) and set(asked) == {"http://example.com/x.png"}

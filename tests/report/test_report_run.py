@@ -38,7 +38,7 @@ def test_a_run_ends_with_its_report(finished):
 
 
 @pytest.mark.long
-def test_the_command_writes_the_same_again(finished, tmp_path):
+def test_the_command_writes_the_same_report_again(finished, tmp_path):
     workdir = tmp_path / finished[1].name
     shutil.copytree(finished[1], workdir)
     before = (workdir / "report.html").read_text()
@@ -55,7 +55,7 @@ def parts(text):
     return [piece.partition("</svg>")[2] for piece in text.split("<svg")]
 
 
-def test_data_that_is_gone_or_another_is_said(finished, tmp_path):
+def test_missing_or_changed_data_is_reported(finished, tmp_path):
     path, workdir = finished[0], tmp_path / "run"
     shutil.copytree(finished[1], workdir)
     kept = path.rename(tmp_path / "kept.npz")
@@ -87,7 +87,7 @@ def test_another_map_by_the_command(finished, tmp_path):
 
 
 @pytest.mark.long
-def test_an_unfinished_run_says_so(tmp_path, monkeypatch):
+def test_the_report_of_an_unfinished_run_says_so(tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     interrupt_at(50, monkeypatch)
     with pytest.raises(Interrupted), contextlib.redirect_stdout(io.StringIO()):
@@ -121,7 +121,7 @@ def test_a_report_that_cannot_be_written(finished, tmp_path):
     assert not list(workdir.glob(".*part"))
 
 
-def test_a_chosen_number_outlives_the_checkpoints(finished, tmp_path):
+def test_a_chosen_number_of_clusters_is_shown_without_checkpoints(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("checkpoints"))
     given = json.loads((workdir / "config.json").read_text())
@@ -133,7 +133,7 @@ def test_a_chosen_number_outlives_the_checkpoints(finished, tmp_path):
     assert "holds no checkpoints" in text and f"of {given['num_clusters']} clusters are occupied" in text
 
 
-def test_no_run_no_report(tmp_path):
+def test_a_directory_without_a_run_is_refused(tmp_path):
     for workdir in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match="holds no run"):
             report.write(workdir)

@@ -56,7 +56,7 @@ def test_round_trip(saved):
     np.testing.assert_array_equal(targets["label"], TARGETS["label"])
 
 
-def test_writing_compiles_nothing(tmp_path, caplog):
+def test_writing_a_checkpoint_compiles_nothing(tmp_path, caplog):
     """Of arrays on all devices either, for which Orbax would compile a program a device and array."""
     state = replicate(tree(3), data_mesh(8))
     store = Store(tmp_path / "checkpoints")
@@ -67,7 +67,7 @@ def test_writing_compiles_nothing(tmp_path, caplog):
     assert checksums(restore(tmp_path / "checkpoints")[1]) == checksums(tree(3))
 
 
-def test_keeps_two_and_a_new_directory_has_none(saved, tmp_path):
+def test_two_checkpoints_are_kept_and_a_new_directory_has_none(saved, tmp_path):
     store = Store(saved)
     store.save(9, tree(9), {}, {})
     assert sorted(int(p.name) for p in saved.iterdir() if p.name.isdigit()) == [7, 9]
@@ -87,7 +87,7 @@ def truncate(path):
 
 @pytest.mark.parametrize("damage", [flip, truncate, lambda path: path.unlink()], ids=["flip", "truncate", "delete"])
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_falls_back_to_the_checkpoint_before(saved, capsys, damage, part):
+def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(saved, capsys, damage, part):
     damage(parts(saved, 7)[part])
     found = restore(saved)
     if found[0] == 7:  # the part held nothing that is read back
@@ -103,12 +103,12 @@ def test_falls_back_to_the_checkpoint_before(saved, capsys, damage, part):
 
 
 @pytest.mark.parametrize("name", ["state", "meta", "targets"])
-def test_a_whole_item_is_gone(saved, name):
+def test_a_missing_item_is_detected(saved, name):
     shutil.rmtree(saved / "7" / name)
     assert restore(saved)[0] == 3
 
 
-def test_a_flipped_byte_in_the_arrays_is_always_seen(saved):
+def test_a_flipped_byte_in_the_arrays_is_always_detected(saved):
     """The largest file is the array data, where Orbax alone restores a wrong value in silence."""
     original = parts(saved, 7)[0].read_bytes()
     name = parts(saved, 7)[0]
@@ -123,7 +123,7 @@ def test_a_flipped_byte_in_the_arrays_is_always_seen(saved):
     assert (saved / "7").is_dir(), "read-only leaves everything in place"
 
 
-def test_all_damaged_is_an_error_and_nothing_moves(saved):
+def test_only_damaged_checkpoints_are_an_error_and_nothing_is_moved(saved):
     for step in (3, 7):
         truncate(parts(saved, step)[0])
     with pytest.raises(UserError, match="every checkpoint"):
@@ -131,7 +131,7 @@ def test_all_damaged_is_an_error_and_nothing_moves(saved):
     assert (saved / "3").is_dir() and (saved / "7").is_dir()
 
 
-def test_checksums_see_type_shape_and_value():
+def test_checksums_depend_on_type_shape_and_value():
     x = np.arange(6, dtype=np.float32)
     variants = [
         x,

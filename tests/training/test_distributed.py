@@ -145,7 +145,7 @@ def stopped(workdir, number, flags=LONG, step=2):
 
 
 @pytest.mark.long
-def test_two_processes_train_stop_and_resume_as_one_does(tmp_path, monkeypatch, capfd):
+def test_two_processes_train_stop_and_resume_like_one(tmp_path, monkeypatch, capfd):
     """DMIM on two processes of two devices, SIGTERM to the second, and to the end; against one process of eight."""
     here(monkeypatch, *LONG, f"--workdir={tmp_path / 'one'}")
     (table,) = (line for line in capfd.readouterr().out.splitlines() if "clusters occupied" in line)
@@ -186,7 +186,7 @@ def test_resumes_on_any_number_of_devices(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_death_ends_the_others_and_the_same_command_goes_on(tmp_path, number):
+def test_one_failed_process_ends_the_others_and_the_command_resumes(tmp_path, number):
     flags = [*LONG, "--config.run.checkpoint_every=2"]
     processes = start(tmp_path, flags)
     wait_for_step(tmp_path, 9, processes)
@@ -222,7 +222,7 @@ def test_a_damaged_checkpoint_is_set_aside_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_before_the_loop_saves_too(tmp_path):
+def test_a_signal_before_the_loop_saves(tmp_path):
     processes = start(tmp_path, LONG)
     until = time.monotonic() + 60
     while not (tmp_path / "config.json").exists() and time.monotonic() < until:
@@ -242,7 +242,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_error_of_one_process_ends_all(tmp_path):
+def test_an_error_of_one_process_ends_all_processes(tmp_path):
     codes, _, errs = ended(start(tmp_path, METHODS["dmim"], last=["--config.num_clusters=5000"]))
     assert codes[1] == 2 and "error: num_clusters is 5000" in errs[1] and codes[0] not in (0, 2, 3, 75)
 
@@ -281,7 +281,7 @@ ALL = ["--coordinator=a:1", "--num_processes=2", "--process_id=0"]
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_flags_that_do_not_go_together(tmp_path, monkeypatch, flags, words):
+def test_contradicting_flags_are_refused(tmp_path, monkeypatch, flags, words):
     with pytest.raises(UserError, match=words) as error:
         here(monkeypatch, *METHODS["dmim"], f"--workdir={tmp_path / 'run'}", *flags)
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()

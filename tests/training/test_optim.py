@@ -58,13 +58,13 @@ def test_schedules(name, warmup, points):
     np.testing.assert_allclose([schedule(t) for t in points], list(points.values()), atol=1e-6)
 
 
-def test_an_unknown_schedule_names_the_nearest():
+def test_an_unknown_schedule_suggests_the_nearest():
     with pytest.raises(UserError, match="cosine"):
         make_optimizer(total_steps=1, schedule="cosin")
 
 
 @pytest.mark.parametrize("name, decayed", [("kernel", True), ("last_kernel", True), ("bias", False), ("scale", False)])
-def test_adamw_decays_matrices_alone(name, decayed):
+def test_adamw_decays_only_matrices(name, decayed):
     """By its name: side by side, biases are matrices too. The decay is multiplied by the rate of the step."""
     tx = make_optimizer(total_steps=len(GRADS), learning_rate=0.1, warmup_steps=3, decoupled_decay=0.2)
     params = {name: jnp.full((2, 3), 2.0)}

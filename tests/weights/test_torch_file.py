@@ -64,7 +64,7 @@ def archive(path, pickled, members=(), root="archive", **options):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_torch_wrote_is_read(name):
+def test_files_of_torch_are_read(name):
     tree = read_torch(FIXTURES / name)
     for kind, values in tree["types"].items():
         expected = np.array([0, 1, 2, 100]).astype(jnp.bfloat16 if kind == "bfloat16" else kind)
@@ -87,7 +87,7 @@ def test_what_torch_wrote_is_read(name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_state_dictionaries_lose_their_metadata_only(name):
+def test_state_dictionaries_lose_only_their_metadata(name):
     tree = read_torch(FIXTURES / name)
     model, optimizer = tree["model"], tree["optimizer"]
     assert type(model) is OrderedDict and not vars(model)
@@ -157,7 +157,7 @@ def test_programs_are_refused_by_name_and_do_not_run(tmp_path, wrap, protocol):
         assert not sentinel.exists()
 
 
-def test_the_payloads_are_live(tmp_path):
+def test_the_payloads_run_in_an_ordinary_unpickler(tmp_path):
     """Otherwise the test above would prove nothing."""
     for i, payload in enumerate(payloads(tmp_path / "it_ran").values()):
         pickle.loads(pickle.dumps(payload))
@@ -313,7 +313,7 @@ def test_tensors_within_their_storage(tmp_path, offset, size, stride, expected):
         ({"zeros": b"\0" * 10**6}, {"compression": zipfile.ZIP_DEFLATED}, "compressed or encrypted member"),
     ],
 )
-def test_archives_unlike_torch_s(tmp_path, members, options, message):
+def test_archives_that_differ_from_torch(tmp_path, members, options, message):
     path = archive(tmp_path / "a.pt", program(tensor()), members, **options)
     if message is None:
         assert read_torch(path)["x"].shape == (6,)
@@ -369,7 +369,7 @@ def legacy(pickled, keys=("0",), numel=6, data=None, magic=0x1950A86A20F9469CFC6
         ({"pickled": program(tensor(stored=storage(2**60)))}, "elements, not 1152921504606846976"),
     ],
 )
-def test_legacy_files_unlike_torch_s(tmp_path, change, message):
+def test_legacy_files_that_differ_from_torch(tmp_path, change, message):
     path = tmp_path / "a.pt"
     path.write_bytes(legacy(program(tensor())))
     np.testing.assert_array_equal(read_torch(path)["x"], np.arange(6, dtype=np.float32))
@@ -384,7 +384,7 @@ def test_other_files_are_refused(tmp_path, content):
     refused(path, "not a PyTorch checkpoint|not one of torch.save")
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path):
+def test_files_that_cannot_be_opened_are_refused(tmp_path):
     refused(tmp_path / "absent.pt", "can't be opened.*No such file")
     refused(tmp_path, "can't be opened")
 
@@ -532,7 +532,7 @@ def test_every_variable_is_replaced_in_its_type():
         assert jax.tree.all(jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), got, wanted))
 
 
-def test_names_are_the_authors():
+def test_names_equal_those_of_the_authors():
     """One to one onto the file's, whatever the template's own values."""
     for backbone in BACKBONES:
         tree = read_torch(FIXTURES / f"cc_{backbone}.tar")

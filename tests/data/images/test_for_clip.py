@@ -18,7 +18,7 @@ PICTURE = noise((20, 31, 3))
 
 
 @pytest.mark.parametrize(("h", "w", "channels", "size", "resize"), PIXELS)
-def test_pixels_are_torchvisions(h, w, channels, size, resize):
+def test_pixels_equal_torchvision(h, w, channels, size, resize):
     images = noise((h, w, channels))
     for found in (
         clip_image(Image.fromarray(images.squeeze()), size, resize),
@@ -28,14 +28,14 @@ def test_pixels_are_torchvisions(h, w, channels, size, resize):
         np.testing.assert_array_equal(found, STORED[f"{h}x{w}"])
 
 
-def test_a_batch_is_its_images():
+def test_a_batch_equals_its_single_images():
     images = noise((7, 20, 31, 3))
     wanted = [clip_image(Image.fromarray(x), 12) for x in images]
     np.testing.assert_array_equal(clip_images(images, 12), wanted)
     assert clip_images(images[:0], 12).shape == (0, 12, 12, 3)
 
 
-def test_an_image_of_the_size_stays():
+def test_an_image_of_the_right_size_is_unchanged():
     images = noise((2, 16, 16, 3))
     np.testing.assert_array_equal(clip_images(images, 16), images)
 

@@ -60,7 +60,7 @@ def test_a_batch_is_a_slice_in_order(photos):
     np.testing.assert_array_equal(rows.read(2, plain), whole[2])
 
 
-def test_an_unreadable_image_stops_or_is_told(broken):
+def test_an_unreadable_image_is_an_error_or_reported(broken):
     rows = image_rows("folder", path=broken)
     refuses("1.png is not an image; remove it, or set on_error to skip", lambda: rows.batch(0, 3, plain))
     assert len(rows.batch(2, 3, plain)) == 1

@@ -71,7 +71,7 @@ CASES += [
 
 
 @pytest.mark.parametrize("source, options", CASES, ids=str)
-def test_everything_is_as_in_memory(parent, source, options):
+def test_streamed_rows_equal_those_in_memory(parent, source, options):
     memory, streamed = both(parent, source, **options)
     images, lazy_images = memory.features["image"], streamed.features["image"]
     assert isinstance(lazy_images, LazyArray) and not is_resident({"train": streamed}, 1 << 40)
@@ -92,7 +92,7 @@ def test_everything_is_as_in_memory(parent, source, options):
 
 @pytest.mark.parametrize("source", ["folder", "tfds"])
 @pytest.mark.parametrize("batch_size", [8, 5, 64])
-def test_inference_is_as_in_memory(parent, source, batch_size):
+def test_streamed_inference_equals_that_in_memory(parent, source, batch_size):
     def function(variables, batch):
         return batch["image"].astype("float32").sum((1, 2, 3)) + variables
 
@@ -122,7 +122,7 @@ def settled(seen, expected):
 
 
 @pytest.mark.parametrize("batch_size", [4, 100])
-def test_the_next_two_batches_are_read_and_no_more(batch_size):
+def test_only_the_next_two_batches_are_read(batch_size):
     source, seen = counting()
     reader = read_ahead(source, lambda step: np.arange(step * batch_size, (step + 1) * batch_size), range(5, 40))
     ahead = max(2 * -(-batch_size // lazy.PART), lazy.THREADS) / -(-batch_size // lazy.PART)
@@ -135,7 +135,7 @@ def test_the_next_two_batches_are_read_and_no_more(batch_size):
     assert max(Counter(seen).values()) == 1
 
 
-def test_a_feed_reads_a_stream_once_and_starts_anew_on_a_jump():
+def test_a_feed_reads_a_stream_once_and_restarts_after_a_jump():
     source, seen = counting(n=400)
     streams = {name: Dataset({"image": source}, list(range(400)), None, name, "all") for name in ("train", "other")}
     feed = Feed(streams, seed_list=(0,), batch_size=40, mesh=data_mesh(40), limit=0)
@@ -203,7 +203,7 @@ def test_epochs_of_two_levels(n, batch_size, blocks):
         assert len(np.unique(index // blocks.rows)) <= windows * blocks.window
 
 
-def test_a_window_takes_blocks_from_all_over_and_mixes_them_well():
+def test_a_window_has_random_blocks_and_mixes_their_rows():
     n, blocks = 6400, Blocks(100, 8)
     order = epoch_permutation(5, 0, n, blocks).reshape(8, 800)  # by window
     found = [np.unique(rows // 100) for rows in order]
@@ -214,12 +214,12 @@ def test_a_window_takes_blocks_from_all_over_and_mixes_them_well():
     assert np.abs(halves - 50).max() < 5 * 3.6
 
 
-def test_a_window_of_all_blocks_is_the_full_shuffle():
+def test_a_window_of_all_blocks_equals_the_full_shuffle():
     for blocks in (Blocks(10, 10), Blocks(7, 15), Blocks(200, 1)):
         np.testing.assert_array_equal(epoch_permutation(2, 1, 100, blocks), epoch_permutation(2, 1, 100))
 
 
-def test_blocks_and_rows_are_drawn_apart():
+def test_blocks_and_rows_have_independent_permutations():
     alone = epoch_permutation(0, 0, 100, Blocks(1, 1))
     assert (np.argsort(alone) != epoch_permutation(0, 0, 100)).any()
 
@@ -236,7 +236,7 @@ def streamed_toy(n=40):
 
 @pytest.mark.parametrize("options", [{"two_phases": True}, {"two_streams": True}], ids=str)
 @pytest.mark.long
-def test_a_streamed_run_ends_as_one_from_memory_interrupted_or_not(tmp_path, monkeypatch, options):
+def test_a_streamed_run_equals_one_from_memory_also_if_interrupted(tmp_path, monkeypatch, options):
     method, ends = toy.method(**options), {}
     schedule = loop.Schedule(log_every=2, checkpoint_every=4, resident_bytes=0)
     memory = {"train": toy.dataset(), "other": toy.dataset()}
@@ -276,7 +276,7 @@ def test_cc_has_the_metrics_of_a_run_in_memory(parent, tmp_path, source):
 
 
 @pytest.mark.slow
-def test_two_processes_end_as_they_do_from_memory(parent, tmp_path):
+def test_two_streaming_processes_equal_two_from_memory(parent, tmp_path):
     flags = ["--config=configs/cc_folder.py", f"--config.data.path={parent / 'photos'}", "--config.data.size=8"]
     flags += ["--config.num_clusters=3", "--config.batch_size=8", "--config.epochs=1", "--config.run.resident_gib=0.0"]
     flags += ["--config.model.backbone=resnet18", "--config.model.width=2", "--config.model.image_size=8"]
@@ -333,13 +333,13 @@ def test_bad_shuffles(parent, source, options):
 
 
 @pytest.mark.parametrize("source", ["folder", "tfds"])
-def test_without_grain_the_extra_is_told(parent, source, monkeypatch):
+def test_without_grain_the_error_names_the_extra(parent, source, monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(UserError, match=r'^streaming needs Grain: pip install "clustering_jax\[stream\]"$'):
         both(parent, source)
 
 
-def test_pixels_are_not_compared_by_kmeans(parent, tmp_path):
+def test_kmeans_on_streamed_pixels_is_refused(parent, tmp_path):
     config = config_of(parent, "folder", streaming=True) | {"kmeans_baseline": True}
     with pytest.raises(UserError, match="kmeans_baseline needs all pixels in memory"):
         run.train(config, tmp_path / "run")

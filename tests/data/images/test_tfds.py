@@ -195,7 +195,7 @@ def test_bad_sets(tmp_path, case):
     assert sorted(tmp_path.rglob("*")) == files
 
 
-def test_unprepared_tells_the_command(tmp_path):
+def test_an_unprepared_set_names_the_command(tmp_path):
     with pytest.raises(UserError) as error:
         tfds("cifar10", tfds_dir=str(tmp_path / "sets"))
     command = f"python -m clustering_jax.data.images.prepare cifar10 --tfds_dir={tmp_path / 'sets'}"

@@ -22,7 +22,7 @@ def looped(labels, probabilities):
 
 
 @pytest.mark.parametrize("k", [3, 5, 12])
-def test_confident_labels_are_the_loops(k):
+def test_confident_labels_equal_the_loop(k):
     rng = np.random.default_rng(k)
     labels = rng.integers(k - 1, size=200)  # the last class has no row, and gets none
     probabilities = rng.dirichlet(np.full(k, 0.3), 200)
@@ -31,7 +31,7 @@ def test_confident_labels_are_the_loops(k):
     assert (found != labels).any() and found.max() < k - 1
 
 
-def test_labels_stay_where_nothing_is_sure():
+def test_labels_are_unchanged_without_confident_predictions():
     labels, probabilities = np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.6, 0.4]])
     np.testing.assert_array_equal(confident_labels(labels, probabilities), labels)
 
@@ -48,7 +48,7 @@ def clusters(n=600, k=3):
 
 
 @pytest.mark.long
-def test_planted_errors_are_mended():
+def test_planted_errors_are_corrected():
     labels, given, views = clusters()
     mask = np.ones((len(labels), 2), bool)
     mask[:100, 0] = mask[100:200, 1] = False
@@ -61,7 +61,7 @@ def test_planted_errors_are_mended():
 
 
 @pytest.mark.long
-def test_a_rows_own_label_has_no_say():
+def test_the_own_label_of_a_row_has_no_influence():
     """Labels of noise are learnt by heart alone."""
     rng = np.random.default_rng(2)
     labels, views = rng.integers(2, size=40 * FOLDS), [rng.normal(size=(40 * FOLDS, 50)).astype(np.float32)]

@@ -132,7 +132,7 @@ def plain_run(params, data, pseudo, **switches):
     ],
 )
 @pytest.mark.long
-def test_five_steps_of_each_stage_are_the_plain_loops(tmp_path, views, double_softmax, per_pair):
+def test_five_steps_of_each_stage_equal_the_plain_loop(tmp_path, views, double_softmax, per_pair):
     # Wide enough that no row's hidden units all rest, whose features would be rounding errors scaled to norm 1.
     settings = {"double_softmax": double_softmax, "entropy_per_pair": per_pair, "hidden": (32, 32), "latent_dim": 16}
     method, data = decided(toy.build(**settings, optimizer={"learning_rate": RATE})), toy.dataset(views=views)
@@ -148,7 +148,7 @@ def test_five_steps_of_each_stage_are_the_plain_loops(tmp_path, views, double_so
 
 
 @pytest.mark.slow
-def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path):
+def test_seeds_side_by_side_equal_the_runs_of_each_seed(tmp_path):
     method, data = decided(toy.build()), toy.dataset(missing=True)
     together, targets = toy.run(tmp_path / "all", method, data, seeds=(3, 4, 9))
     for i, seed in enumerate((3, 4, 9)):

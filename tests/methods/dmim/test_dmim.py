@@ -84,7 +84,7 @@ def digits(text):
 
 
 @pytest.mark.long
-def test_the_authors_trajectory(monkeypatch):
+def test_the_trajectory_of_the_authors(monkeypatch):
     """Losses, labels drawn and labels at the end, of the authors' functions in float64 (their L3 has the 1/2)."""
     noise = np.stack(
         [np.sin(0.8 * ROW * COLUMN + 0.3), np.sin(1.1 * ROW + 0.3 * COLUMN), np.cos(0.6 * ROW + 1.7 * COLUMN)], 1
@@ -202,7 +202,7 @@ CASES = [(name, 3, True) for name in OPTIONS] + [("defaults", 2, False)]
 
 @pytest.mark.parametrize("name, views, missing", CASES)
 @pytest.mark.long
-def test_every_setting_changes_the_loss_as_its_formula_says(name, views, missing):
+def test_every_setting_changes_the_loss_by_its_formula(name, views, missing):
     settings = OPTIONS[name]
     mask = MASK[:, :views] if missing else np.ones((N, views), bool)
     batch = batch_of(views, mask if missing else None)
@@ -219,7 +219,7 @@ def loss_of(method):
     return method.phases[0].objectives[0].loss
 
 
-def test_missing_rows_change_nothing():
+def test_values_of_missing_rows_do_not_matter():
     """Whatever they hold: neither loss, gradient, running averages, labels nor features."""
     batch = {**batch_of(2, MASK[:, :2]), "pseudo": PSEUDO}
     other = {**batch, **{f"view{v}": np.where(MASK[:, [v]], batch[f"view{v}"], np.nan) for v in range(2)}}
@@ -239,7 +239,7 @@ def test_missing_rows_change_nothing():
     assert (labels[0][:, 0] < 0).tolist() == (~MASK[:, 0]).tolist()
 
 
-def test_running_averages_are_those_of_the_authors_passes():
+def test_running_averages_equal_those_of_the_authors():
     """Two passes a step, each modality in turn; by torch's rule, of the unbiased variance."""
     batch = {**batch_of(), "pseudo": PSEUDO}
     method = build()
@@ -272,7 +272,7 @@ def test_seeds_side_by_side():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), take_seed(together, 1), alone)
 
 
-def test_noise_is_the_examples_own():
+def test_noise_depends_only_on_the_example():
     index = np.array([4, 0, 9])
     noise = draw_noise(KEY, index, 2, 50)
     np.testing.assert_array_equal(draw_noise(KEY, index[::-1], 2, 50)[::-1], noise)
@@ -304,7 +304,7 @@ def test_predictions_rename_the_clusters_of_the_other_modalities(prediction):
     np.testing.assert_allclose(alone[1], np.full(3, 1 / 3) if prediction == "first" else second[1], rtol=1e-6)
 
 
-def test_alignment_is_the_running_joint_of_the_training():
+def test_alignment_is_the_running_joint_table_of_the_training():
     batch = {**batch_of(2, MASK[:, :2]), "pseudo": PSEUDO}
     method = build()
     variables = starting(method, batch)
@@ -327,7 +327,7 @@ def test_criterion_is_the_loss_of_all_rows_with_labels_of_the_same_parameters(se
     assert method.criterion(KEY, variables, infer) == pytest.approx(float(value), rel=1e-5)
 
 
-def test_labels_use_the_power():
+def test_labels_depend_on_the_power():
     batch = batch_of()
     method = build()
     variables, infer = starting(method, batch), infer_on(batch)
@@ -378,7 +378,7 @@ def fit(directory, method, seeds, batch_size):
 
 @pytest.mark.parametrize("full_batch, seeds, at", [(True, (0, 1), 3), (True, (0, 1), 6), (False, (0,), 6)])
 @pytest.mark.long
-def test_a_run_cut_between_two_draws_of_the_labels_ends_as_the_whole_one(tmp_path, monkeypatch, full_batch, seeds, at):
+def test_a_run_interrupted_between_two_draws_of_labels_ends_the_same(tmp_path, monkeypatch, full_batch, seeds, at):
     epochs, batch_size = (12, N) if full_batch else (3, 8)
     settings = {"full_batch": full_batch, "refresh_epochs": 5 if full_batch else 2}
     method = build(Spec(K, batch_size, epochs, {"train": N // batch_size}), **settings)

@@ -126,7 +126,7 @@ def test_the_loss_of_a_step(switch):
     assert set(terms) == names | {"occupied", "entropy"}
 
 
-def test_running_statistics_take_two_steps_a_step_each_of_its_own_batch():
+def test_running_statistics_are_updated_twice_per_step():
     """First the rows, then their partners; unbiased variances."""
     batch, variables = batch_of(), starting()
     _, (changed, _) = jax.jit(build().phases[0].objectives[0].loss)(variables, batch, KEY)
@@ -142,7 +142,7 @@ def test_running_statistics_take_two_steps_a_step_each_of_its_own_batch():
         np.testing.assert_allclose(after["var"][0], var, rtol=1e-4, atol=1e-6)
 
 
-def test_rows_and_partners_have_batch_statistics_of_their_own():
+def test_rows_and_partners_have_separate_batch_statistics():
     """Partners elsewhere leave the rows' assignments as they are: the balance does not see them."""
     loss = jax.jit(build().phases[0].objectives[0].loss)
     batch, far = batch_of(), {**batch_of()}
@@ -174,7 +174,7 @@ def test_instance_heads_have_no_influence_on_the_cluster_heads():
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(heads(found, "instance")))
 
 
-def test_without_their_contrast_instance_heads_do_not_learn():
+def test_instance_heads_do_not_learn_without_their_loss():
     found = gradients(starting(), consistent=True)
     assert not any(x.any() for x in jax.tree.leaves(heads(found, "instance")))
     # A bias before the batch norm is lost in it.
@@ -183,7 +183,7 @@ def test_without_their_contrast_instance_heads_do_not_learn():
     )
 
 
-def test_prediction_is_the_image_cluster_head_alone_with_running_statistics():
+def test_prediction_uses_only_the_image_cluster_head_with_running_statistics():
     method, variables, batch = build(), starting(), batch_of()
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), variables)
     for collection in variables:
@@ -231,7 +231,7 @@ PLANTED = planted_embeddings(60, num_clusters=K, width=D, num_nouns=40)
 
 
 @pytest.mark.parametrize("seed, key", [(0, jax.random.key(0)), (9, jax.random.key(9)), (-1, KEY)], ids=[0, 9, -1])
-def test_preparation_is_nouns_counterparts_and_neighbours(tmp_path, seed, key):
+def test_preparation_computes_nouns_counterparts_and_neighbours(tmp_path, seed, key):
     """The space has a seed of its own, or with -1 the run's."""
     found = build(retrieval_temperature=0.02, space_seed=seed).prepare(KEY, PLANTED, tmp_path)
     image, words = PLANTED.features["image"], PLANTED.vocabulary
@@ -256,7 +256,7 @@ def test_fewer_rows_than_neighbours(tmp_path):
     assert all(sorted(row) == sorted(set(range(12)) - {i}) for i, row in enumerate(found.partners["image"]))
 
 
-def test_a_preparation_cut_short_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_an_interrupted_preparation_resumes(tmp_path, monkeypatch):
     calls = []
 
     def failing(rows, k):
@@ -288,7 +288,7 @@ def test_a_preparation_cut_short_goes_on_where_it_was(tmp_path, monkeypatch):
     ],
     ids=str,
 )
-def test_only_what_a_setting_changes_is_computed_anew(tmp_path, settings, anew):
+def test_only_results_that_a_setting_changes_are_computed_again(tmp_path, settings, anew):
     build().prepare(KEY, PLANTED, tmp_path)
     before = {path.name for path in tmp_path.iterdir()}
     build(**settings).prepare(KEY, PLANTED, tmp_path)
@@ -335,7 +335,7 @@ def test_the_report(tmp_path):
         assert not other.baselines and other.names == found.names
 
 
-def test_images_stand_in_for_nouns(tmp_path):
+def test_images_can_replace_nouns(tmp_path):
     image = PLANTED.features["image"]
     named = PLANTED._replace(vocabulary=Vocabulary(PLANTED.ids, image))
     expected = build().prepare(KEY, named, tmp_path / "named")
@@ -389,7 +389,7 @@ def with_partners(n=40, m=6, seed=0):
     return Dataset(features, row_ids(n), None, "toy", "all", partners=partners)
 
 
-def test_a_partner_is_one_of_a_rows_own_and_all_are_drawn():
+def test_partners_are_drawn_from_all_neighbours_of_a_row():
     index = np.arange(40, dtype=np.int32)[::-1]
     partners = {name: 100 * np.arange(40)[:, None] + np.arange(6) for name in ("image", "text")}
     drawn = [partner_rows(3, step, index, partners) for step in range(200)]
@@ -406,7 +406,7 @@ def feed_of(limit, seeds=(5,)):
     return Feed({"train": with_partners()}, seed_list=seeds, batch_size=8, mesh=data_mesh(8), limit=limit)
 
 
-def test_draws_depend_on_the_seed_and_the_step_alone():
+def test_draws_depend_only_on_the_seed_and_the_step():
     """Not on where a loop starts or how long it is, nor on whether the data is on the device."""
     phase = build().phases[0]
     whole = feed_of(1 << 30)(phase, 0, 16, {}, 16)[2]
@@ -468,7 +468,7 @@ def test_a_small_run_finds_the_classes_and_names_them(finished):
 
 
 @pytest.mark.long
-def test_a_run_cut_in_the_middle_ends_bitwise_as_the_whole_one(finished, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_bitwise_equal(finished, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_at(61, patch)
         with pytest.raises(Interrupted, match="is saved"):
@@ -505,7 +505,7 @@ def test_two_seeds_side_by_side(finished, tmp_path):
     assert result["scores"]["acc"] == kept["acc"] and -np.log(5) <= kept["criterion"] <= 0
 
 
-def test_the_criterion_is_the_information_both_modalities_share():
+def test_the_criterion_is_the_mutual_information_of_the_modalities():
     """Equal assignments of even size: log k; the text's head constant: none."""
     image = np.repeat(np.eye(K), 4, 0).astype(np.float32)
 
@@ -518,7 +518,7 @@ def test_the_criterion_is_the_information_both_modalities_share():
     assert criterion(KEY, None, infer_of(np.ones_like(image))) == pytest.approx(0)
 
 
-def test_the_criterion_sees_both_heads():
+def test_the_criterion_uses_both_heads():
     batch, seen = batch_of(), []
 
     def infer(function, variables):

@@ -43,7 +43,7 @@ def value_and_gradients(x, w, stride, padding, lowering):
 
 
 @pytest.mark.parametrize(("kernel", "size"), cases())
-def test_forms_agree(kernel, size):
+def test_all_forms_agree(kernel, size):
     x, w = draw(kernel, size)
     forms = [f for f in FORMS if f != "dense" or max(size) <= 4]  # the matrix of a larger map is slow to compile
     run = jax.jit(lambda x, w: {f: value_and_gradients(x, w, *kernel[1:], f) for f in forms})

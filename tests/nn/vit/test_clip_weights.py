@@ -44,14 +44,14 @@ def change(directory: Path, tensors) -> None:
 
 
 @pytest.mark.parametrize("name", [HF, OPEN])
-def test_a_file_is_its_directory(name):
+def test_a_file_and_its_directory_give_the_same_model(name):
     clip = load_clip(FIXTURES / name / WEIGHTS[name])
     same_params(clip.params, load(name).params)
     assert clip.config == load(name).config and clip.name == name
 
 
 @pytest.mark.parametrize("name", [HF, OPEN])
-def test_checksum_is_the_files_sha256(name):
+def test_the_checksum_is_the_sha256_of_the_file(name):
     wanted = hashlib.sha256((FIXTURES / name / WEIGHTS[name]).read_bytes()).hexdigest()
     assert load(name).checksum == weights_checksum(FIXTURES / name) == wanted
 
@@ -76,21 +76,21 @@ def split(directory: Path) -> list[Path]:
     return parts
 
 
-def test_parts_are_one_model(copied):
+def test_several_parts_give_one_model(copied):
     parts = split(copied(HF))
     clip = load_clip(parts[0].parent)
     same_params(clip.params, load(HF).params)
     assert clip.checksum == hashlib.sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()
 
 
-def test_the_layout_with_weights_is_taken(copied):
+def test_the_layout_with_weights_is_used(copied):
     directory = copied(HF)
     (directory / WEIGHTS[HF]).unlink()
     shutil.copytree(FIXTURES / OPEN, directory, dirs_exist_ok=True)
     same_params(load_clip(directory).params, load(OPEN).params)
 
 
-def test_buffers_of_old_files_are_passed_over(copied):
+def test_buffers_of_old_files_are_ignored(copied):
     directory = copied(HF)
     buffers = {f"{t}_model.embeddings.position_ids": np.arange(9)[None] for t in ("text", "vision")}
     change(directory, lambda tensors: tensors | buffers)
