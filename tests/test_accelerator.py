@@ -1,4 +1,4 @@
-"""`benchmarks.accelerator` at toy size on the CPU: parts run, resume, and end in a table."""
+"""Runs `benchmarks.accelerator` at toy size on the CPU: parts run and resume, and a table is written."""
 
 import json
 import subprocess

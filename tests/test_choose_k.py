@@ -1,4 +1,4 @@
-"""The vote on planted clusters, the command's table, file and refusals, and the honest test on real data."""
+"""Tests the vote on planted clusters, the table, file and errors of the command, and the result on real data."""
 
 import json
 import os
@@ -21,7 +21,7 @@ KS = range(2, 9)
 
 
 def centers(rng):
-    """Eight in a box, no two nearer than 9 standard deviations of a cluster."""
+    """Eight centers in a box, with distances of at least 9 standard deviations of a cluster."""
     while True:
         drawn = rng.uniform(-10, 10, size=(8, 4))
         if pdist(drawn).min() > 9:
@@ -29,7 +29,7 @@ def centers(rng):
 
 
 def planted(sizes, seed=0):
-    """Clusters in rows [240, 4]: of one shape, so that the tests share one compiled program."""
+    """Rows [240, 4] with clusters. All tests use this shape, so that they share one compiled program."""
     rng = np.random.default_rng(seed)
     return np.repeat(centers(rng)[: len(sizes)], sizes, axis=0) + rng.normal(size=(240, 4))
 
@@ -50,7 +50,7 @@ SIZES = {
 
 @pytest.mark.parametrize("name", SIZES)
 def test_every_criterion_finds_planted_clusters(name):
-    """At the least and at the greatest number of the range too; the gap can't stop at its end."""
+    """Also at the smallest and at the largest number of the range. The gap can't stop at the end of the range."""
     k = len(SIZES[name])
     found = vote(planted(SIZES[name]))
     expected = dict.fromkeys(criteria.RULES, k) | ({"gap": None} if k == KS[-1] else {})
@@ -88,7 +88,7 @@ def test_the_seed_determines_all_draws():
 
 
 def test_clusters_and_dispersion_equal_the_textbook():
-    """Rows of the other half by the nearest mean; W as the pairwise squares of each cluster over twice its size."""
+    """The other half is assigned to the nearest mean. W sums squared distances in a cluster over twice its size."""
     rows, others = (ROWS[half::2].astype(np.float32) for half in (0, 1))
     own, crossed, inertia = number_of_clusters._fits(jax.random.key(0), rows, others, ks=tuple(KS))
     for k, labels, theirs, found in zip(KS, own, crossed, inertia, strict=True):
@@ -109,7 +109,7 @@ SAME = [[0, 0, 1, 0]] * 3
 
 
 def test_the_median_of_the_votes_is_taken():
-    """The lower of two; a vote that is not cast counts nothing, and is no agreement."""
+    """Of two middle votes the lower one is used. A missing vote has no effect and does not count as agreement."""
     last = [[0, 0, 0, 1]] * 3
     found = number_of_clusters.recommend(
         curves(silhouette=SAME, stability=last, merge=[[1, 0, 0, 0]] * 3), range(2, 6), seed=0
@@ -187,7 +187,7 @@ def test_the_summary_line(agree, odds):
 
 
 def embedding(monkeypatch, tmp_path, shapes, embed=lambda features: features["view0"]):
-    """A finished run whose embedding is a function."""
+    """Replaces the embedding of a finished run by a function."""
     (tmp_path / "result.json").write_text("{}")
     predictor = SimpleNamespace(shapes=shapes, embed=embed)
     monkeypatch.setattr(choose_k.Predictor, "restore", lambda _: predictor)
@@ -198,7 +198,7 @@ SHAPES = {"view0": (2,), "view1": (2,)}
 
 
 def test_the_embedding_of_a_run_is_examined(views, tmp_path, monkeypatch, capsys):
-    """Parts of the rows in order; what it makes of them has two clusters."""
+    """The rows are embedded in parts and in order. The embedding has two clusters."""
     monkeypatch.setattr(choose_k, "CHUNK", 70)
     cluster = 10.0 * (ROWS @ [1, 0, 0, 0] > 0)
     place = iter(range(0, 240, 60))
@@ -266,7 +266,7 @@ def test_exit_codes(capsys):
     assert stopped.value.code == 2 and capsys.readouterr().err.startswith("error: --range=9:3: give LEAST:MOST")
 
 
-# --- Real data, whose labels are looked at here alone
+# --- Real data, whose labels are used only here
 
 VIEWS = "--config=configs/cmmc_arrays.py", "--config.data.label_key=y"
 SHORT = "--config.model.reconstruction_epochs=50", "--config.run.checkpoint_every=0"
@@ -280,7 +280,7 @@ SETS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_the_true_number_is_near_the_recommendation(name, tmp_path):
-    """Of the embedding of a run with twice as many clusters as the range ends with."""
+    """Examines the embedding of a run with twice as many clusters as the end of the range."""
     true, ends, options = SETS[name]
     path = DATA / f"{name}.npz"
     if name != "digits":

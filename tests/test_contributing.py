@@ -1,4 +1,4 @@
-"""The method and the config in CONTRIBUTING.md are run as they are printed there."""
+"""Runs the method and the config in CONTRIBUTING.md as they are printed there."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ FILES = "soft_kmeans.py", "soft_kmeans_config.py"
 
 @pytest.fixture
 def printed(tmp_path, monkeypatch):
-    """The current directory, with the files that the page prints."""
+    """Writes the files that the page prints to a new current directory."""
     for name, code in zip(FILES, CODE, strict=True):
         assert f"`{name}`" in TEXT
         (tmp_path / name).write_text(code)
@@ -38,7 +38,7 @@ def test_the_printed_command(printed, monkeypatch):
     main.main(["clustering-jax train", *shlex.split(COMMAND)])
     result = read_json(printed / "runs" / "soft_kmeans" / "result.json")
     assert result["method"] == "soft_kmeans.py:build" and result["scores"]["acc"] > 0.6
-    monkeypatch.chdir(ROOT)  # the run remembers where its method is
+    monkeypatch.chdir(ROOT)  # the run has stored the path of its method
     assert Predictor.restore(printed / "runs" / "soft_kmeans").config["model"] == {"temperature": 0.1}
 
 

@@ -1,4 +1,4 @@
-"""The import graph: one direction between the chapters, no circle, and data sets without JAX."""
+"""Imports between the chapters have one direction and no circle, and data sets do not import JAX."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from tests.paths import ROOT
 
 PACKAGE = ROOT / "clustering_jax"
-# From the ground up: a file imports its own chapter and those of the lines before it.
+# From the lowest chapter up: a file imports only its own chapter and the chapters on the lines before.
 CHAPTERS = (
     ("errors", "typing"),
     ("settings", "parallel", "method", "metrics"),
@@ -40,7 +40,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(path):
-    """The package's own modules that a file imports, lazily too."""
+    """The modules of the package that a file imports, including lazy imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "clustering_jax":
             module = node.module.partition(".")[2]

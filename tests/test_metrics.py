@@ -1,4 +1,4 @@
-"""Properties of every score, and brute force for the Hungarian one."""
+"""Tests properties of every score, and compares the Hungarian matching with brute force."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ def random_labels(seed, n=60, classes=4, clusters=6):
 
 
 def brute_force_accuracy(true, pred):
-    """Every one-to-one assignment of the smaller side to the larger."""
+    """Tries every one-to-one assignment of the smaller side to the larger side."""
     classes, clusters = np.unique(true), np.unique(pred)
     small, large = (clusters, classes) if len(clusters) <= len(classes) else (classes, clusters)
     rows, columns = (pred, true) if len(clusters) <= len(classes) else (true, pred)
@@ -80,7 +80,7 @@ class TestEveryScore:
         assert str(np.shape(pred)) in str(error.value)
 
     def test_pair_counts_do_not_overflow(self, name):
-        """200,000 points in 2 classes: 5e9 pairs within one are beyond int32."""
+        """With 200,000 points in 2 classes, the 5e9 pairs within a class exceed int32."""
         true = np.repeat(np.array([0, 1], np.int32), 100_000)
         pred = np.where(np.arange(200_000) % 10 == 0, 1 - true, true).astype(np.int32)
         same = (0.9**2 + 0.1**2) * 100_000 * 200_000 - 200_000

@@ -1,4 +1,4 @@
-"""The notebooks: executed, their outputs committed, and true when they are executed again."""
+"""The notebooks are executed, have their outputs, and run again without errors."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def test_every_cell_was_executed_in_order_without_an_error(path):
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert outputs and not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
-    # Pictures of some size, and nothing of the machine they were made on.
+    # The pictures have a minimal size, and the outputs have no paths of the machine that made them.
     assert max(len(o.get("data", {}).get("image/png", "")) for o in outputs) > 10_000
     assert not re.search(r'"[^"]*/(home|root|tmp|work)/', path.read_text())
 

@@ -1,4 +1,4 @@
-"""The package as a user installs it: the distributions, the console script, configs and methods by name."""
+"""Tests the installed package: the distributions, the console script, configs and methods by name."""
 
 import json
 import os
@@ -20,14 +20,14 @@ from clustering_jax.settings import config_files
 from tests.paths import ROOT
 from tests.test_run import environment
 
-# What the build reads. A build writes into its directory, so it gets a copy.
+# The files that the build reads. A build writes into its directory, so it gets a copy.
 SOURCES = ("clustering_jax", "configs", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "Makefile")
 KEYS = cli.documented
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
 
 def build(kind, source, output):
-    """Builds a distribution by the project's own backend, without an environment of its own: nothing is downloaded."""
+    """Builds a distribution with the project's build backend and without build isolation, so nothing is downloaded."""
     program = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(output)!r}))"
     done = subprocess.run([sys.executable, "-c", program], cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -68,12 +68,12 @@ def test_the_source_distribution_can_be_built_again(distributions):
 
 @pytest.fixture(scope="module")
 def installed(distributions, tmp_path_factory):
-    """The directory of programs of a fresh environment with the wheel. Other packages are those of the tests."""
+    """Installs the wheel in a new environment that sees the other packages of the tests; returns its bin directory."""
     directory = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
     pip = [sys.executable, "-m", "pip", "--python", directory / "bin" / "python", "install", "-q"]
     subprocess.run([*pip, "--no-deps", "--no-index", distributions[1]], check=True, env=outside())
-    # Only now, so that pip does not find the tests' own installation of the package.
+    # This comes last, so that pip does not find the installation of the package for the tests.
     (packages,) = directory.glob("lib/python*/site-packages")
     (packages / "tests.pth").write_text(f"{Path(find_spec('jax').origin).parents[1]}\n")
     return directory / "bin"

@@ -1,4 +1,4 @@
-"""Whole runs from the command line: what a workdir holds, resumption, refusals, exit codes."""
+"""Tests whole runs from the command line: files of the workdir, resumption, errors, exit codes."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ TINY = [
 
 
 def environment():
-    """One device, and programs compiled as those of the tests."""
+    """The environment of a process with one device and the compiler options of the tests."""
     flags = " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag)
     return {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
@@ -52,7 +52,7 @@ def call(module, *flags):
 
 
 def refusal(monkeypatch, capfd, module, *flags):
-    """The one line, with exit code 2, that a command ends with in this process."""
+    """Runs a command in this process that must end with exit code 2, and returns its one-line error."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
@@ -64,7 +64,7 @@ def refusal(monkeypatch, capfd, module, *flags):
 
 
 def checksums(workdir):
-    """Of every array of the newest checkpoint."""
+    """The checksum of every array of the newest checkpoint."""
     store = Store(workdir / "checkpoints", read_only=True)
     meta = store.newest_meta()
     store.close()
@@ -79,7 +79,7 @@ def metrics(workdir):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run from start to end, and what it printed."""
+    """A complete run, and its output."""
     workdir = tmp_path_factory.mktemp("run") / "digits"
     code, out, err = call("main", *TINY, f"--workdir={workdir}")
     assert code == 0, err
@@ -147,7 +147,7 @@ def wait_for_step(workdir, step, process):
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.long
 def test_kills_at_random_moments_end_bitwise_equal(finished, tmp_path, kills):
-    """Each kill comes a random moment after a random step is logged: within a step, an evaluation or a save."""
+    """Each kill comes at a random moment after a random step is logged: in a step, an evaluation or a save."""
     rng, workdir, killed = random.Random(0), tmp_path / "killed", 0
     for step in sorted(rng.sample(range(1, 12), kills)):
         process = start("main", *TINY, f"--workdir={workdir}")
@@ -242,7 +242,7 @@ def test_a_smaller_set_than_the_batch_trains_with_a_warning(tmp_path):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """The digits as `.npy`, `.npz` and a folder of PNGs."""
+    """Writes the digits as `.npy`, as `.npz` and as a folder of PNGs."""
     from clustering_jax.data import load
 
     directory, images = tmp_path_factory.mktemp("images"), load("digits").features["image"]
@@ -283,7 +283,7 @@ def test_predict_refuses_in_one_line(finished, digits, tmp_path, monkeypatch, ca
 
 
 def test_predict_alternates_reading_and_writing(finished, digits, monkeypatch):
-    """Constant memory: no chunk is read before the lines of the one before it are out."""
+    """Memory is constant: no chunk is read before the lines of the previous chunk are written."""
     from clustering_jax.inference import new_rows
 
     read = []

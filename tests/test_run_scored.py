@@ -1,4 +1,4 @@
-"""Runs on embeddings of a file: one split trained and another scored, names, a number of clusters chosen, refusals."""
+"""Tests runs on embeddings: training and scoring on different splits, names, choice of the number, errors."""
 
 import contextlib
 import csv
@@ -30,7 +30,7 @@ SMALL = {"hidden": 64, "instance_dim": 16, "neighbours": 8, "center_restarts": 2
 
 
 def write(path, seed=0, labels=True, nouns=True):
-    """Four classes; a third of the rows is for scoring, five of them without label."""
+    """Writes four classes. A third of the rows is for scoring; five of these rows have no label."""
     found = planted_embeddings(N, num_clusters=K, width=12, num_nouns=40, seed=seed)
     train = np.arange(N) % 3 > 0
     arrays = {"image": found.features["image"], "train": train}
@@ -64,7 +64,7 @@ def config(path, labels=True, **changes):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """File, workdir, result and what was printed of a run from start to end."""
+    """The file, the workdir, the result and the output of a complete run."""
     directory, printed = tmp_path_factory.mktemp("scored"), io.StringIO()
     path = write(directory / "emb.npz")
     with contextlib.redirect_stdout(printed):
@@ -146,7 +146,7 @@ def test_baselines_use_the_scored_rows_with_labels(finished):
 
 @pytest.fixture(scope="module")
 def automatic(tmp_path_factory):
-    """Two seeds, cut short once, without labels; what was printed and which call chose."""
+    """A run of two seeds without labels that was interrupted once; its output, and the call that chose the number."""
     directory, printed, chosen, original = (
         tmp_path_factory.mktemp("auto"),
         io.StringIO(),
@@ -335,7 +335,7 @@ def test_kills_in_preparation_and_training_end_bitwise_equal(tmp_path):
 
 
 def wait_for_file(directory, process):
-    """Until something is kept of the preparation, or half-written."""
+    """Waits until a result of the preparation is stored or half-written."""
     until = time.monotonic() + 240
     while time.monotonic() < until and process.poll() is None and not (directory.is_dir() and any(directory.iterdir())):
         time.sleep(0.005)

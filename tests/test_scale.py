@@ -1,4 +1,4 @@
-"""docs/scale.md shows what docs/scale.json holds."""
+"""docs/scale.md has the figures of docs/scale.json."""
 
 import numpy as np
 import pytest

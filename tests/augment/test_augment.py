@@ -1,4 +1,4 @@
-"""Augmentation: each operation against PIL, SciPy, colorsys, torchvision's stored results or a plain loop."""
+"""Compares each augmentation with PIL, SciPy, colorsys, stored results of torchvision, or a plain loop."""
 
 import colorsys
 import itertools
@@ -47,7 +47,7 @@ crop_boxes = jax.jit(A.crop_boxes, static_argnums=(1, 2, 3, 4))
 
 
 def random(function, draws, images, *settings):
-    """`function` of fresh uniform numbers, compiled."""
+    """Applies `function`, compiled, to new uniform random numbers."""
     u = uniforms(len(images), draws)
     return np.asarray(jax.jit(lambda u, x: function(u, x, *settings))(u, images))
 
@@ -57,7 +57,7 @@ def views(x, index, policy=EVERYTHING, key=KEY):
 
 
 class TestResampling:
-    # top, left, height, width: whole, single pixel, odd corners; the sizes shrink, enlarge and keep.
+    # top, left, height, width: the whole image, a pixel, odd corners. The sizes shrink, enlarge and keep the image.
     BOXES = ((0, 0, 37, 50), (3, 7, 20, 11), (30, 45, 7, 5), (12, 12, 1, 1), (5, 0, 16, 50))
 
     @pytest.mark.parametrize("size", [5, 16, 48])
@@ -287,7 +287,7 @@ class TestDeterminism:
 
     @pytest.mark.parametrize("n", [1, 5])
     def test_batch_size_does_not_matter(self, n):
-        # Another shape is another program, whose sums may round in another order.
+        # Another shape gives another program, whose sums may be rounded in another order.
         for a, b in zip(views(self.X, self.INDEX), views(self.X[3 : 3 + n], self.INDEX[3 : 3 + n]), strict=True):
             np.testing.assert_allclose(a[3 : 3 + n], b, atol=5e-6)
 

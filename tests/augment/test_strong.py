@@ -1,4 +1,4 @@
-"""Strong augmentation: each operation against Pillow's."""
+"""Compares each operation of the strong augmentation with Pillow."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def enhanced(kind):
 
 
 def sheared(image, row, column, amount):
-    """Pillow's transform about the image's centre."""
+    """Applies Pillow's transform around the centre of the image."""
     centre = (np.array(image.size) - 1) / 2 + 0.5
     matrix = np.eye(2)
     matrix[row, column] = amount
@@ -59,7 +59,7 @@ def test_operation_equals_pillow(name, magnitude):
     expected = np.stack([np.asarray(PILLOW[name](Image.fromarray(image), magnitude)) for image in IMAGES])
     error = np.abs(255 * np.asarray(result) - expected)
     if name in WARPS:
-        # Pillow repeats the border's pixels where the source lies half outside, here they fade.
+        # Where the source lies half outside, Pillow repeats the pixels of the border, and this package fades them out.
         inside = operate(
             jnp.full(n, NAMES.index(name)), jnp.full(n, magnitude, jnp.float32), np.ones(IMAGES.shape, np.float32)
         )

@@ -1,4 +1,4 @@
-"""Embeddings and nouns in files of the user's own and as the embedding command leaves them; errors of one line."""
+"""Tests reading of embeddings and nouns from files of the user and of the embedding command, and one-line errors."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def unit(rows):
 
 
 def write(path, **changes):
-    """A `.npz`, or a folder of `.npy`, of `ARRAYS` with changes; None leaves one out."""
+    """Writes `ARRAYS` with changes as a `.npz` file or a folder of `.npy` files. None omits an array."""
     arrays = {key: array for key, array in {**ARRAYS, **changes}.items() if array is not None}
     if path.suffix == ".npz":
         np.savez(path, **arrays)
@@ -40,7 +40,7 @@ def _sha256(path):
 
 
 def write_directory(path, labels=LABELS, nouns=True):
-    """As the embedding command leaves it."""
+    """Writes a directory like the embedding command."""
     path.mkdir()
     np.save(path / "train.npy", IMAGE.astype(np.float32))
     np.save(path / "test.npy", IMAGE[:2].astype(np.float32))
@@ -72,7 +72,7 @@ def assert_nouns(found):
     np.testing.assert_allclose(found.vocabulary.embeddings, unit(NOUNS), rtol=1e-6)
 
 
-# --- What is read
+# --- Reading
 
 
 @pytest.mark.parametrize("name", ["emb.npz", "folder"])

@@ -1,4 +1,4 @@
-"""HEIC photos are read where Pillow's plugin is installed, and are no images of a folder otherwise."""
+"""HEIC photos are read if Pillow's plugin is installed, and are ignored in a folder otherwise."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Lists of nouns: WordNet's index with its licence, directories, text files, and what is no such file."""
+"""Tests lists of nouns: WordNet's index with its licence, directories, text files, and files that are no list."""
 
 import pytest
 
 from clustering_jax.data.nouns import read_nouns
 from clustering_jax.errors import UserError
 
-# Lemma, part of speech, senses, pointers, ...: with a licence before it, as WordNet's files have.
+# Lemma, part of speech, senses, pointers, ...; with a licence before the first entry, as in the files of WordNet.
 INDEX = """\
   1 This software and database is being provided to you, the LICENSEE, by  
   2 a university under the following license.  By obtaining, using  

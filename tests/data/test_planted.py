@@ -1,4 +1,4 @@
-"""Planted pairs and embeddings: what is drawn and in what order, and that the classes are hidden or not as said."""
+"""Planted pairs and embeddings: which numbers are drawn in which order, and how well the classes are hidden."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from clustering_jax.errors import UserError
 
 
 def by_hand(n, shared, seed):
-    """Each modality before it is turned, centred."""
+    """Each modality before the rotation, centred."""
     rng, y, views = np.random.default_rng(seed), np.repeat(np.arange(8), n // 8), []
     for _ in range(2):
         u = rng.integers(0, 8, n)
@@ -39,7 +39,7 @@ def test_rows_equal_the_definition_rotated_to_principal_axes(seed):
 
 
 def test_defaults_and_easy():
-    """Within the shared classes the variance is that of the private ones and the noise; EASY has stronger classes."""
+    """Within the shared classes, the variance is that of private classes and noise. EASY has stronger classes."""
     shares = []
     for found in (data.load("planted"), data.load("planted", **EASY)):
         rows, labels = found.features["view0"].astype(np.float64), found.labels

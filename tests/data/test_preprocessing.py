@@ -1,4 +1,4 @@
-"""Pixels are those of transformers' Pillow processors, and settings that are not followed are refused."""
+"""Pixels equal those of transformers' Pillow processors, and settings that are not supported are refused."""
 
 from __future__ import annotations
 

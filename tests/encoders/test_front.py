@@ -1,4 +1,4 @@
-"""Every kind of path leads to its encoder, and a file that does not fit is refused in one line that says why."""
+"""Every kind of path gives its encoder, and a file that does not fit is refused in one line with the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODELS = FIXTURES / "encoders"
 
 @pytest.fixture
 def model(tmp_path):
-    """A copy of a model's directory whose tensors and config can be changed."""
+    """Returns a copy of the directory of a model. A test can change its tensors and its config."""
 
     def copy(name: str, *, drop: str = "", rename: tuple[str, str] = ("", ""), add: str = "", **config):
         path = tmp_path / name

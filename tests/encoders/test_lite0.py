@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 is the network of its file: a NumPy loop with batch norms that are not folded, and real photos."""
+"""Compares EfficientNet-Lite0 with a NumPy loop whose batch norms are not folded, and classifies real photos."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def drawn_tensors() -> dict[str, np.ndarray]:
 
 
 def convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
-    """Of [n, h, w, c] with [out, in, k, k], in 1 for a depthwise one."""
+    """Convolves [n, h, w, c] with [out, in, k, k]; `in` is 1 for a depthwise convolution."""
     size = kernel.shape[2]
     x = np.pad(x, ((0, 0), *(same_padding(n, size, stride) for n in x.shape[1:3]), (0, 0)))
     seen = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))[:, ::stride, ::stride]
@@ -45,7 +45,7 @@ def convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
 
 
 def textbook(tensors: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
-    """The features, from the tensors as they are stored."""
+    """Computes the features from the stored tensors."""
 
     def layer(x: np.ndarray, name: str, norm: str, stride: int = 1, clip: bool = True) -> np.ndarray:
         x = convolution(x, tensors[f"{name}.weight"], stride)

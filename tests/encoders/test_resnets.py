@@ -1,4 +1,4 @@
-"""ImageNet's ResNets under every publisher's names are the same network."""
+"""ResNets of ImageNet with the parameter names of every publisher give the same network."""
 
 from __future__ import annotations
 

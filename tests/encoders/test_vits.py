@@ -1,4 +1,4 @@
-"""Features are transformers', for every architecture and images of several sizes; the models are small."""
+"""Features equal those of transformers, for small models of every architecture and images of several sizes."""
 
 from __future__ import annotations
 

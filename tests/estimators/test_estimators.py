@@ -1,4 +1,4 @@
-"""What goes in and comes out of the estimators: beside the command line's run, in files, in scikit-learn's tools."""
+"""Compares the estimators with runs of the command line, and tests their files and their use in scikit-learn."""
 
 import json
 import pickle
@@ -105,7 +105,7 @@ def test_pickle_and_save_keep_the_predictions(name, X, request, tmp_path, capfd,
         assert other.history_ == estimator.history_ and other.ids_ == estimator.ids_
         assert getattr(other, "n_features_in_", 0) == getattr(estimator, "n_features_in_", 0)
     assert capfd.readouterr() == ("", "") and not caplog.records
-    # A parameter that JSON can't hold is back at its default.
+    # A parameter that JSON can't represent has its default again.
     kept = {k: v for k, v in estimator.get_params().items() if k not in ("nouns", "settings")}
     assert {k: v for k, v in other.get_params().items() if k in kept} == kept
     assert json.loads(json.dumps(other.settings)) == json.loads(json.dumps(estimator.settings))
@@ -198,7 +198,7 @@ def test_one_array_is_split_into_halves_with_a_warning():
 def test_labels_are_used_only_for_scores(words, capfd):
     without = three(SEMANTIC, nouns=WORDS_OF.embeddings, noun_words=WORDS_OF.words).fit(ROWS)
     np.testing.assert_array_equal(without.labels_, words.labels_)
-    assert capfd.readouterr() == ("", "")  # verbose is 0
+    assert capfd.readouterr() == ("", "")  # because verbose is 0
     assert "acc" in words.result_["scores"] and "acc" not in without.result_["scores"]
 
 

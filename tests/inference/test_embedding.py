@@ -1,4 +1,4 @@
-"""Embedding by CLIP: what is written, going on after an interruption, and a run from image files to named clusters."""
+"""Tests embedding by CLIP: written files, resumption, and a run from image files to clusters with names."""
 
 import csv
 import json

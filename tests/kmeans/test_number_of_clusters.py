@@ -1,4 +1,4 @@
-"""The number of clusters without labels: scikit-learn's curve, its peak, and refusals of one line."""
+"""The number of clusters without labels equals the maximum of scikit-learn's curve; errors have one line."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_the_smallest_number_wins_ties(monkeypatch):
 
 @pytest.mark.parametrize("undefined", [2, 3])
 def test_a_number_without_a_silhouette_is_not_chosen(monkeypatch, undefined):
-    """A sample may hold one of two clusters alone."""
+    """A sample may have rows of only one of two clusters."""
 
     def silhouette(_, labels, *, seed):
         k = len(np.unique(labels))

@@ -1,4 +1,4 @@
-"""tpu_vm.sh and tpu_mig.sh with a stub of gcloud whose workers are directories of this machine."""
+"""Tests tpu_vm.sh and tpu_mig.sh with a stub of gcloud, whose workers are directories of this machine."""
 
 import json
 import sys
@@ -7,8 +7,8 @@ import pytest
 
 from tests.launch.shell import LAUNCH, ROOT, call, calls, environment, stub, wait_for
 
-# ssh runs the command in the home directories of the workers that are meant, scp copies there; the rest answers from
-# $ANSWERS, a file with the last words of a command and its answers, one a call.
+# ssh runs the command in the home directories of the selected workers, and scp copies to them. Other commands answer
+# from $ANSWERS, a file with the last words of a command and its answers, one per call.
 GCLOUD = """
 import json, os, pathlib, shutil, subprocess, sys
 argv = sys.argv[1:]
@@ -35,7 +35,7 @@ if not verb:
             print(replies.pop(0))
     answers.write_text(json.dumps(lines))
 """
-# The environment's interpreter: the program waits for SIGTERM, all else succeeds.
+# The interpreter of the environment: the program waits for SIGTERM, and every other command succeeds.
 INTERPRETER = """
 if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; fi
 if [ "$1 $2" = "-m clustering_jax.main" ]; then
@@ -48,7 +48,7 @@ fi
 
 @pytest.fixture
 def cloud(tmp_path):
-    """Two workers, and what calls a script with the stub."""
+    """Returns the directory of two workers, and a function that calls a script with the stub."""
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     (bin_dir / "gcloud.py").write_text(GCLOUD)
@@ -119,7 +119,7 @@ def test_a_script_ends_with_the_exit_code_of_a_failing_gcloud(cloud):
     here, script = cloud
     stub(here / "bin", "gcloud", "exit 7")
     assert script("tpu_vm.sh", "setup", "--name=one").returncode == 7
-    assert len(calls(here / "bin", "gcloud")) == 1  # no command on workers that got no files
+    assert len(calls(here / "bin", "gcloud")) == 1  # no command runs on workers without files
     mig = ("--name=one", "--zone=z-a", "--project=p")
     for verb in ("setup", "stop", "status"):
         assert script("tpu_mig.sh", verb, *mig).returncode == 7
@@ -152,7 +152,7 @@ def test_from_setup_to_stop(cloud, name, flags, remote_dir):
     assert script(name, "logs", *flags).stdout == expected
     assert script(name, "stop", *flags).returncode == 0
     assert all("saved\n" in log for log in logs(here, remote_dir))
-    again = script(name, "stop", *flags)  # what a worker refuses comes out
+    again = script(name, "stop", *flags)  # an error of a worker is shown
     assert again.returncode == 2 and "error: no run is going on here\n" in again.stderr
 
 

@@ -1,4 +1,4 @@
-"""local_multiprocess.py with small children."""
+"""Tests local_multiprocess.py with small child processes."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 from tests.launch.shell import LAUNCH, call, environment, start
 
 LAUNCHER = (sys.executable, LAUNCH / "local_multiprocess.py")
-# A child begins by reading the flags it got.
+# A child first reads its flags.
 FLAGS = """
 import os, signal, sys, time
 flags = dict(a[2:].split("=") for a in sys.argv[1:])
@@ -24,7 +24,7 @@ def children(code, *options, number=3, **kwargs):
 
 
 def started(code, *options, number=3):
-    """A running launcher whose children have all said "ready"."""
+    """Starts the launcher, and waits until all children have printed "ready"."""
     code = FLAGS + code
     process = start(*LAUNCHER, f"--num_processes={number}", *options, "--", sys.executable, "-c", code)
     lines = sorted(process.stdout.readline() for _ in range(number))
@@ -111,7 +111,7 @@ def test_the_first_exit_code_is_returned():
 
 
 def test_after_one_process_has_saved_the_others_have_time_to_save():
-    """One ends with 75; the others, slower, are not signalled within the grace: a signal would kill them."""
+    """One child ends with 75. The slower children get no signal within the grace period: a signal would kill them."""
     done = children("time.sleep(me * 0.4); print('saved'); sys.exit(75)")
     assert (done.returncode, done.stdout) == (75, "[0] saved\n[1] saved\n[2] saved\n")
 

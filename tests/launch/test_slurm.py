@@ -1,4 +1,4 @@
-"""slurm.sbatch with stubs of SLURM's commands."""
+"""Tests slurm.sbatch with stubs of SLURM's commands."""
 
 import re
 import signal
@@ -7,8 +7,8 @@ import pytest
 
 from tests.launch.shell import LAUNCH, call, calls, environment, start, stub, wait_for
 
-# srun's tasks: end with the code in TASKS, or on a signal that scancel sends (the file SIGNALLED) with 75. srun itself
-# answers SIGTERM by killing them.
+# The tasks of srun end with the code in TASKS, or with 75 after a signal of scancel (the file SIGNALLED). srun itself
+# kills them when it gets SIGTERM.
 SRUN = """
 trap 'exit 137' TERM
 echo started
@@ -21,7 +21,7 @@ exit "$code"
 
 @pytest.fixture
 def slurm(tmp_path):
-    """A job's environment, whose tasks do what the file `tasks` says and whose state is in `state`."""
+    """Returns the environment of a job. The file `tasks` controls its tasks, and the file `state` has its state."""
     stub(tmp_path / "bin", "srun", SRUN)
     stub(tmp_path / "bin", "scancel", 'touch "$HOME/signalled"')
     stub(tmp_path / "bin", "squeue", 'cat "$HOME/state"')
@@ -65,7 +65,7 @@ def test_sigterm_reaches_the_tasks_through_scancel(slurm):
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=20)
-    assert (process.returncode, out) == (75, "saved\n")  # waited for, and not killed
+    assert (process.returncode, out) == (75, "saved\n")  # the script waits for the tasks and does not kill them
     assert calls(here / "bin", "scancel") == [["--signal=TERM", "4711"]]
     assert calls(here / "bin", "scontrol") == [["requeue", "4711"]]
 
@@ -98,4 +98,6 @@ def test_directives_come_before_the_first_command():
     directives = set(re.findall(r"^#SBATCH (\S+)", head, re.MULTILINE))
     assert {"--requeue", "--signal=B:TERM@120", "--open-mode=append"} <= directives
     assert text.count("#SBATCH --") == len(directives)
-    assert not {d for d in directives if re.match("--(account|partition|time|nodes|gpus)", d)}  # the user's
+    assert not {
+        d for d in directives if re.match("--(account|partition|time|nodes|gpus)", d)
+    }  # these are left to the user

@@ -1,4 +1,4 @@
-"""jobset.yaml and skypilot.yaml: what they promise, and what becomes of their placeholders."""
+"""Tests jobset.yaml and skypilot.yaml, and their placeholders."""
 
 import re
 from string import Template
@@ -57,7 +57,7 @@ def test_jobset_with_values():
 
 
 def action(spec, code=None, condition=None):
-    """What Kubernetes does with a failed pod: the first rule of the policy that fits."""
+    """Returns the action of Kubernetes for a failed pod: the first matching rule of the policy."""
     for rule in spec["podFailurePolicy"]["rules"]:
         codes, conditions = rule.get("onExitCodes"), rule.get("onPodConditions", ())
         if codes and code is not None and (code in codes["values"]) == (codes["operator"] == "In"):
@@ -72,7 +72,7 @@ def test_exit_codes_in_kubernetes():
     spec = jobset()["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert [action(spec, code) for code in (2, 3, 75, 1, 137)] == ["FailJob", "FailJob", "Ignore", None, None]
     assert action(spec, condition="DisruptionTarget") == "Ignore"
-    # A policy needs pods that are not restarted in place; a crash fails the job, and so starts the whole set again.
+    # The policy needs pods that are not restarted in place. A crash fails the job, which restarts the whole set.
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert (spec["backoffLimit"], spec["completionMode"]) == (0, "Indexed")
     policy = jobset()["spec"]["failurePolicy"]

@@ -1,4 +1,4 @@
-"""Agreement of assignments against the authors' values and a textbook loop, its symmetries, any number of devices."""
+"""Compares `consistency` with the authors' values and a textbook loop; tests symmetries and numbers of devices."""
 
 from functools import cache
 
@@ -55,7 +55,7 @@ def test_equals_the_loop(n, k):
 
 
 def test_known_values():
-    """Certain and the same: 0. One of them undecided: log k. One of them between two clusters: log 2."""
+    """The loss is 0 if both are certain and equal, log k if one is uniform, log 2 if one is between two clusters."""
     hard, even = np.eye(4)[[0, 1, 2, 3, 3]], np.full((5, 4), 0.25)
     assert consistency(hard, hard) == 0
     assert consistency(hard, even) == pytest.approx(np.log(4), rel=1e-6)
@@ -78,7 +78,7 @@ def test_equals_the_code_of_the_authors(name, case, x64, value_tolerance, gradie
     assert_close(value, authors["value"], value_tolerance)
     for i, gradient in enumerate(gradients):
         expected = authors[f"grad{i}"]
-        if name != "dxmc_instance":  # On the simplex a constant per row is lost in the softmax.
+        if name != "dxmc_instance":  # A gradient through softmax does not depend on a constant per row.
             gradient, expected = (x - x.mean(1, keepdims=True) for x in (gradient, expected))
         assert_close(gradient, expected, gradient_tolerance)
 
@@ -135,7 +135,7 @@ def test_rows_without_overlap_have_a_loss_but_no_gradient():
 
 @pytest.mark.parametrize("gap", [20.0, 60.0, 80.0, 90.0, 1e4])
 def test_finite_gradient_through_softmax(gap):
-    """Both grow certain of different clusters; while their overlap is a normal number the pull back is full."""
+    """Both become certain of different clusters. While their overlap is a normal number, the gradient is full."""
 
     def loss(a, b):
         return consistency(jax.nn.softmax(a), jax.nn.softmax(b))

@@ -1,4 +1,4 @@
-"""The form that keeps all similarities: once from either view or from both, the same sums and derivatives."""
+"""The form that keeps all similarities gives the same sums and derivatives from each view and from both views."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from tests.losses.test_blockwise import unit_views
 
 
 def weighed(sums):
-    """A scalar of log-sums to which each counts otherwise."""
+    """A weighted sum of log-sums with different weights."""
     return jnp.sum(jnp.sin(jnp.arange(1.0, sums.size + 1)) * jnp.where(sums > -1e29, sums, 0).reshape(-1))
 
 

@@ -1,4 +1,4 @@
-"""Self-labelling: the loss against a plain loop, and what must not change it."""
+"""Compares the self-labelling loss with a plain loop, and tests its invariances."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def rows(n=40, k=4, sharp=8.0):
 
 
 def loop(strong, weak, threshold):
-    """As the paper's text says it, row by row."""
+    """The loss row by row, as described in the paper."""
     kept = [i for i in range(len(weak)) if weak[i].max() > threshold]
     labels = [weak[i].argmax() for i in kept]
     if not kept:
@@ -61,7 +61,7 @@ def test_gradient_by_finite_differences():
 
 
 def test_clusters_have_equal_weight_for_any_size():
-    """Nine rows of cluster 0 and one of cluster 1: each cluster's mean loss has half the weight."""
+    """With nine rows of cluster 0 and one row of cluster 1, the mean loss of each cluster has half the weight."""
     weak = np.eye(2, dtype=np.float32)[[0] * 9 + [1]]
     strong = np.array([[0.5, 0.5]] * 9 + [[0.9, 0.1]], np.float32)
     np.testing.assert_allclose(self_label_loss(strong, weak), (np.log(2) + np.log(10)) / 2, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Kept results: computed once, anew when anything differs or the file is damaged, never left half-written."""
+"""Cached results are computed once, and again if an input differs or the file is damaged; no file is half-written."""
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def test_a_truncated_file_is_computed_again(tmp_path):
 
 @pytest.mark.parametrize("bit", [0, 5])
 def test_a_flipped_bit_anywhere_changes_no_result(tmp_path, bit):
-    """In the data it is noticed; in the archive's dates and the like it may not matter."""
+    """A flipped bit in the data is detected. In the dates of the archive and similar fields it may have no effect."""
     path, whole = kept(tmp_path)
     data = whole.index(RESULT.tobytes())
     for at in range(len(whole)):

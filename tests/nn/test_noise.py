@@ -1,4 +1,4 @@
-"""Noise of examples: normal, independent, and a function of (key, example) alone."""
+"""The noise of examples is normal, independent, and depends only on the key and the example."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from clustering_jax.nn.noise import example_normal
 
 N, SHAPE = 4000, (3, 20)
 DRAWN = np.asarray(example_normal(jax.random.key(0), jnp.arange(N), SHAPE), np.float64)
-# Over four standard errors of a mean of as many numbers.
+# More than four standard errors of a mean of this many numbers.
 LIMIT = 4.5 / np.sqrt(DRAWN.size)
 
 

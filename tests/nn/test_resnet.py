@@ -1,4 +1,4 @@
-"""The ResNet is torchvision's; its pooling, normalisation and heads are PyTorch's."""
+"""The ResNet equals torchvision's. Its pooling, normalisation and heads equal PyTorch's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.fixtures.make_resnet_fixture import (
 from tests.paths import FIXTURES
 from tests.versions import has_old_emitters
 
-# The tests' faster compiler adds up less exactly than the users' one, by as much as the bounds below.
+# The compiler options of the tests give less exact sums than those of users, within the bounds below.
 AS_USERS = {"xla_cpu_use_fusion_emitters": True} if has_old_emitters() else {}
 STORED = np.load(FIXTURES / "resnet_torchvision.npz")
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}

@@ -1,4 +1,4 @@
-"""The report's parts: markup that holds, charts that show their numbers, members in order, whole pages."""
+"""Tests the parts of the report: correct markup, numbers in charts, order of members, whole pages."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ VOID = {"meta", "img"}
 
 
 class Tags(HTMLParser):
-    """Tags in use, visible text, and whether all that is opened is closed, in order."""
+    """Collects the tags and the visible text, and checks that all tags are closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -254,7 +254,7 @@ def test_the_sample_is_bounded_and_always_the_same(n):
 
 
 def variants():
-    """Contents by what is special about them."""
+    """Contents by their special property."""
     whole = made.content()
     several = {"mean": whole.result["scores"], "std": whole.result["scores"]}
     several["each"] = [{"seed": i, "criterion": -0.5, **whole.result["scores"]} for i in range(3)]
@@ -341,7 +341,7 @@ def test_the_confusion_matrix_is_bounded():
     many = made.content("embeddings", k=101, dataset=dataset._replace(labels=np.arange(400) % 50))
     text = page(many, "pca")
     cells = re.findall(r"class (\d+), cluster \d+: (\d+) \((\d+)% of the class\)", text)
-    # Eight rows of each class, of which not all are in the clusters shown.
+    # There are eight rows of each class. Not all of them are in the shown clusters.
     assert all(int(percent) == int(f"{int(count) / 8:.0%}"[:-1]) for _, count, percent in cells)
     assert len({name for name, _, _ in cells}) == 30
     assert text.count('class="cell"') == 900 and re.search(r"30 of 50 classes and 30 of \d+ clusters are shown", text)

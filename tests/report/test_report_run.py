@@ -1,4 +1,4 @@
-"""The report at the end of a run, and by the command: finished runs, unfinished ones, data that is gone."""
+"""Tests the report at the end of a run and by the command, for finished and unfinished runs and missing data."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from tests.training.test_loop import interrupt_at
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """File, workdir and what was printed of a run of two seeds that scores another split than it trains on."""
+    """The file, the workdir and the output of a run of two seeds that trains on one split and scores another."""
     directory, printed = tmp_path_factory.mktemp("report"), io.StringIO()
     path = write(directory / "emb.npz")
     with contextlib.redirect_stdout(printed):
@@ -46,12 +46,12 @@ def test_the_command_writes_the_same_report_again(finished, tmp_path):
     code, out, err = call("report", f"--workdir={workdir}")
     assert code == 0, err
     assert out == f"{workdir}/report.html written\n"
-    # The map's coordinates apart: the command's devices, and how it is compiled, are not those of this process.
+    # The coordinates of the map differ, because the command has other devices and compiler options than this process.
     assert parts(before) == parts((workdir / "report.html").read_text())
 
 
 def parts(text):
-    """Everything but drawings."""
+    """Everything except the drawings."""
     return [piece.partition("</svg>")[2] for piece in text.split("<svg")]
 
 

@@ -1,4 +1,4 @@
-"""Exported models: equal to `predict` in a fresh process, whole or not there, refused where they are damaged."""
+"""Exported models equal `predict` in a new process, are complete or absent, and are refused if damaged."""
 
 import json
 import re
@@ -48,7 +48,7 @@ assert not {"clustering_jax.methods", "orbax"}.intersection(sys.modules)
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """For each method the workdir METHOD/run and the model METHOD/model."""
+    """Has the workdir METHOD/run and the model METHOD/model of each method."""
     root = tmp_path_factory.mktemp("exported")
     for method in METHODS:
         export.write(export.of_run(workdir_of(method, root / method / "run")), root / method / "model")
@@ -59,7 +59,7 @@ restored = cache(Predictor.restore)
 
 
 def predicted(workdir, path, views=()):
-    """What `predict` says of the rows of a file."""
+    """The output of `predict` for the rows of a file."""
     predictor = restored(workdir)
     return np.concatenate([predictor.predict_proba(features) for _, features in examples(predictor, path, 16, views)])
 
@@ -111,7 +111,7 @@ def test_views_without_scaling_are_unchanged():
 
 
 def test_each_platform_has_its_own_convolutions(root):
-    """CUDA and TPU have the native ones, and no more matrix products than the heads'; the CPU has lowered some."""
+    """CUDA and TPU have native convolutions and matrix products only in heads. The CPU lowers some convolutions."""
     found, _ = read(root / "cc" / "model")
     text = {p: export.artefact(found, (p,)).mlir_module() for p in export.PLATFORMS}
     convolutions = {p: module.count("stablehlo.convolution") for p, module in text.items()}
@@ -211,7 +211,7 @@ def test_a_failed_export_leaves_nothing(root, tmp_path, monkeypatch):
 
 
 def damaged(root, tmp_path, name, change, *, sums=False):
-    """A copy of a model, one of its files changed, and with it the checksums."""
+    """Returns a copy of a model with one changed file and correct checksums."""
     for path in (root / "dxmc" / "model").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     path = tmp_path / name

@@ -1,4 +1,4 @@
-"""The server: what it takes and refuses, many clients at once, its limits and its end."""
+"""Tests the server: accepted and refused requests, many clients at the same time, limits, and the end."""
 
 import asyncio
 import http.client
@@ -42,7 +42,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dxmc(models):
-    """A model that is ready."""
+    """A loaded model."""
     model = Model.load(models["dxmc"], max_batch=16)
     model.compile()
     return model
@@ -164,7 +164,7 @@ def truncated(data):
 
 
 def bomb():
-    """A compressed array that says it is small."""
+    """A compressed array whose header gives a wrong, small size."""
     data = bytearray(npz(np.savez_compressed, view0=np.zeros((10**6, 7))))
     size = (10**6 * 7 * 8 + 128).to_bytes(4, "little")
     assert size in data
@@ -256,7 +256,7 @@ def test_other_paths_and_methods_are_refused(ports, method, path, status):
 
 
 def counted(model, calls):
-    """`model`, whose calls are noted by their numbers of rows."""
+    """Returns `model` and a list of the numbers of rows of its calls."""
 
     class Counted:
         manifest, inputs, names = model.manifest, model.inputs, model.names
@@ -269,7 +269,7 @@ def counted(model, calls):
 
 
 def test_fifty_parallel_clients_get_their_own_answers(dxmc):
-    """Each sends requests of one to three rows over one connection; every answer is that of its own rows."""
+    """Each client sends requests of one to three rows over one connection. Every answer belongs to the sent rows."""
     calls, clients, each = [], 50, 6
     data = rows("dxmc", clients * each * 3)["image"].reshape(clients, each, 3, -1)
     wanted = dxmc.predict_proba({"image": data.reshape(-1, data.shape[-1])}).reshape(clients, each, 3, -1)
@@ -296,7 +296,7 @@ def test_fifty_parallel_clients_get_their_own_answers(dxmc):
 
 
 class Slow:
-    """A model that waits to be let go."""
+    """A model that waits until it is released."""
 
     def __init__(self, model):
         self.manifest, self.inputs, self.names, self._model = model.manifest, model.inputs, model.names, model
@@ -354,7 +354,7 @@ def test_an_error_of_the_model_is_one_line_for_client_and_log(dxmc, capfd):
 
 
 def batched(requests, *, max_batch=4, give_up=()):
-    """Batches that were run and the answers, of requests that wait before the loop takes the first."""
+    """Returns the batches and the answers for requests that are queued before the loop takes the first one."""
     batches = []
 
     def run(features):

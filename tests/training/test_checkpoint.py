@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back; what is damaged is noticed, whatever the damage."""
+"""Checkpoints are restored as they were written, and any damage is detected."""
 
 import shutil
 
@@ -44,7 +44,7 @@ def restore(directory):
 
 
 def parts(directory, step):
-    """Files that hold something, the largest first: array chunks before their bookkeeping."""
+    """Files that are not empty, the largest first: array chunks come before their metadata."""
     found = [p for p in (directory / str(step)).rglob("*") if p.is_file() and p.stat().st_size]
     return sorted(found, key=lambda p: -p.stat().st_size)
 
@@ -57,7 +57,7 @@ def test_round_trip(saved):
 
 
 def test_writing_a_checkpoint_compiles_nothing(tmp_path, caplog):
-    """Of arrays on all devices either, for which Orbax would compile a program a device and array."""
+    """This includes arrays on all devices, for which Orbax would compile a program per device and array."""
     state = replicate(tree(3), data_mesh(8))
     store = Store(tmp_path / "checkpoints")
     with jax.log_compiles():
@@ -90,7 +90,7 @@ def truncate(path):
 def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(saved, capsys, damage, part):
     damage(parts(saved, 7)[part])
     found = restore(saved)
-    if found[0] == 7:  # the part held nothing that is read back
+    if found[0] == 7:  # the part had no data that is read
         assert checksums(found[1]) == checksums(tree(7))
         return
     assert found[0] == 3 and checksums(found[1]) == checksums(tree(3))
@@ -109,7 +109,7 @@ def test_a_missing_item_is_detected(saved, name):
 
 
 def test_a_flipped_byte_in_the_arrays_is_always_detected(saved):
-    """The largest file is the array data, where Orbax alone restores a wrong value in silence."""
+    """The largest file has the array data. Without checksums, Orbax restores a wrong value without an error."""
     original = parts(saved, 7)[0].read_bytes()
     name = parts(saved, 7)[0]
     store = Store(saved, read_only=True)

@@ -1,4 +1,4 @@
-"""The loop: order of steps, resumption, streams, scanning, devices, the guard."""
+"""Tests the loop: order of steps, resumption, streams, scanning, devices, and the stop at a loss that is not finite."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def lines(directory):
 
 
 def by_hand(method, data, steps, batch_size=8, seed=0):
-    """The same training as a plain Python loop: no jit, no scan, no mesh."""
+    """The same training as a plain Python loop without jit, scan and mesh."""
     state = update.init_state(method, toy.init(jax.random.key(seed), data.features))
     phase = method.phases[0]
     for step in range(steps):
@@ -183,7 +183,7 @@ def test_a_full_batch_phase_has_every_row_once_in_order_on_any_devices(tmp_path,
         return found
 
     monkeypatch.setattr(loop.Feed, "__call__", call)
-    streams = {"train": toy.dataset(n=37)}  # no multiple of eight devices
+    streams = {"train": toy.dataset(n=37)}  # not a multiple of eight devices
     method = toy.method(4, two_phases=True, whole=True)
     state = run(tmp_path, method, streams=streams)
     assert int(state.step) == 8 and len(seen) == 4 and all(np.array_equal(rows, np.arange(37)) for rows in seen)

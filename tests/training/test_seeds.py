@@ -1,4 +1,4 @@
-"""A whole run on views in files: seeds side by side, the one kept, and prediction from all views or some."""
+"""Tests a run on views from files: seeds side by side, the kept seed, and prediction from all or some views."""
 
 import json
 
@@ -22,7 +22,7 @@ N = 48
 
 
 def write(path, seed=0, keys=("a", "b", "c")):
-    """Three clusters in three views of scales of their own; the last view is missing in every fourth row."""
+    """Writes three clusters in three views with different scales. The last view is missing in every fourth row."""
     rng, labels = np.random.default_rng(seed), np.arange(N) % 3
     views = {k: (10.0**i) * (rng.normal(size=(N, 4 + i)) + 4 * labels[:, None]) for i, k in enumerate("abc")}
     mask = np.ones((N, len(keys)), int)

@@ -1,4 +1,4 @@
-"""Checkpoints made by torch (fixtures/make_torch_fixture.py) and hostile ones, read without torch."""
+"""Reads checkpoints of torch (fixtures/make_torch_fixture.py) and hostile files without torch."""
 
 import functools
 import os
@@ -151,14 +151,14 @@ def test_programs_are_refused_by_name_and_do_not_run(tmp_path, wrap, protocol):
         else:
             path.write_bytes(pickled)
         if wrap == "pickle" and protocol < 2:
-            refused(path, "not a PyTorch checkpoint")  # No header, so not even the start of one.
+            refused(path, "not a PyTorch checkpoint")  # The file has no header, not even the start of one.
         else:
             refused(path, f"(refers to {name}|uses pickle opcode DICT).*: refused; nothing was executed")
         assert not sentinel.exists()
 
 
 def test_the_payloads_run_in_an_ordinary_unpickler(tmp_path):
-    """Otherwise the test above would prove nothing."""
+    """Without this, the test above would prove nothing."""
     for i, payload in enumerate(payloads(tmp_path / "it_ran").values()):
         pickle.loads(pickle.dumps(payload))
         (tmp_path / "it_ran").rename(tmp_path / f"it_ran_{i}")
@@ -338,7 +338,7 @@ def test_members_larger_than_the_file_are_refused(tmp_path):
 
 
 def test_overlapping_members_are_refused(tmp_path):
-    """Many names for the same bytes: small file, large sum."""
+    """Many names refer to the same bytes, so a small file has a large sum of sizes."""
     path = archive(tmp_path / "a.pt", program(tensor()), {f"data/{i}": b"" for i in range(1, 40)})
     raw, shared = bytearray(path.read_bytes()), 400
     entry = raw.index(b"PK\x01\x02")
@@ -401,7 +401,7 @@ def test_only_dictionaries_are_read(tmp_path, value):
         b"]" * 200_000 + b"a" * 199_999,
         b"]q\x00h\x00a",
         b"}q\x00K\x00h\x00s",
-        # Each list holds the one before it ten times.
+        # Each list contains the previous list ten times.
         b"(]q\x00" + b"".join(b"](" + b"h%c" % i * 10 + b"eq%c" % (i + 1) for i in range(40)) + b"t",
         b"(" + b"N" * 1_000_001 + b"t",
     ],
@@ -412,7 +412,7 @@ def test_depth_and_size_are_limited(tmp_path, value):
 
 
 def test_deep_tuples_never_reach_a_hash(tmp_path):
-    """Hashing or printing one recurses in C: it would take the process down rather than raise."""
+    """Hashing or printing a deep tuple recurses in C: it would crash the process and not raise an error."""
     deep, path = b")" + b"\x85" * 100_000, tmp_path / "a.pt"
     size = named("torch.Size") + deep + b"R"
     for value in (b"}" + deep + b"Ns", deep + b"Q", b"(" + deep + b"NNNNtQ", deep + b")R", size):
@@ -435,7 +435,7 @@ def touch(value):
 
 
 def survives(path, content):
-    """True where the damaged file is refused, False where it is read; any other exception fails the test."""
+    """Returns True if the damaged file is refused and False if it is read. Any other exception fails the test."""
     path.write_bytes(content)
     try:
         with np.errstate(all="ignore"):
@@ -465,7 +465,7 @@ def test_flipped_bytes_are_refused_or_change_numbers_only(tmp_path, name):
 
 @pytest.mark.parametrize("name", FORMATS[:2])
 def test_flipped_opcodes_with_good_checksums(tmp_path, name):
-    """The archive's own checksum stops most flips before the interpreter; here they get through to it."""
+    """The checksum of the archive detects most flips before the interpreter. Here the checksums are correct."""
     with zipfile.ZipFile(FIXTURES / name) as file:
         members = {n.split("/", 1)[1]: file.read(n) for n in file.namelist()}
     pickled, rng, outcomes = members.pop("data.pkl"), np.random.default_rng(1), []
@@ -491,7 +491,7 @@ def template(net):
 
 
 def stored(tree):
-    """The opcodes of nested dictionaries with arrays, for `archive`, and its members."""
+    """Returns the opcodes of nested dictionaries with arrays for `archive`, and its members."""
     members, pieces = {}, b"}("
     for key, value in tree.items():
         if isinstance(value, np.ndarray):
@@ -504,7 +504,7 @@ def stored(tree):
 
 
 def changed(path, **changes):
-    """The ResNet-18 fixture's network with entries replaced, or without those that are None."""
+    """The network of the ResNet-18 fixture with replaced entries, and without entries that are None."""
     state = {**read_torch(FIXTURES / "cc_resnet18.tar")["net"], **changes}
     return archive(path, *stored({k: v for k, v in state.items() if v is not None}))
 
@@ -512,7 +512,7 @@ def changed(path, **changes):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.long
 def test_loaded_network_computes_what_torch_computed(backbone):
-    """Zip and {"net": ...} for ResNet-18; old format, state_dict and `module.` for the others."""
+    """ResNet-18 is a zip with {"net": ...}. The others have the old format, a state_dict and the prefix `module.`."""
     net, expected = network(backbone), np.load(FIXTURES / "cc_outputs.npz")
     variables = load_cc(FIXTURES / f"cc_{backbone}.tar", template(net))
     images = expected["images"].astype(np.float32) / 255
@@ -533,7 +533,7 @@ def test_every_variable_is_replaced_in_its_type():
 
 
 def test_names_equal_those_of_the_authors():
-    """One to one onto the file's, whatever the template's own values."""
+    """The names map one to one to those of the file, for any values of the template."""
     for backbone in BACKBONES:
         tree = read_torch(FIXTURES / f"cc_{backbone}.tar")
         theirs = {k.removeprefix("module.") for k in tree.get("net", tree)}
