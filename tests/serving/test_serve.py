@@ -256,7 +256,7 @@ def test_other_paths_and_methods_are_refused(ports, method, path, status):
 
 
 def counted(model, calls):
-    """Returns `model` and a list of the numbers of rows of its calls."""
+    """Wraps `model`. Each call appends its number of rows to `calls`."""
 
     class Counted:
         manifest, inputs, names = model.manifest, model.inputs, model.names

@@ -1,4 +1,4 @@
-"""Folders, NumPy files, generated sets: order, ids, labels, modes, streams, and what users get wrong."""
+"""Tests folders, NumPy files and generated sets: order, ids, labels, modes, streams, and errors of users."""
 
 import os
 import zipfile
@@ -18,7 +18,7 @@ KNOWN = [5, 8, 9, 6, 3, 7, 0, 1, 2, 4]
 
 
 def picture(seed, height=12, width=10, channels=3):
-    """Smooth, so that resizing and JPEG change it little."""
+    """A smooth image, which resizing and JPEG change little."""
     rng = np.random.default_rng(seed)
     corners = Image.fromarray(rng.integers(0, 256, (2, 2, channels), np.uint8).squeeze())
     return np.asarray(corners.resize((width, height), Image.Resampling.BICUBIC))
@@ -31,7 +31,7 @@ def save(path, pixels, **options):
 
 @pytest.fixture
 def nested(tmp_path):
-    """Classes b (2 images, one a level deeper) and a10, a9 (1 each), mixed types and sizes."""
+    """Class b with 2 images, one of them a level deeper; a10 and a9 with one image each; mixed types and sizes."""
     root = tmp_path / "photos"
     save(root / "b" / "2.png", picture(0))
     save(root / "b" / "deep" / "1.bmp", picture(1, 30, 40))
@@ -122,7 +122,7 @@ class TestFolder:
 
 
 def modes():
-    """``name: (image, the RGB it must become)``."""
+    """``name: (image, expected RGB image)``."""
     rgb, grey = picture(7, 8, 8), picture(8, 8, 8, channels=1)
     triple = np.repeat(grey[..., None], 3, 2)
     alpha = np.dstack([rgb, np.tile(np.arange(0, 256, 32, dtype=np.uint8), (8, 1))])
@@ -156,7 +156,7 @@ def test_modes_become_rgb(tmp_path, mode):
 class TestUnreadable:
     @pytest.fixture
     def broken(self, tmp_path):
-        """5 images of which 1 and 3 are broken."""
+        """Five images. Images 1 and 3 are broken."""
         for i in range(5):
             save(tmp_path / f"{i}.png", np.full((9, 9, 3), 50 * i, np.uint8))
         whole = (tmp_path / "3.png").read_bytes()
@@ -209,7 +209,7 @@ class TestUnreadable:
 class TestClasses:
     @pytest.fixture
     def root(self, tmp_path):
-        """Tiny-ImageNet's layout with 3 classes of 2 images, and one of validation."""
+        """The layout of Tiny-ImageNet with 3 classes of 2 images, and one validation image."""
         for name in ("n01", "n02", "n03"):
             for i in range(2):
                 save(tmp_path / "train" / name / "images" / f"{name}_{i}.JPEG", picture(i))
@@ -564,7 +564,7 @@ class TestBatchIndices:
         assert (epoch_permutation(0, 1, 1000) != epoch_permutation(1, 0, 1000)).any()
 
     def test_known_values(self):
-        """The order is part of what a checkpoint resumes into: it may not change between releases."""
+        """A resumed run continues in this order, so the order must not change between releases."""
         assert batch_indices(3, 1, 10, 10).tolist() == KNOWN
         assert batch_indices(3, 3, 10, 3).tolist() == KNOWN[:3]
 

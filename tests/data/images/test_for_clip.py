@@ -1,4 +1,4 @@
-"""Preprocessing is torchvision's Resize and CenterCrop on Pillow images, pixel for pixel."""
+"""The pixels of the preprocessing equal torchvision's Resize and CenterCrop on Pillow images."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_an_image_of_the_right_size_is_unchanged():
 
 
 def with_alpha(pixels: np.ndarray) -> Image.Image:
-    """Transparent in one half; the colours below stay what they are."""
+    """An image that is transparent in one half. The colours under the transparency are unchanged."""
     alpha = np.where(np.arange(pixels.shape[1]) < 10, 0, 255).astype(np.uint8)
     return Image.fromarray(np.dstack([pixels, np.broadcast_to(alpha, pixels.shape[:2])]))
 
 
 def sideways(pixels: np.ndarray, tmp_path: Path) -> Image.Image:
-    """Stored turned by 90 degrees, with the EXIF entry that says so."""
+    """An image that is stored rotated by 90 degrees, with the EXIF entry for it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(pixels)).save(tmp_path / "turned.png", exif=exif)

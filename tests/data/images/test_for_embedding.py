@@ -1,4 +1,4 @@
-"""Images one by one: those of the sources that load all of them, in the same order, and errors of one line."""
+"""Images that are read one by one equal those of the sources that load all images; errors have one line."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def plain(image):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Two classes, unlike sizes and modes; the last stored on its side with the EXIF entry that says so."""
+    """Two classes with different sizes and modes. The last image is stored rotated, with the EXIF entry for it."""
     root = tmp_path_factory.mktemp("images") / "photos"
     save(root / "b" / "10.png", picture(0))
     save(root / "b" / "9.png", picture(1, 30, 40, channels=1))
@@ -30,7 +30,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """The second of three is no image."""
+    """Three files. The second one is not an image."""
     root = tmp_path_factory.mktemp("images") / "broken"
     for name in ("0.png", "2.png"):
         save(root / name, picture(0))

@@ -1,4 +1,4 @@
-"""Labels, missing views, and what users get wrong in multi-view files."""
+"""Tests labels, missing views, and errors of users in multi-view files."""
 
 import io
 

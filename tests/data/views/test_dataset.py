@@ -1,4 +1,4 @@
-"""Multi-view files: every format, order, and the training's scaling on new rows."""
+"""Tests multi-view files: every format, the order of views, and the scaling of new rows."""
 
 import json
 import sys
@@ -94,7 +94,7 @@ def test_pandas_index_in_parquet_is_left_out(tmp_path):
 
 
 def hdf5(path):
-    """As MATLAB 7.3 writes: transposed, cells as references into "#refs#", structs as groups, sparse by column."""
+    """Writes MATLAB 7.3: arrays transposed, cells as references into "#refs#", structs as groups, sparse by column."""
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     sparse = scipy.sparse.csc_array(C)
     with h5py.File(path, "w", userblock_size=512) as file:

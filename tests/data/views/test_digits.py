@@ -1,4 +1,4 @@
-"""The computed views of the digits, against plain loops."""
+"""Compares the computed views of the digits with plain loops."""
 
 import numpy as np
 from sklearn.cluster import KMeans

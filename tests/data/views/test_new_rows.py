@@ -1,4 +1,4 @@
-"""New rows for a model trained on views: from other files, with some views, without a mask or labels."""
+"""Tests new rows for a model trained on views: other files, some of the views, no mask or labels."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ MASK = np.array([[1, 1], [0, 1], [1, 1], [1, 0], [1, 1], [0, 1]])
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The folder that was trained on, in which the user stands."""
+    """The folder of the training data, which is also the current directory of the user."""
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     for name, array in {"a.npy": A, "b.npy": B, "labels.npy": Y, "mask.npy": MASK}.items():
@@ -45,7 +45,7 @@ def test_the_folder_that_was_trained_on(folder, views):
 
 
 def test_missing_files_are_not_read_from_the_training_data(folder):
-    """The user stands in the training's folder: neither its mask nor its other view belong to the new rows."""
+    """The current directory is the training folder. Its mask and its other view do not belong to the new rows."""
     save(folder / "new" / "a.npy", A[:4])
     save(folder / "new" / "b.npy", B[:4])
     found = of(folder, folder / "new")
@@ -58,7 +58,7 @@ def test_missing_files_are_not_read_from_the_training_data(folder):
 
 
 def test_single_files_are_matched_by_known_names(folder):
-    """In whatever order, and with the mask and the labels among them."""
+    """The files have any order, and include the mask and the labels."""
     files = {"b.npy": B[:2], "labels.npy": Y[:2], "a.npy": A[:2], "mask.npy": MASK[:2]}
     path = ",".join(str(save(folder / "new" / name, array)) for name, array in files.items())
     found = of(folder, path, views=("a.npy", "b.npy"))

@@ -1,4 +1,4 @@
-"""Views on principal components: against the eigenvectors of the covariance, new rows, missing rows, files."""
+"""Compares principal components of views with eigenvectors of the covariance; tests new and missing rows, files."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_common_width(width, expected):
 
 @pytest.fixture
 def folder(tmp_path):
-    """As the authors' data sets are laid out."""
+    """A folder with the layout of the authors' data sets."""
     for name, array in (("img", A), ("txt", B), ("L", Y[:, None])):
         scipy.io.savemat(tmp_path / f"{name}.mat", {name: array})
     return tmp_path

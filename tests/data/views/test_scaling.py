@@ -1,4 +1,4 @@
-"""Scalings against scikit-learn's, on the rows measured and on new ones."""
+"""Compares scalings with scikit-learn, on the fitted rows and on new rows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""CC: its loss, its two views, its streams, and that the number of devices does not show."""
+"""Tests CC: its loss, its two views, its streams, and its independence of the number of devices."""
 
 import functools
 
@@ -42,7 +42,7 @@ def loss(method, variables, batch=BATCH, key=KEY):
 
 
 def by_hand(variables):
-    """The paper's procedure: two passes of the network, the second from the first's running statistics."""
+    """The procedure of the paper: two passes of the network. The second starts with the statistics of the first."""
     network = cc.Network("resnet18", "imagenet", 4, 5, 128, jnp.float32)
     outputs = []
     for view in two_views(KEY, BATCH["image"], BATCH["index"], cc_policy(16, 0.5, False)):
@@ -168,9 +168,9 @@ def test_the_moving_average_of_the_weights_does_not_change_training(variables):
     jax.tree.map(np.testing.assert_array_equal, start["average"]["params"], start["params"])
     moved = {**start, "params": jax.tree.map(lambda x: x + 1.0, start["params"])}
     value, (changed, _) = loss(averaged, moved)
-    # Two programs round differently.
+    # Two programs have different rounding errors.
     np.testing.assert_allclose(value, loss(built(), {k: moved[k] for k in ("params", "batch_stats")})[0], rtol=1e-6)
-    # Steps 0 and 1 weigh 1 - 1/10 and 1 - 2/11.
+    # Steps 0 and 1 have the weights 1 - 1/10 and 1 - 2/11.
     np.testing.assert_allclose(_first(changed["average"]["params"]), _first(start["params"]) + 0.9, rtol=1e-5)
     _, (changed, _) = loss(averaged, {**moved, **changed})
     expected = _first(start["params"]) + 0.9 + (1 - 2 / 11) * 0.1

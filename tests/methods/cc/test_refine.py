@@ -1,4 +1,4 @@
-"""The phases after CC: what they train on, and which rows they draw."""
+"""Tests the phases after CC: their training rows and the rows that they draw."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ KEY = jax.random.key(0)
 
 
 def forward(variables, images):
-    """A linear soft-max classifier; its only collection counts the passes."""
+    """A linear softmax classifier whose only collection counts the passes."""
     logits = images.reshape(len(images), -1) @ variables["params"]["w"]
     return jax.nn.softmax(logits), {"passes": variables["passes"] + 1}
 

@@ -1,4 +1,4 @@
-"""CMMC: its losses against the authors' values, missing views, chunks, prediction, settings."""
+"""Compares the losses of CMMC with the authors' values; tests missing views, chunks, prediction and settings."""
 
 from functools import cache, partial
 from itertools import combinations
@@ -29,7 +29,7 @@ SWITCHES = pytest.mark.parametrize("per_pair", [True, False])
 
 
 def batch_of(missing=False, seed=0):
-    """As the third stage has it, pseudo-labels included."""
+    """A batch of the third stage, including pseudo-labels."""
     batch = toy.features(16, missing=missing, seed=seed)
     pseudo = np.random.default_rng(7).integers(K, size=(16, 3)).astype(np.int32)
     pseudo = np.where(batch.get("mask", True), pseudo, -1)
@@ -53,7 +53,7 @@ def value_and_grads(loss, batch):
 
 
 def assert_equal_steps(one, other, tolerance=1e-5):
-    """Values, and gradients relative to the largest of each array."""
+    """Compares values, and gradients relative to the largest entry of each array."""
     np.testing.assert_allclose(one[0], other[0], rtol=tolerance)
     for a, b in zip(jax.tree.leaves(one[1]), jax.tree.leaves(other[1]), strict=True):
         np.testing.assert_allclose(a, b, atol=tolerance * max(np.abs(a).max(), 1e-3))
@@ -85,7 +85,7 @@ def test_two_views_have_the_values_and_gradients_of_the_authors(case):
         for gradients, name in zip(back(jnp.ones(2)), names.values(), strict=True):
             for i, gradient in enumerate(gradients):
                 expected = FIXTURES[f"{name}/grad{i}"]
-                if "label" in name:  # On the simplex a constant per row is lost in the softmax.
+                if "label" in name:  # A gradient through softmax does not depend on a constant per row.
                     gradient, expected = (np.asarray(x) - x.mean(1, keepdims=True) for x in (gradient, expected))
                 assert_close(gradient, expected, 1e-10)
 
@@ -160,7 +160,7 @@ def test_reconstruction_is_the_mean_over_present_entries_of_each_view(missing):
 
 
 def matched_by_scipy(q, pseudo):
-    """New labels, and whether the matching is the only one that is so good."""
+    """Returns the new labels, and whether the best matching is unique."""
     pred, rows = np.asarray(q).argmax(1), pseudo >= 0
     table = np.zeros((K, K), int)
     np.add.at(table, (pseudo[rows], pred[rows]), 1)
@@ -169,7 +169,7 @@ def matched_by_scipy(q, pseudo):
 
 
 def agreeing(k=K, n=60):
-    """Assignments of three views that agree with renamed pseudo-labels in most rows; some have none."""
+    """Assignments of three views that agree with renamed pseudo-labels in most rows. Some rows have no pseudo-label."""
     rng = np.random.default_rng(0)
     pseudo = rng.integers(k, size=(n, 3)).astype(np.int32)
     names = np.stack([rng.permutation(k) for _ in range(3)])
@@ -216,7 +216,7 @@ def test_pseudo_labels_come_from_k_means_on_scaled_columns_of_present_rows():
     rng = np.random.default_rng(0)
     labels, mask = rng.integers(K, size=(60, 2)), rng.random((60, 2)) < 0.8
     features = 6 * rng.normal(size=(2, K, 4))[[0, 1], labels] + rng.normal(size=(60, 2, 4))
-    features[..., 0] = 500 * rng.normal(size=(60, 2))  # Were it not scaled, nothing else would count.
+    features[..., 0] = 500 * rng.normal(size=(60, 2))  # Without the scaling, only this column would have an effect.
     features[..., 1] = 3.0
     features[~mask] = 1e6
     pseudo = cmmc.pseudo_labels(KEY, features.astype(np.float32), mask, K, 20)["pseudo"]
@@ -237,7 +237,7 @@ def test_a_view_with_fewer_rows_than_clusters():
 
 
 def complementary(n=300):
-    """Two views of six clusters: one tells three pairs apart, the other, a thousand times as large, the halves."""
+    """Two views of six clusters. One view separates three pairs; the other, a thousand times larger, the halves."""
     rng = np.random.default_rng(4)
     labels = rng.integers(6, size=n)
     first, second = 8 * rng.normal(size=(3, 5))[labels // 2], 8e3 * rng.normal(size=(2, 3))[labels % 2]
@@ -272,7 +272,7 @@ def test_pseudo_labels_come_from_the_selected_source():
 
 
 def pseudo_and_joint(source):
-    """Pseudo-labels of a new network from a batch that lacks some views, its prediction, and the mask."""
+    """The pseudo-labels of a new network for a batch with missing views, its prediction, and the mask."""
     batch, method = batch_of(True), toy.build(pseudo_labels_of=source)
     variables = method.init(KEY, batch)
     pseudo = method.phases[2].targets(KEY, variables, lambda f, v: np.asarray(f(v, batch)))["pseudo"]
@@ -308,7 +308,7 @@ def test_the_values_of_a_missing_view_do_not_matter(stage):
     one, two = (value_and_grads(STAGES[stage], b) for b in (batch, {**batch, **other}))
     assert_equal_steps(one, two)
     unmasked = {k: v for k, v in batch.items() if k != "mask"}
-    if stage != "match":  # There the pseudo-labels say it.
+    if stage != "match":  # In this stage the pseudo-labels mark the missing views.
         assert abs(value_and_grads(STAGES[stage], unmasked)[0] - one[0]) > 1e-3
     for function in (METHOD.embed, METHOD.predict):
         np.testing.assert_allclose(*(function(VARIABLES, b) for b in (batch, {**batch, **other})), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Released models (fixtures/make_cmmc_fixture.py): what they compute here, and which are refused."""
+"""Tests the outputs of released models (fixtures/make_cmmc_fixture.py), and which models are refused."""
 
 import functools
 

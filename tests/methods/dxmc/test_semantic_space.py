@@ -1,4 +1,4 @@
-"""The semantic space against plain NumPy: centres, the nouns kept, counterparts in text, and the clusters' names."""
+"""Compares the semantic space with plain NumPy: centres, selected nouns, counterparts in text, names of clusters."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from clustering_jax.methods.dxmc.semantic_space import (
 )
 
 KEY = jax.random.key(0)
-# Images, nouns, columns, centres; the last more rows than a block, which the blocks do not divide.
+# Images, nouns, columns, centres. The last case has more rows than a block, and not a multiple of a block.
 SIZES = {"small": (40, 30, 8, 5), "middle": (300, 200, 16, 30), "blocks": (4999, 5001, 8, 20)}
 
 
@@ -78,7 +78,7 @@ def test_centers_find_the_classes():
 
 
 def test_more_centers_than_distinct_rows():
-    """An empty cluster keeps a direction, and none is NaN."""
+    """An empty cluster keeps a direction, and no center is NaN."""
     image = np.eye(2, 4, dtype=np.float32)[np.arange(20) % 2]
     found = np.asarray(semantic_centers(KEY, image, 5, restarts=2))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
@@ -99,7 +99,7 @@ def test_selected_nouns(size, per_center):
 
 @pytest.mark.parametrize("per_center", [1, 3, 7])
 def test_the_first_noun_and_the_first_center_win_ties(per_center):
-    """Sums of eighths: equal nouns are equal without rounding, whatever the order they are added in."""
+    """The values are multiples of 1/8, so sums are exact in any order, and equal nouns stay equal."""
     rng = np.random.default_rng(3)
     nouns = rng.choice([-0.5, 0.5], (150, 4)).astype(np.float32)
     centers = (rng.integers(-8, 9, (6, 4)) / 8).astype(np.float32)
@@ -111,7 +111,7 @@ def test_the_first_noun_and_the_first_center_win_ties(per_center):
 
 
 def test_the_probability_is_computed_over_the_centers():
-    """The noun nearer to its centre is dropped where it is as near to another: over the nouns it would be kept."""
+    """A noun that is equally near to another centre is dropped. A softmax over the nouns would select it."""
     centers = np.array([[1, 0], [0.6, 0.8]], np.float32)
     nouns = np.array([unit(np.array([1.0, 0.45])), unit(np.array([1.0, -0.6]))], np.float32)
     similarity = nouns @ centers.T
@@ -172,7 +172,7 @@ def test_names(size, k, count):
 
 
 def test_names_are_nouns_more_likely_than_overall_but_not_rare_nouns():
-    """Noun 0 is near class 0, 1 near class 1; 2 is near both; 3 is far from all; 4 near a single image of class 1."""
+    """Noun 0 is near class 0, 1 near class 1, 2 near both, 3 far from all, and 4 near a single image of class 1."""
     directions = np.eye(6, dtype=np.float32)
     labels = np.arange(400) % 2
     image = directions[labels] + directions[2]
@@ -201,7 +201,7 @@ PLANS = {
 
 @pytest.mark.parametrize("name", PLANS)
 def test_imagenet_needs_8_gib_in_addition_to_the_data(name):
-    """By the compiled programs' own plans; nothing is run."""
+    """The memory comes from the compiled programs, which are not run."""
     function, shapes, options = PLANS[name]
     arrays = [jax.ShapeDtypeStruct(s, jnp.float32) if isinstance(s, tuple) else s for s in shapes]
     plan = function.lower(*arrays, **options).compile().memory_analysis()

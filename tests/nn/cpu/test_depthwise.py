@@ -1,4 +1,4 @@
-"""Both forms of the depthwise convolution are the textbook's."""
+"""Both forms of the depthwise convolution equal the textbook."""
 
 from __future__ import annotations
 

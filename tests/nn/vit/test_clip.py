@@ -1,4 +1,4 @@
-"""The towers are CLIP's: equal to transformers' and open_clip's answers, and to loops over tokens."""
+"""Compares the towers of CLIP with transformers and open_clip, and with loops over tokens."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_end_positions():
     assert end_positions(jnp.array(ROWS), 7).tolist() == [3, 0, 4, 7]
 
 
-# Parameters of OpenAI's models, less the temperature that features do not need.
+# Number of parameters of OpenAI's models without the temperature, which features do not need.
 @pytest.mark.parametrize(
     ("name", "count"), [("ViT-B/32", 151_277_312), ("ViT-B/16", 149_620_736), ("ViT-L/14", 427_616_512)]
 )
@@ -99,7 +99,7 @@ def test_tokens_after_the_end_have_no_effect():
 
 
 def test_rows_do_not_depend_on_their_batch():
-    """In other batches and over several devices an image has the same features."""
+    """An image has the same features in other batches and on several devices."""
     clip = load("clip_hf")
     infer = make_infer(lambda params, batch: clip.image_features(params, batch["image"]), 16)
     found = infer(clip.params, {"image": np.concatenate([IMAGES] * 7)})

@@ -1,4 +1,4 @@
-"""Configs say what the libraries take them for, or are refused by the name of what is not supported."""
+"""Configs are read as the libraries read them, or are refused with the name of the unsupported entry."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_defaults_of_open_clip(tmp_path):
     [(None, 64, 2, "gelu"), ({"hidden_size": 32, "num_attention_heads": 2}, 32, 49407, "quick_gelu")],
 )
 def test_only_the_second_section_counts(tmp_path, again, width, eos, activation):
-    """As transformers 5.23 reads such files."""
+    """transformers 5.23 reads such files in this way."""
     tree = {"model_type": "clip", "text_config": OWN_TEXT, "text_config_dict": again}
     config = hf_config(write(tmp_path, "config.json", tree))
     assert (config.text.width, config.eos_token_id, config.text.activation) == (width, eos, activation)
 
 
 def test_the_widths_of_the_largest_open_clip(tmp_path):
-    """ViT-bigG-14's ratio 4.9231 means 8,192."""
+    """The ratio 4.9231 of ViT-bigG-14 means a width of 8,192."""
     vision = {"width": 1664, "head_width": 104, "mlp_ratio": 4.9231, "layers": 48, "patch_size": 14}
     tree = {"model_cfg": {"embed_dim": 1280, "vision_cfg": vision}}
     config = open_clip_config(write(tmp_path, "open_clip_config.json", tree))

@@ -1,4 +1,4 @@
-"""At the published sizes the features are transformers', with random weights; needs torch and transformers."""
+"""At the published sizes, the features equal transformers with random weights. Needs torch and transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token ids are Hugging Face's CLIPTokenizer's, by the published vocabulary."""
+"""Token ids equal those of Hugging Face's CLIPTokenizer with the published vocabulary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way in which a model directory can be right gives the same model; every way to be wrong gives one line."""
+"""Every valid layout of a model directory gives the same model, and every error gives one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ load = functools.cache(lambda name: load_clip(FIXTURES / name))
 
 @pytest.fixture
 def copied(tmp_path):
-    """``copied(name)`` is a model directory to change."""
+    """``copied(name)`` returns a copy of a model directory that can be changed."""
     return lambda name: Path(shutil.copytree(FIXTURES / name, tmp_path / name))
 
 
@@ -38,7 +38,7 @@ def same_params(found, wanted, tolerance=0.0):
 
 
 def change(directory: Path, tensors) -> None:
-    """Rewrites the weights by ``tensors(dict) -> dict``."""
+    """Replaces the weights by the result of ``tensors(dict) -> dict``."""
     path = directory / WEIGHTS[directory.name]
     save_file({k: np.ascontiguousarray(v) for k, v in tensors(load_file(path)).items()}, path)
 
@@ -64,7 +64,7 @@ def test_other_floats_become_float32(copied, dtype, tolerance):
 
 
 def split(directory: Path) -> list[Path]:
-    """The weights in two parts with an index, as Hugging Face saves large models."""
+    """Splits the weights into two parts with an index, as Hugging Face saves large models."""
     whole = directory / WEIGHTS[directory.name]
     tensors, parts = load_file(whole), [whole.with_name(f"model-0000{i}-of-00002.safetensors") for i in (1, 2)]
     whole.unlink()
