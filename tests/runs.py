@@ -83,9 +83,9 @@ def _model(method):
 def contents_of(method):
     """The contents of such a run that are exported."""
     config, features, scalings, variables = _model(method)
-    told = {"method": method, "num_clusters": CLUSTERS, "names": NAMES if method == "dxmc" else [], "config": config}
+    facts = {"method": method, "num_clusters": CLUSTERS, "names": NAMES if method == "dxmc" else [], "config": config}
     inputs = preprocessing({k: v.shape[1:] for k, v in features.items()}, scalings, config["data"])
-    return Contents({"format": FORMAT, **told}, inputs, variables)
+    return Contents({"format": FORMAT, **facts}, inputs, variables)
 
 
 def workdir_of(method, directory):

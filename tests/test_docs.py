@@ -237,9 +237,9 @@ def test_the_reference_names_members_that_exist(path):
 def test_the_examples_of_the_losses():
     examples = "\n".join(re.findall(r"```pycon\n(.*?)```", text(ROOT / "docs" / "losses.md"), re.DOTALL))
     parsed = doctest.DocTestParser().get_doctest(examples, {}, "losses.md", "losses.md", 0)
-    told = []
-    result = doctest.DocTestRunner().run(parsed, out=told.append)
-    assert result.attempted > 50 and not result.failed, "".join(told)
+    report = []
+    result = doctest.DocTestRunner().run(parsed, out=report.append)
+    assert result.attempted > 50 and not result.failed, "".join(report)
 
 
 def test_every_loss_has_an_example():

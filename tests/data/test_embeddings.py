@@ -58,12 +58,12 @@ def write_directory(path, labels=LABELS, nouns=True):
     splits["test"] = {**splits["train"], "rows": 2, "labels": False, "sha256": _sha256(path / "test.npy")}
     for name, ids in {"train": [f"photos/{i}.png" for i in range(N)], "test": ["x.png", "y.png"]}.items():
         (path / f"{name}.ids.json").write_text(json.dumps(ids))
-    told = {"model": "m", "checksum": "c", "resize": 224, "size": 224, "splits": splits, "nouns": {}}
+    manifest = {"model": "m", "checksum": "c", "resize": 224, "size": 224, "splits": splits, "nouns": {}}
     if nouns:
         np.save(path / "nouns.npy", NOUNS.astype(np.float32))
         (path / "nouns.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
-        told["nouns"] = {"mark": "d", "rows": M, "prompts": ["a {}."], "sha256": _sha256(path / "nouns.npy")}
-    (path / "manifest.json").write_text(json.dumps(told))
+        manifest["nouns"] = {"mark": "d", "rows": M, "prompts": ["a {}."], "sha256": _sha256(path / "nouns.npy")}
+    (path / "manifest.json").write_text(json.dumps(manifest))
     return path
 
 
@@ -228,8 +228,8 @@ def test_damaged_and_missing_files(tmp_path):
 
 def rewritten(**changes):
     def change(path):
-        told = json.loads((path / "manifest.json").read_text())
-        (path / "manifest.json").write_text(json.dumps({**told, **changes}))
+        manifest = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
     return change
 
