@@ -27,7 +27,8 @@ from clustering_jax.data.planted import EASY
 from clustering_jax.files import read_json, write_json
 
 SEEDS, RESTARTS = 10, 5
-# Clusters, and what takes the place of the source and the path; the modality that predicts comes first.
+# For each set: the number of clusters, and the settings that replace the source and the path. The first modality
+# predicts.
 SETS: dict[str, tuple[int, dict[str, Any]]] = {
     "hard": (8, {}),
     "easy": (8, EASY),
@@ -35,7 +36,7 @@ SETS: dict[str, tuple[int, dict[str, Any]]] = {
     "cub": (10, {"path": "cub_img_text.npz"}),
     "bdgp": (5, {"path": "bdgp.npz", "views": ("view1", "view0")}),
 }
-# Of the published recipe on HARD, by method: titles and the keys of `model` that change.
+# Variants of the published recipe on HARD, by method: titles and the keys of `model` that change.
 VARIATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "ablations": {
         "no over-clustering": {"over_weight": 0.0},

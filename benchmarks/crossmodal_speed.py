@@ -22,7 +22,8 @@ from clustering_jax.methods.dmim import method as dmim
 from clustering_jax.training.loop import LOOP_STEPS
 
 REFRESH = 5
-# What the project promises: our whole run in half the peer's time, ten seeds in six times one seed's, a step in 2 GB.
+# The project promises: a whole run takes at most half the time of PyTorch, ten seeds take at most six times as long as
+# one seed, and a step needs at most 2 GB.
 WALL, SEEDS, MEMORY = 0.5, 6.0, 2.0
 
 

@@ -18,7 +18,7 @@ from clustering_jax.training.update import init_state, make_update, optimizers
 
 
 class Loop:
-    """A training loop for one seed or for several seeds side by side. The first call compiles. Phases are named."""
+    """A training loop for one seed or for several seeds side by side. The first call compiles."""
 
     def __init__(self, method: Method, dataset: Dataset, batch: int, seeds: int = 1):
         self.dataset, self.batch, self.seeds, chosen = dataset, batch, seeds, tuple(range(seeds))

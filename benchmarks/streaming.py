@@ -33,7 +33,7 @@ ROUNDS = 3
 BATCH = 128
 PHASE = Phase("any", 0, ())
 BLOCKS = {"shuffle_block": 256, "shuffle_window": 16}
-# A JPEG of 256 pixels stands under so many names.
+# Number of file names that each JPEG of 256 pixels has.
 LARGE, NAMES = 400, 25
 
 
@@ -50,7 +50,7 @@ def batches(dataset: Dataset):
         done += count
         return BATCH * count / (time.perf_counter() - began)
 
-    run(4)  # what is read ahead before the first batch is taken
+    run(4)  # images that are prefetched before the first batch is used
     return run
 
 

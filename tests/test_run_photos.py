@@ -86,17 +86,17 @@ def test_new_photos_are_assigned_by_the_encoder_of_the_run(finished):
         (("", ENCODER, 300, False), "embed.resize"),
     ],
 )
-def test_one_model_embeds(arguments, message):
+def test_only_one_model_can_embed(arguments, message):
     with pytest.raises(UserError, match=message):
         image_model(*arguments[:3], texts=arguments[3])
 
 
-def test_no_folder_is_one_line(tmp_path):
+def test_a_missing_folder_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"--config\.data\.path=FOLDER"):
         run.train(config_of(""), tmp_path / "run", quiet=True)
 
 
-def test_thumbnails_of_lost_files_are_grey(tmp_path):
+def test_thumbnails_of_missing_files_are_grey(tmp_path):
     write_photos(tmp_path / "all", 1)
     path = tmp_path / "all" / "kind0" / "0.png"
     pictures = Thumbnails([path, tmp_path / "lost.png"])

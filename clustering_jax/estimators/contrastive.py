@@ -43,6 +43,16 @@ class ContrastiveClustering(DeepClustering):
       n_iter_: number of training steps.
       history_: lines of metrics.jsonl, as dictionaries.
       result_: contents of result.json: scores, protocol, versions and seconds.
+
+    Example:
+      >>> from clustering_jax.data.images.folder import synthetic
+      >>> from clustering_jax.estimators import ContrastiveClustering
+      >>> images = synthetic(n=31, size=8, num_clusters=2).features["image"]
+      >>> model = ContrastiveClustering(2, image_size=8, epochs=1, random_state=0, settings={"model.width": 4})
+      >>> model.fit(images).labels_.shape
+      (31,)
+      >>> model.predict_proba(images[:5]).shape
+      (5, 2)
     """
 
     _method = "cc"

@@ -53,6 +53,16 @@ class CrossModalClustering(ViewsClustering):
       n_features_in_: number of columns, where X was one array [n, d].
       feature_names_in_: names of the columns, where X was a data frame with string names.
       view_names_: names of the views, where X was a dictionary.
+
+    Example:
+      >>> from clustering_jax.data.planted import planted
+      >>> from clustering_jax.estimators import CrossModalClustering
+      >>> views = list(planted(61, num_clusters=3, width=6, private=0.0).features.values())
+      >>> model = CrossModalClustering(3, epochs=60, learning_rate=0.01, random_state=0)
+      >>> sorted(set(model.fit_predict(views).tolist()))
+      [0, 1, 2]
+      >>> model.predict_proba([views[0][:5], None]).shape
+      (5, 3)
     """
 
     _method = "dmim"

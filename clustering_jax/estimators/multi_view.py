@@ -51,6 +51,19 @@ class MultiViewClustering(ViewsClustering):
       n_features_in_: number of columns, where X was one array [n, d].
       feature_names_in_: names of the columns, where X was a data frame with string names.
       view_names_: names of the views, where X was a dictionary.
+
+    Example:
+      >>> from clustering_jax.data.planted import planted
+      >>> from clustering_jax.estimators import MultiViewClustering
+      >>> views = list(planted(47, num_clusters=3, width=6, private=0.0).features.values())
+      >>> small = {"model.hidden": (32,), "model.latent_dim": 16, "model.matching_steps": 0}
+      >>> model = MultiViewClustering(
+      ...     3, reconstruction_epochs=0, epochs=60, learning_rate=0.01, random_state=0, settings=small
+      ... )
+      >>> sorted(set(model.fit_predict(views).tolist()))
+      [0, 1, 2]
+      >>> model.predict([None, views[1][:5]]).shape
+      (5,)
     """
 
     _method = "cmmc"

@@ -1,4 +1,4 @@
-"""Labels, missing views, and what users get wrong in multi-view files."""
+"""Tests labels, missing views, and errors of users in multi-view files."""
 
 import io
 
@@ -34,7 +34,7 @@ def test_labels(tmp_path, case):
     )
 
 
-def test_labels_of_pandas_are_not_its_index(tmp_path):
+def test_the_index_of_pandas_is_not_used_as_labels(tmp_path):
     (tmp_path / "y.csv").write_text(",class\n" + "\n".join(f"{i},{y}" for i, y in enumerate(Y)))
     path = save(tmp_path / "a.npz", {"view0": A, "view1": B})
     assert multiview(path, label_key=str(tmp_path / "y.csv")).labels.tolist() == Y.tolist()
@@ -59,18 +59,18 @@ class TestMissing:
         assert "3 of 6 objects lack a view" in found.notes
 
     @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float64])
-    def test_by_mask(self, tmp_path, dtype):
+    def test_missing_views_by_mask(self, tmp_path, dtype):
         spoilt = np.where(self.MASK[:, :1] == 1, A, np.nan)
         path = save(tmp_path / "a.npz", {"view0": spoilt, "view1": B, "mask": self.MASK.astype(dtype)})
         self.check(multiview(path, mask_key="mask"), A, B)
 
-    def test_by_nan(self, tmp_path):
+    def test_missing_views_by_nan(self, tmp_path):
         spoilt = [np.where(self.MASK[:, [v]] == 1, view, np.nan) for v, view in enumerate((A, B))]
         for v, view in enumerate(spoilt):
             save(tmp_path / f"{v}.csv", text(view).replace("nan", "NA" if v else ""))
         self.check(multiview(tmp_path, missing="nan"), A, B)
 
-    def test_by_both(self, tmp_path):
+    def test_missing_views_by_mask_and_nan(self, tmp_path):
         spoilt, mask = B.copy(), self.MASK.copy()
         spoilt[3], mask[3, 1] = np.nan, 1
         path = save(tmp_path / "a.npz", {"view0": A, "view1": spoilt, "m": mask})
