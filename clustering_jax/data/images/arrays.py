@@ -106,6 +106,24 @@ def as_images(array: np.ndarray, origin: str) -> np.ndarray:
     return _to_uint8(stored, 0, array).reshape(_image_shape(stored))
 
 
+def stored_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and dtype of each array of a `.npy` or `.npz` file, by key; the arrays are not read.
+
+    Raises:
+      UserError: the file is missing, of another type or damaged.
+    """
+    path, found = _existing(path), {}
+    with _reading(path):
+        if path.suffix == ".npy":
+            with path.open("rb") as file:
+                return {"": _header(file)[:2]}
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    found[name.removesuffix(".npy")] = _header(file)[:2]
+    return found
+
+
 def _existing(path: str | Path) -> Path:
     file = Path(path).expanduser()
     if not str(path) or not file.exists():

@@ -69,7 +69,7 @@ def _natural(text: str) -> tuple:
     return [[int(p) if i % 2 else p for i, p in enumerate(part)] for part in parts], text
 
 
-def _walk(directory: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+def walk(directory: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Yields the files below `directory`. It follows links, because subsets are often made of links, but no cycles."""
     real = os.path.realpath(directory)
     if real in above:
@@ -78,14 +78,14 @@ def _walk(directory: Path, above: frozenset[str] = frozenset()) -> Iterator[Path
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(Path(entry.path), above | {real})
+            yield from walk(Path(entry.path), above | {real})
         elif entry.is_file():
             yield Path(entry.path)
 
 
 def image_paths(root: Path, class_folders: list[Path]) -> tuple[list[str], tuple[str, ...]]:
     """Returns ``(paths of the images relative to root, notes)``."""
-    files = [f.relative_to(root).as_posix() for top in class_folders or [root] for f in _walk(top)]
+    files = [f.relative_to(root).as_posix() for top in class_folders or [root] for f in walk(top)]
     names = sorted((f for f in files if Path(f).suffix.lower() in EXTENSIONS), key=_natural)
     if not names:
         raise UserError(f"{root} holds no images (looked for {' '.join(sorted(EXTENSIONS))})")
