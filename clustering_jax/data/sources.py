@@ -9,6 +9,7 @@ from typing import Any
 from clustering_jax.data import embeddings, planted
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.images import arrays, folder, tfds
+from clustering_jax.data.kinds import right_source
 from clustering_jax.data.views import dataset, digits
 from clustering_jax.errors import UserError, check_keywords, nearest
 
@@ -45,4 +46,5 @@ def load(source: str = "", **options: Any) -> Dataset:
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.default is parameter.empty and name not in options:
             raise UserError(f"data source '{source}' needs the setting '{name}'")
-    return function(**options)
+    with right_source(source, options.get("path")):
+        return function(**options)

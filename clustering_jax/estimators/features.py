@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,9 +13,10 @@ from clustering_jax import data, settings
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.embeddings import MANIFEST, unit_rows
 from clustering_jax.data.images.arrays import as_images
-from clustering_jax.data.images.listing import EXTENSIONS
+from clustering_jax.data.kinds import PHOTOS, kind_of
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import is_path
+from clustering_jax.estimators.inputs import is_images
 from clustering_jax.estimators.views import DATA, ViewsClustering
 from clustering_jax.files import read_json
 from clustering_jax.inference.embedding import embed_arrays
@@ -26,16 +27,16 @@ HEADS = ("turtle", "temi")
 class FeatureClustering(ViewsClustering):
     """TURTLE (arXiv 2406.07236) or TEMI (arXiv 2303.17896) on the frozen features of one or several encoders.
 
-    X is one array [n, d], whose rows are brought to norm 1; a list (or dictionary) of feature spaces [n, d_v], which
-    keep their norms; or a path as the data source "embeddings" takes it. Each space is multiplied by one number. In
-    a list to predict, None stands for a space that the rows lack. With `encoder`, X is a folder of photos, or images
-    [n, h, w] or [n, h, w, c], which are embedded first.
+    X is a folder of photos or images [n, h, w] or [n, h, w, c], which `encoder` embeds first; or features: one array
+    [n, d], whose rows are brought to norm 1; a list (or dictionary) of feature spaces [n, d_v], which keep their norms;
+    or a path as the data source "embeddings" takes it. Each space is multiplied by one number. In a list to predict,
+    None stands for a space that the rows lack.
 
     Args:
       n_clusters: number of clusters, at least 2. "auto" chooses it without labels, see docs/choose_k.md.
       head: "turtle" for one or several feature spaces, or "temi" for one array or a path.
-      encoder: pretrained encoder of photos: "lite0" of the extra "photos", or the directory of a DINOv2, DINOv3,
-        SigLIP, CLIP or ResNet model. None takes features.
+      encoder: pretrained encoder of photos and images: "lite0" of the extra "photos", or another value of
+        `embed.encoder`, such as the directory of a DINOv2 model. Features need none.
       view_widths: columns of one array that make each feature space, for "turtle": the widths of all spaces, or the
         number of spaces of equal width. None is one space.
       missing: "error", or "nan" for a list in which a row of NaN lacks the space.
@@ -74,12 +75,14 @@ class FeatureClustering(ViewsClustering):
       (5, 3)
     """
 
+    _embeds = False  # whether `fit` got photos
+
     def __init__(
         self,
         n_clusters: int | str = 10,
         *,
         head: str = "turtle",
-        encoder: str | Path | None = None,
+        encoder: str | Path = "lite0",
         view_widths: int | Sequence[int] | None = None,
         missing: str = "error",
         n_init: int = 1,
@@ -107,6 +110,11 @@ class FeatureClustering(ViewsClustering):
         )
         self.head, self.encoder = head, encoder
 
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Trains on X; the arguments and errors are those of `DeepClustering.fit`."""
+        self._embeds = _is_photos(X)
+        return super().fit(X, y)
+
     @property
     def _method(self) -> str:  # type: ignore[override]
         return self.head
@@ -114,28 +122,25 @@ class FeatureClustering(ViewsClustering):
     def _defaults(self) -> ConfigDict:
         if self.head not in HEADS:
             raise UserError(f"head is '{self.head}': choose {' or '.join(HEADS)}")
-        data = {**settings.EMBEDDINGS, "split": "all"} if self.encoder is None else settings.PHOTOS
-        embeddings: dict[str, Any] = {"num_seeds": self.n_init, "data": data}
-        embeddings["embed"] = {"encoder": str(self.encoder or "")}
+        embeddings: dict[str, Any] = {"num_seeds": self.n_init, "data": {**settings.EMBEDDINGS, "split": "all"}}
+        if self._embeds:
+            embeddings |= {"data": settings.PHOTOS, "embed": {"encoder": str(self.encoder)}}
         if self.head == "temi":
             return settings.temi(**embeddings)
         return settings.turtle(**embeddings, model={} if self.epochs is None else {"num_steps": 0})
 
     def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset | None:
-        if self.encoder is not None and is_path(X):
+        if self._embeds and is_path(X):
             config["data"]["path"] = str(X)
             return None
-        if self.encoder is not None:
+        if self._embeds:
             images = as_images(np.asarray(X), "X")
             config["data"] = {**settings.EMBEDDINGS, "split": "all"}
             return Dataset({"image": _embedded(images, config)}, row_ids(len(images)), None, "X", "all")
         if is_path(X):
-            _check_not_photos(Path(X).expanduser())
             written = (Path(X).expanduser() / MANIFEST).is_file()
             config["data"] |= {"path": str(X), "split": "train" if written else "all"}
             return data.load(**config["data"])
-        if not isinstance(X, list | tuple) and np.ndim(X) in (3, 4):
-            raise UserError("X holds images: give encoder='lite0' to embed them first, or use ContrastiveClustering")
         several = self._listed(X) is not None or self.view_widths is not None
         if several and self.head == "temi":
             raise UserError("temi takes one feature space: give X as one array without view_widths, or head='turtle'")
@@ -146,11 +151,13 @@ class FeatureClustering(ViewsClustering):
         return Dataset({"image": rows}, row_ids(len(rows)), None, "X", "all")
 
     def _features(self, X: Any) -> dict[str, np.ndarray]:
+        embed = self._predictor.config.get("embed") or {}
+        if is_images(X) and not (embed.get("encoder") or embed.get("clip")):
+            raise UserError("X holds images, but the run was trained on features: embed the images as those were")
+        if is_images(X):
+            return {"image": _embedded(as_images(np.asarray(X), "X"), self._predictor.config)}
         if "image" not in self._predictor.shapes:
             return super()._features(X)
-        embed = self._predictor.config["embed"]
-        if (embed["encoder"] or embed["clip"]) and np.ndim(X) in (3, 4):
-            return {"image": _embedded(as_images(np.asarray(X), "X"), self._predictor.config)}
         rows, (columns,) = self._checked(X, reset=False), self._predictor.shapes["image"]
         if rows.shape[1] != columns:
             raise UserError(f"X has {rows.shape[1]} columns, the run was trained on {columns}")
@@ -158,20 +165,24 @@ class FeatureClustering(ViewsClustering):
 
     def _read(self, workdir: Path) -> None:
         # `load` reads the run of a command line too, which has no parameters of an estimator.
-        method = (read_json(workdir / "config.json") or {}).get("method")
-        if method in HEADS and method != self.head:
-            self.head = method
+        config = read_json(workdir / "config.json") or {}
+        if config.get("method") in HEADS and config["method"] != self.head:
+            self.head = config["method"]
+        encoder = config.get("embed", {}).get("encoder")
+        if encoder and encoder != str(self.encoder):
+            self.encoder = encoder
         super()._read(workdir)
+
+
+def _is_photos(X: Any) -> bool:
+    """Whether X has to be embedded: images in memory, or a folder of image files."""
+    if not is_path(X):
+        return is_images(X)
+    path = Path(X).expanduser()
+    return path.is_dir() and not (path / MANIFEST).is_file() and kind_of(path) == PHOTOS
 
 
 def _embedded(images: np.ndarray, config: Mapping[str, Any]) -> np.ndarray:
     """Embeds images by the encoder of a config, as rows of norm 1."""
     options = {name: config["embed"][name] for name in ("clip", "encoder", "resize", "batch_size")}
     return unit_rows(embed_arrays(images, **options), "X")
-
-
-def _check_not_photos(path: Path) -> None:
-    """Raises UserError for a folder of photos, which needs an encoder."""
-    files = path.rglob("*") if path.is_dir() and not (path / MANIFEST).is_file() else ()
-    if any(file.suffix.lower() in EXTENSIONS for file in files):
-        raise UserError(f"{path} holds photos: give encoder='lite0' to embed them, or a directory of embeddings")

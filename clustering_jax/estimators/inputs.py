@@ -21,6 +21,18 @@ def is_path(X: Any) -> bool:
     return isinstance(X, str | Path)
 
 
+def is_images(X: Any) -> bool:
+    """Whether X is one array of images, [n, h, w] or [n, h, w, c]."""
+    return not isinstance(X, list | tuple) and np.ndim(X) in (3, 4)
+
+
+def refuse_images(X: Any) -> None:
+    """Raises UserError for images, where features or views are wanted."""
+    if is_images(X):
+        shape, other = np.shape(X), "FeatureClustering, which embeds them first"
+        raise UserError(f"X has shape {shape}: these are images, not features [n, d]: use {other}")
+
+
 def configured(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]:
     """A config with changes, as a plain dictionary.
 

@@ -15,6 +15,7 @@ from clustering_jax.data.base import Dataset, Vocabulary, row_ids
 from clustering_jax.data.embeddings import MANIFEST, unit_rows
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import DeepClustering, is_path
+from clustering_jax.estimators.inputs import refuse_images
 
 
 class SemanticClustering(DeepClustering):
@@ -132,6 +133,7 @@ class SemanticClustering(DeepClustering):
         return {"image": rows}
 
     def _checked(self, X: Any, **options: Any) -> np.ndarray:
+        refuse_images(X)
         return unit_rows(validate_data(self, X, dtype=[np.float64, np.float32], **options), "X")
 
     def _read(self, workdir: Path) -> None:

@@ -15,6 +15,7 @@ from clustering_jax.data.views.files import open_source
 from clustering_jax.data.views.new_rows import new_rows
 from clustering_jax.errors import UserError, nearest
 from clustering_jax.estimators.base import DeepClustering, is_path
+from clustering_jax.estimators.inputs import refuse_images
 
 DATA = {"path": "", "views": "", "label_key": "", "mask_key": "", "transpose": False}
 
@@ -120,6 +121,7 @@ class ViewsClustering(DeepClustering):
         return [view if view is None or hasattr(view, "toarray") else _array(view) for view in views]
 
     def _checked(self, X: Any, **options: Any) -> np.ndarray:
+        refuse_images(X)
         finite = "allow-nan" if self.missing == "nan" else True
         X = _array(X) if isinstance(X, np.ma.MaskedArray) else X
         return validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=finite, **options)

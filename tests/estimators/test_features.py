@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from sklearn.base import clone
 
-from clustering_jax import metrics
+from clustering_jax import encoders, metrics
 from clustering_jax.data.views.dataset import multiview
 from clustering_jax.errors import UserError
 from clustering_jax.estimators import ContrastiveClustering, FeatureClustering
@@ -116,17 +116,19 @@ def test_images_in_memory_are_embedded_as_files_are(photos):
     assert metrics.scores(same.labels_, model.labels_)["acc"] == 1
 
 
-@pytest.mark.parametrize(
-    ("X", "message"),
-    [
-        (lambda folder: folder, "holds photos: give encoder='lite0'"),
-        (lambda _: np.zeros((4, 8, 8, 3), np.uint8), "X holds images: give encoder='lite0'"),
-    ],
-)
-def test_pictures_without_an_encoder(X, message, tmp_path):
-    Image.new("RGB", (8, 8)).save(tmp_path / "one.JPG", "jpeg")
-    with pytest.raises(UserError, match=message):
-        FeatureClustering(2).fit(X(tmp_path))
+def test_the_encoder_is_lite0_where_none_is_named(monkeypatch, tmp_path):
+    """Features need no encoder, photos and images do."""
+    monkeypatch.setitem(encoders.NAMES, "lite0", lambda: encoders.load_encoder(ENCODER))
+    write_photos(tmp_path / "photos")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photos" / "one.JPG", "jpeg")
+    model = FeatureClustering(2, epochs=1).fit(tmp_path / "photos")
+    assert len(model.labels_) == 25 and model.predict(np.zeros((2, 8, 8, 3), np.uint8)).shape == (2,)
+    assert model._predictor.config["embed"]["encoder"] == "lite0"
+
+
+def test_a_run_of_features_takes_no_images(spaces):
+    with pytest.raises(UserError, match="X holds images, but the run was trained on features"):
+        spaces.predict(np.zeros((4, 8, 8, 3), np.uint8))
 
 
 def test_features_are_no_images():

@@ -23,6 +23,8 @@ from tests.estimators.small import BOTH, CC, IMAGES, MULTIVIEW, ROWS, SEMANTIC, 
         (SEMANTIC, "nowhere.npz", "'nowhere.npz' does not exist"),
         (CC, IMAGES.features["image"].astype(int), "images must be uint8"),
         (CC, Path("nowhere"), "'nowhere' does not exist"),
+        (MULTIVIEW, IMAGES.features["image"], "these are images, .*: use FeatureClustering"),
+        (SEMANTIC, IMAGES.features["image"], "these are images, .*: use FeatureClustering"),
     ],
     ids=lambda value: None if isinstance(value, str) else "",
 )

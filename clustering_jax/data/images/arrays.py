@@ -118,6 +118,24 @@ def as_images(array: np.ndarray, origin: str) -> np.ndarray:
     return _to_uint8(stored, 0, array).reshape(_image_shape(stored))
 
 
+def stored_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Shape and dtype of each array of a `.npy` or `.npz` file, by key; the arrays are not read.
+
+    Raises:
+      UserError: the file is missing, of another type or damaged.
+    """
+    path, found = _existing(path), {}
+    with _reading(path):
+        if path.suffix == ".npy":
+            with path.open("rb") as file:
+                return {"": npy_header(file, os.fstat(file.fileno()).st_size)[:2]}
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    found[member.filename.removesuffix(".npy")] = npy_header(file, member.file_size)[:2]
+    return found
+
+
 def _existing(path: str | Path) -> Path:
     file = Path(path).expanduser()
     if not str(path) or not file.exists():

@@ -16,6 +16,7 @@ from clustering_jax.data.base import Dataset
 from clustering_jax.data.identity import files_digest, identity
 from clustering_jax.data.images.decode import read_image
 from clustering_jax.data.images.listing import list_images
+from clustering_jax.data.kinds import right_source
 from clustering_jax.data.sources import load
 from clustering_jax.errors import UserError, check_keywords
 
@@ -81,7 +82,8 @@ def image_rows(source: str = "", **options: Any) -> ImageRows:
         check_keywords(folder_rows, options, "data source 'folder'")
         if "path" not in options:
             raise UserError("data source 'folder' needs the setting 'path'")
-        return folder_rows(**options)
+        with right_source(source, options["path"]):
+            return folder_rows(**options)
     dataset = load(source, **options)
     images = dataset.features.get("image")
     if images is None or images.ndim != 4:

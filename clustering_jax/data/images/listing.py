@@ -69,7 +69,7 @@ def _natural(text: str) -> tuple:
     return [[int(p) if i % 2 else p for i, p in enumerate(part)] for part in parts], text
 
 
-def _walk(directory: Path, failures: list[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
+def walk(directory: Path, failures: list[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
     """Yields the files below `directory`. It follows links, because subsets are often made of links, but no cycles.
 
     Folders that can't be read are added to `failures`.
@@ -86,7 +86,7 @@ def _walk(directory: Path, failures: list[str], above: frozenset[str] = frozense
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _walk(Path(entry.path), failures, above | {real})
+            yield from walk(Path(entry.path), failures, above | {real})
         elif entry.is_file():
             yield Path(entry.path)
 
@@ -94,7 +94,7 @@ def _walk(directory: Path, failures: list[str], above: frozenset[str] = frozense
 def image_paths(root: Path, class_folders: list[Path], on_error: str = "error") -> tuple[list[str], tuple[str, ...]]:
     """Returns ``(paths of the images relative to root, notes)``."""
     failures: list[str] = []
-    files = [f.relative_to(root).as_posix() for top in class_folders or [root] for f in _walk(top, failures)]
+    files = [f.relative_to(root).as_posix() for top in class_folders or [root] for f in walk(top, failures)]
     if failures and on_error == "error":
         raise UserError(f"{failures[0]}; change its permissions, or set on_error to skip")
     names = sorted((f for f in files if Path(f).suffix.lower() in EXTENSIONS), key=_natural)
