@@ -204,7 +204,7 @@ def output_directory(path: str | Path, flag: str) -> Path:
     directory = Path(path).expanduser()
     above = Path(os.path.realpath(directory))
     if above.exists() and not above.is_dir():
-        raise UserError(f"{flag}={path} is a file: name a directory")
+        raise UserError(f"{flag}={path} can't be written, it is a file: name a directory")
     while not above.exists() and above != above.parent:
         above = above.parent
     if not above.is_dir():

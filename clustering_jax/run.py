@@ -98,7 +98,7 @@ def _run(
     method = from_config(settings, steps)
     # The preparation may take long, so that this check is done before it and after it.
     seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
-    described = check_run(workdir, settings, streams)
+    described = check_run(workdir, settings, {**streams, **({"scored": scored} if scored else {})})
     variables = _initial(method, settings, streams["train"])
     if method.prepare:
         streams["train"] = method.prepare(seeds.keys_of((config["seed"],)), streams["train"], workdir / "prepared")

@@ -107,7 +107,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             if self.batch_size is None:
                 config["batch_size"] = min(config["batch_size"], dataset.num_examples)
         signals = Signals() if self.workdir is None else None
-        given = "" if self.workdir is None else output_directory(self.workdir, "workdir")
+        given = "" if self.workdir is None else Path(self.workdir).expanduser()
         kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(given)
         with _without_warnings(), kept as workdir:
             options = {"quiet": not self.verbose, "reported": self.workdir is not None}

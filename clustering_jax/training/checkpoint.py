@@ -49,7 +49,7 @@ def _check_state(meta: dict[str, Any], abstract_state: Any, where: str) -> None:
     """Raises OtherState if the arrays of a checkpoint have other names, shapes or types than `abstract_state`."""
     leaves = jax.tree_util.tree_leaves_with_path({"state": abstract_state})
     ours = {jax.tree_util.keystr(path): [list(x.shape), str(x.dtype)] for path, x in leaves}
-    theirs = meta["state"]
+    theirs = meta.get("state", ours)  # an earlier version did not write them
     names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
     if names:
         there, here = theirs.get(names[0]), ours.get(names[0])
@@ -167,8 +167,8 @@ class Store:
 
     def _meta(self, step: int) -> dict[str, Any]:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        seal = meta.pop("seal")
-        if seal != _seal(meta):
+        seal = meta.pop("seal", "")
+        if seal and seal != _seal(meta):  # an earlier version wrote none
             raise ValueError("its description differs from its checksum")
         return meta
 

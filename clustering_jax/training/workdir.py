@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -120,7 +121,8 @@ def finished(workdir: Path) -> dict[str, Any] | None:
     try:
         # The seed is used to predict, so that it is checked against the criteria, which it follows from.
         each = result["seeds"]["each"] if whole and "seeds" in result else []
-        whole &= not each or result["seed"] == min(each, key=lambda scores: scores["criterion"])["seed"]
+        defined = all(math.isfinite(scores["criterion"]) for scores in each)
+        whole &= not (each and defined) or result["seed"] == min(each, key=lambda row: row["criterion"])["seed"]
     except (KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
