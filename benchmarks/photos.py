@@ -34,7 +34,7 @@ from clustering_jax.settings import dxmc, temi, turtle
 def sets(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """The images of each set that the arguments name."""
     folder = {"source": "folder", "path": arguments.folder, "labels_from_folders": True}
-    cifar = {"source": "tfds", "name": "cifar10", "split": "test", "data_dir": arguments.tfds}
+    cifar = {"source": "tfds", "name": "cifar10", "splits": "test", "tfds_dir": arguments.tfds}
     given = {"folder": (arguments.folder, folder), "cifar10_test": (arguments.tfds, cifar)}
     return {name: images for name, (path, images) in given.items() if path}
 

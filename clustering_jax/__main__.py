@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("predict", "assign new examples to the clusters of a run"),
     "embed": ("embed", "embed images and nouns by a CLIP model, once"),
     "choose-k": ("choose_k", "estimate the number of clusters without labels"),
+    "compare": ("compare", "rank encoders and numbers of clusters without labels"),
     "report": ("report.__main__", "write report.html of a run"),
     "export": ("export", "write a run's model as a directory that can be served"),
     "serve": ("serve", "answer requests over HTTP with an exported model"),

@@ -175,6 +175,16 @@ def _flags() -> flags.FlagValues:
     return values
 
 
+def _embedded(options: Mapping[str, Any], workdir: str | None) -> Mapping[str, Any]:
+    """The settings of the data; of photos, the embeddings that a finished run wrote."""
+    if options.get("source") != "photos":
+        return options
+    path = Path(workdir or "") / "embeddings"
+    if not workdir or not path.is_dir():
+        raise UserError("photos are embedded by a run: give --workdir of a run of --config=photos")
+    return {"source": "embeddings", "path": str(path), "split": "train"}
+
+
 def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, Any]:
     """Recommends a number of clusters for the data of a config.
 
@@ -191,11 +201,17 @@ def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, A
     ks = range_of(values.range, config["cluster_range"])
     if values.train and not values.workdir:
         raise UserError("--train needs --workdir=DIR, a directory for the run")
-    dataset = data.load(**config["data"])
+    dataset = data.load(**_embedded(config["data"], values.workdir))
     for note in dataset.notes:
         warnings.warn(note, stacklevel=2)
     if values.train:
         train({**config, "num_clusters": OVERCLUSTERING * ks[-1]}, Path(values.workdir))
+    if not values.workdir and dataset.features.get("image", np.zeros(0)).ndim == 4:
+        warnings.warn(
+            "pixels say little about the number of clusters, so do not trust this answer: give --workdir of a finished "
+            "run, or embed the photos first (--config=photos)",
+            stacklevel=2,
+        )
     index = sampled(dataset, values.seed)
     points = learnt_rows(dataset, index, Path(values.workdir)) if values.workdir else raw_rows(dataset, index)
     rows = principal(points, ks)

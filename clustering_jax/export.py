@@ -2,7 +2,8 @@
 
 Writes the newest checkpoint of a run as a directory that can predict without the run and without the code of the
 methods. It holds a `jax.export` artefact for CPU, CUDA and TPU and any number of rows, the parameters, the
-preprocessing, the names of the clusters and the config. JAX guarantees to read an artefact for six months. After that,
+preprocessing, the names of the clusters and the config. For a run on photos, the encoder is part of the model, which
+then takes photos. JAX guarantees to read an artefact for six months. After that,
 ``--model=model/ --output=newer/`` exports the model again from the parameters and the config in the directory.
 """
 
@@ -21,6 +22,12 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", help="the directory of a run")
     source.add_argument("--model", help="an exported model that is exported again")
+    parser.add_argument(
+        "--input",
+        choices=("photos", "embeddings"),
+        default="photos",
+        help="what the model takes if the run embedded photos: photos, with the encoder inside, or embeddings",
+    )
     parser.add_argument("--output", required=True, help="directory to write")
     return parser.parse_args(argv[1:])
 
@@ -28,7 +35,10 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Reads the arguments and writes the model."""
     arguments = _arguments(argv)
-    write(of_run(arguments.workdir) if arguments.workdir else read(arguments.model)[0], arguments.output)
+    contents = (
+        of_run(arguments.workdir, photos=arguments.input == "photos") if arguments.workdir else read(arguments.model)[0]
+    )
+    write(contents, arguments.output)
     print(f"{arguments.output} written")
 
 

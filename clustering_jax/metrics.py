@@ -109,6 +109,17 @@ def silhouette(features: ArrayLike, labels: ArrayLike, *, sample: int = 2000, se
     Raises:
       ValueError: the lengths differ or are 0. The message names both shapes.
     """
+    values = silhouette_samples(features, labels, sample=sample, seed=seed)
+    return float("nan") if values is None else float(values.mean())
+
+
+def silhouette_samples(
+    features: ArrayLike, labels: ArrayLike, *, sample: int = 2000, seed: int = 0
+) -> np.ndarray | None:
+    """The silhouette of each row that `silhouette` uses, float64 [m]; None where it is undefined.
+
+    The arguments and errors are those of `silhouette`. The same rows are used for all labels.
+    """
     rows, codes = np.asarray(features), np.asarray(labels)
     if codes.ndim != 1 or rows.shape[:1] != codes.shape or not codes.size:
         raise ValueError(f"features [n, ...] and labels [n] must have equal length, got {rows.shape}, {codes.shape}")
@@ -117,9 +128,9 @@ def silhouette(features: ArrayLike, labels: ArrayLike, *, sample: int = 2000, se
         rows, codes = rows[chosen], codes[chosen]
     codes = np.unique(codes, return_inverse=True)[1]
     if not 2 <= codes.max() + 1 < len(codes):
-        return float("nan")
+        return None
     # In float64, because distances between close points suffer from cancellation in float32.
-    return float(sk.silhouette_score(rows.reshape(len(rows), -1).astype(np.float64), codes))
+    return sk.silhouette_samples(rows.reshape(len(rows), -1).astype(np.float64), codes)
 
 
 def cluster_sizes(labels: ArrayLike, k: int) -> np.ndarray:

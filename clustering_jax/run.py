@@ -246,7 +246,7 @@ def _train(
             schedule=schedule,
             store=store,
             open_log=lambda step, total: MetricsLog(
-                workdir / "metrics.jsonl", step, total, size * len(chosen), quiet=quiet
+                workdir / "metrics.jsonl", step, total, size * len(chosen), quiet=quiet, hint=_hint(config)
             ),
             meta={
                 "config": config,
@@ -271,6 +271,8 @@ def _train(
     best = int(np.argmin(values))
     result = results.result_of(config, dataset, scored, assigned[best], seconds)
     result |= {"seed": chosen[best], "criterion": values[best]}
+    if result["scores"]["occupied"] < config["num_clusters"]:
+        results.warn_of_empty_clusters(config["num_clusters"])
     names: list[list[str]] = []
     if method.report:
         extra = method.report(seeds.keys_of((config["seed"],)), dataset, clusters()[best], scored)
@@ -282,6 +284,13 @@ def _train(
         result["seeds"] = seeds.summary(chosen, [results.score(p, scored) for p in assigned], values)
     selected = state.variables if len(chosen) == 1 else seeds.take_seed(local(state.variables), best)
     return result, partial(compiled(method.embed), selected)
+
+
+def _hint(config: Mapping[str, Any]) -> str:
+    """What a user with pictures of their own may do instead of a training from scratch that takes long."""
+    if config["method"] != "cc" or config["data"].get("source") not in ("folder", "arrays"):
+        return ""
+    return "a pretrained encoder clusters photos in minutes: --config=photos"
 
 
 def _print(text: str, quiet: bool) -> None:

@@ -12,6 +12,8 @@ from tests.versions import has_old_emitters
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+# Small programs are not worth splitting over threads.
+FLAGS += " --xla_cpu_parallel_codegen_split_count=1"
 # The older emitters of loops compile in 0.6 of the time. A process whose XLA does not know a flag is aborted.
 FLAGS += " --xla_cpu_use_fusion_emitters=false" * has_old_emitters()
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()

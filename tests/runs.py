@@ -18,12 +18,21 @@ from clustering_jax.training.update import init_state
 from tests.paths import ROOT
 from tests.test_configs import load
 
-CONFIGS = {"cc": "cc_digits", "cmmc": "cmmc_arrays", "dmim": "dmim_arrays", "dxmc": "dxmc_embeddings"}
+CONFIGS = {
+    "cc": "cc_digits",
+    "cmmc": "cmmc_arrays",
+    "dmim": "dmim_arrays",
+    "dxmc": "dxmc_embeddings",
+    "turtle": "turtle_arrays",
+    "temi": "temi_embeddings",
+}
 CHANGES = {
     "cc": {"model": {"backbone": "resnet18", "width": 4, "image_size": 16, "average_decay": 0.9}},
     "cmmc": {"model": {"hidden": (16,), "latent_dim": 8, "feature_dim": 4}, "data": {"missing": "nan"}},
     "dmim": {"model": {"prediction": "aligned_mean"}},
     "dxmc": {"model": {"hidden": 16, "instance_dim": 8}},
+    "turtle": {},
+    "temi": {"model": {"heads": 2, "hidden": 16, "width": 8}},
 }
 CLUSTERS = 5
 NAMES = [[f"noun {i}", "thing"] for i in range(CLUSTERS)]
@@ -34,7 +43,7 @@ def rows(method, n, seed=0):
     rng = np.random.default_rng(seed)
     if method == "cc":
         return {"image": (rng.integers(0, 256, (n, 8, 8, 1)) * rng.random((n, 1, 1, 1))).astype(np.uint8)}
-    if method == "dxmc":
+    if method in ("dxmc", "temi"):
         return {"image": rng.normal(size=(n, 12)).astype(np.float32)}
     return {"view0": rng.gamma(1.0, 3.0, (n, 7)), "view1": rng.normal(2, 5, (n, 9))}
 
@@ -44,9 +53,9 @@ def _trained_on(method):
     arrays = rows(method, 40, seed=1)
     if method == "cc":
         return arrays, None
-    if method == "dxmc":
+    if method in ("dxmc", "temi"):
         unit = arrays["image"] / np.linalg.norm(arrays["image"], axis=1, keepdims=True)
-        return {"image": unit, "text": unit}, None
+        return {"image": unit, **({"text": unit} if method == "dxmc" else {})}, None
     views = Views(list(arrays.values()), np.ones((40, 2), bool), ["a", "b"], None, "views", ())
     dataset = apply_scalings(views, fit_scalings(views, ("minmax", "standard")))
     if method == "dmim":

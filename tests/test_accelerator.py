@@ -18,6 +18,7 @@ def test_finished_parts_are_not_run_again(tmp_path):
     assert table(tmp_path).splitlines()[2:] == ["| a | x 1.5 |", "| b | y 2 |"]
 
 
+@pytest.mark.long
 def test_losses_are_right_on_this_device(tmp_path):
     from benchmarks.accelerator import correctness
 

@@ -76,6 +76,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.long
 def test_the_vote_does_not_depend_on(name):
     found, plain = (vote(choose_k.principal(x.astype(np.float32), KS)) for x in (CHANGES[name](ROWS), ROWS))
     assert found["votes"] == plain["votes"] and found["num_clusters"] == 5
@@ -197,6 +198,7 @@ def embedding(monkeypatch, tmp_path, shapes, embed=lambda features: features["vi
 SHAPES = {"view0": (2,), "view1": (2,)}
 
 
+@pytest.mark.long
 def test_the_embedding_of_a_run_is_examined(views, tmp_path, monkeypatch, capsys):
     """The rows are embedded in parts and in order. The embedding has two clusters."""
     monkeypatch.setattr(choose_k, "CHUNK", 70)

@@ -242,7 +242,7 @@ def test_epochs_0_scores_the_released_weights(tmp_path):
 
 def test_a_collapse_is_reported():
     dataset = synthetic(n=8)
-    with pytest.warns(UserWarning, match="only 1 of 4 clusters"):
+    with pytest.warns(UserWarning, match="some of the 4 clusters are empty: try fewer"):
         score(np.eye(4)[[0] * 8], dataset)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

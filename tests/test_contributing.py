@@ -34,6 +34,7 @@ def config(*more):
 
 
 @pytest.mark.filterwarnings("ignore:only")
+@pytest.mark.long
 def test_the_printed_command(printed, monkeypatch):
     main.main(["clustering-jax train", *shlex.split(COMMAND)])
     result = read_json(printed / "runs" / "soft_kmeans" / "result.json")

@@ -256,6 +256,7 @@ def extensions(monkeypatch):
 
 
 @pytest.mark.parametrize("formula", [r"x^2", r"\sum_{i=1}^{n} \frac{1}{n} \Bigl( \log \sum_{j} e^{s_{ij}} \Bigr)"])
+@pytest.mark.long
 def test_formulas_are_svg_paths_aligned_with_the_text(formula, extensions):
     pytest.importorskip("ziamath", reason="the extra 'docs' is not installed")
     drawing = extensions("formulas").to_svg(formula, inline=False)

@@ -25,7 +25,7 @@ CHAPTERS = (
     ("run",),
     ("estimators",),
     ("cli",),
-    ("main", "predict", "embed", "choose_k", "export", "serve", "report.__main__"),
+    ("main", "predict", "embed", "choose_k", "compare", "export", "serve", "report.__main__"),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(CHAPTERS) for name in names}

@@ -102,6 +102,7 @@ def test_the_installed_command_trains_a_config_by_name(installed, tmp_path):
     assert code == 0 and Path(out.strip()).is_relative_to(installed.parent), err
 
 
+@pytest.mark.long
 def test_the_installed_command_prints_its_version(installed, tmp_path):
     program = installed / "clustering-jax"
     code, out, _ = call(program, "--version", cwd=tmp_path)

@@ -216,6 +216,7 @@ def test_a_loss_that_is_not_finite_exits_3_with_a_good_checkpoint(tmp_path):
     ],
     ids=lambda value: " ".join(value)[-40:],
 )
+@pytest.mark.long
 def test_errors_are_one_line_and_write_nothing(tmp_path, monkeypatch, capfd, flags, words):
     err = refusal(monkeypatch, capfd, main, *flags, f"--workdir={tmp_path / 'run'}")
     assert all(word in err for word in words), err

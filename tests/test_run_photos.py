@@ -1,20 +1,25 @@
 """Photos by one command: embedded once, clustered, shown in the report, and predicted from new files."""
 
 import csv
+import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from clustering_jax import run
+from clustering_jax import choose_k, run
+from clustering_jax.compare import main
 from clustering_jax.errors import UserError
 from clustering_jax.inference.image_model import image_model
 from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.report.pictures import SIDE, Thumbnails, pictures_of
+from clustering_jax.serving import export
+from clustering_jax.serving.artefact import Model, read
+from clustering_jax.serving.requests import Limits, decode_features
 from clustering_jax.settings import photos
-from tests.paths import FIXTURES
+from tests.paths import CONFIGS, FIXTURES
 
 ENCODER = str(FIXTURES / "encoders" / "dinov2")
 COLORS = ((220, 30, 30), (30, 40, 220), (240, 240, 60))
@@ -108,3 +113,79 @@ def test_embeddings_without_a_folder_have_no_pictures(finished):
     assert pictures_of(predictor.config, dataset).shape == (24, SIDE, SIDE, 3)
     lost = {**predictor.config, "embed": {**predictor.config["embed"], "splits": {}}}
     assert pictures_of(lost, dataset) is None and pictures_of(lost, None) is None
+
+
+@pytest.fixture(scope="module")
+def exported(finished):
+    output = finished[0] / "model"
+    export.write(export.of_run(finished[0] / "run"), output)
+    return output
+
+
+def test_the_exported_model_takes_photos_as_predict_does(finished, exported):
+    files = sorted((finished[0] / "all" / "kind2").glob("*.png"))
+    expected = list(
+        csv.DictReader("".join(lines(Predictor.restore(finished[0] / "run"), files[0].parent, 8)).splitlines())
+    )
+    model = Model.load(exported, max_batch=4)
+    sent = decode_features("multipart/form-data", [path.read_bytes() for path in files], model.inputs, Limits())
+    found = model.run(sent)
+    assert [str(cluster) for cluster in found.argmax(1)] == [row["cluster"] for row in expected]
+    np.testing.assert_allclose(found.max(1), [float(row["probability"]) for row in expected], atol=1e-4)
+    # The same pixels as an array.
+    pixels = np.stack([np.asarray(Image.open(path)) for path in files])
+    np.testing.assert_array_equal(model.predict_proba({"image": pixels}), found)
+
+
+def test_an_exported_model_of_photos_is_exported_again(exported, tmp_path):
+    contents, _ = read(exported)
+    assert contents.preprocessing["fit"]["kind"] == "encoder"
+    export.write(contents, tmp_path / "again")
+    pixels = {"image": np.random.default_rng(0).integers(0, 255, (3, 30, 40, 3), np.uint8)}
+    one, two = (Model.load(path, max_batch=4).predict_proba(pixels) for path in (exported, tmp_path / "again"))
+    np.testing.assert_array_equal(one, two)
+    other = contents._replace(manifest={**contents.manifest, "encoder": {"checksum": "another"}})
+    with pytest.raises(UserError, match="the encoder differs"):
+        export.artefact(other)
+
+
+def test_the_head_alone_takes_embeddings(finished):
+    contents = export.of_run(finished[0] / "run", photos=False)
+    assert "fit" not in contents.preprocessing and len(contents.preprocessing["shapes"]["image"]) == 1
+
+
+def test_compare_ranks_encoders_and_numbers_of_clusters(finished, tmp_path, capsys):
+    photos = str(finished[0] / "all")
+    given = [f"--config.data.path={photos}", "--config.model.num_steps=20", "--config.embed.batch_size=8"]
+    given += ["--config.data.labels_from_folders=True", f"--workdir={tmp_path}", "--clusters=3,4"]
+    encoders = [ENCODER, str(FIXTURES / "encoders" / "dinov3")]
+    main(["compare", f"--config={CONFIGS / 'photos.py'}", f"--encoders={','.join(encoders)}", *given])
+    rows = json.loads((tmp_path / "compare.json").read_text())
+    scores = [row["score"] for row in rows]
+    assert scores == sorted(scores, reverse=True) and all(0 <= score <= 1 for score in scores)
+    assert {(row["encoder"], row["num_clusters"]) for row in rows} == {(e, k) for e in encoders for k in (3, 4)}
+    lines = capsys.readouterr().out.splitlines()[-5:]
+    assert "acc" in lines[0] and lines[1].endswith(rows[0]["encoder"])
+    # Each encoder embeds once.
+    assert sorted(path.parent.name for path in tmp_path.glob("*/embeddings")) == ["1_dinov2_3", "2_dinov3_3"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--config=cc_digits"], "compare ranks encoders of photos .* --config=photos"),
+        (["--config=photos", "--clusters=3,x"], "--clusters=3,x: give numbers"),
+    ],
+)
+def test_compare_refuses(flags, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        main(["compare", *flags, f"--workdir={tmp_path / 'none'}"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_choose_k_examines_the_embeddings_of_a_run(finished, capsys):
+    config = f"--config={CONFIGS / 'photos.py'}"
+    with pytest.raises(UserError, match="photos are embedded by a run: give --workdir"):
+        choose_k.main(["choose_k", config, "--range=2:5"])
+    choose_k.main(["choose_k", config, "--range=2:5", f"--workdir={finished[0] / 'run'}", "--samples=2"])
+    assert "24 rows" in capsys.readouterr().out

@@ -92,6 +92,7 @@ def test_the_protocol_names_both_splits(finished):
     assert "trained on emb.npz, train: 160 examples; scored on emb.npz, test: 80 examples;" in out
 
 
+@pytest.mark.long
 def test_the_scored_split_is_assigned_and_scored(finished):
     path, workdir, result, _ = finished
     scored = embeddings(path, split="test", train_key="train", label_key="y")
@@ -179,6 +180,7 @@ def test_the_curve_is_saved_and_not_computed_again(automatic):
     assert out.count(number_of_clusters.summary_line(chosen[0])) == 2
 
 
+@pytest.mark.long
 def test_the_run_has_the_chosen_number_and_the_config_keeps_auto(automatic):
     workdir, _, result, _, _ = automatic
     assert json.loads((workdir / "config.json").read_text())["num_clusters"] == 0
@@ -276,6 +278,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("refused", REFUSED)
+@pytest.mark.long
 def test_refusals_are_one_line_and_write_nothing(tmp_path, refused):
     make, message = REFUSED[refused]
     settings = make(tmp_path / "emb.npz")

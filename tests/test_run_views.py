@@ -126,6 +126,7 @@ def config_of(name, changes):
     ],
     ids=lambda value: str(value)[:40],
 )
+@pytest.mark.long
 def test_refusals_are_one_line_and_write_nothing(tmp_path, monkeypatch, name, changes, words):
     monkeypatch.chdir(ROOT)
     with pytest.raises(UserError, match=re.escape(words)) as caught:

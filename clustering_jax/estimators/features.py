@@ -1,8 +1,8 @@
-"""TURTLE and TEMI: clustering heads on frozen features."""
+"""TURTLE and TEMI: clustering heads on frozen features, or on photos that a pretrained encoder embeds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from ml_collections import ConfigDict
 from clustering_jax import data, settings
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.embeddings import MANIFEST, unit_rows
+from clustering_jax.data.images.arrays import as_images
+from clustering_jax.data.images.listing import EXTENSIONS
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import is_path
 from clustering_jax.estimators.views import DATA, ViewsClustering
 from clustering_jax.files import read_json
+from clustering_jax.inference.embedding import embed_arrays
 
 HEADS = ("turtle", "temi")
 
@@ -25,11 +28,14 @@ class FeatureClustering(ViewsClustering):
 
     X is one array [n, d], whose rows are brought to norm 1; a list (or dictionary) of feature spaces [n, d_v], which
     keep their norms; or a path as the data source "embeddings" takes it. Each space is multiplied by one number. In
-    a list to predict, None stands for a space that the rows lack.
+    a list to predict, None stands for a space that the rows lack. With `encoder`, X is a folder of photos, or images
+    [n, h, w] or [n, h, w, c], which are embedded first.
 
     Args:
       n_clusters: number of clusters, at least 2. "auto" chooses it without labels, see docs/choose_k.md.
       head: "turtle" for one or several feature spaces, or "temi" for one array or a path.
+      encoder: pretrained encoder of photos: "lite0" of the extra "photos", or the directory of a DINOv2, DINOv3,
+        SigLIP, CLIP or ResNet model. None takes features.
       view_widths: columns of one array that make each feature space, for "turtle": the widths of all spaces, or the
         number of spaces of equal width. None is one space.
       missing: "error", or "nan" for a list in which a row of NaN lacks the space.
@@ -72,6 +78,7 @@ class FeatureClustering(ViewsClustering):
         n_clusters: int | str = 10,
         *,
         head: str = "turtle",
+        encoder: str | Path | None = None,
         view_widths: int | Sequence[int] | None = None,
         missing: str = "error",
         n_init: int = 1,
@@ -97,7 +104,7 @@ class FeatureClustering(ViewsClustering):
             workdir=workdir,
             settings=settings,
         )
-        self.head = head
+        self.head, self.encoder = head, encoder
 
     @property
     def _method(self) -> str:  # type: ignore[override]
@@ -106,16 +113,28 @@ class FeatureClustering(ViewsClustering):
     def _defaults(self) -> ConfigDict:
         if self.head not in HEADS:
             raise UserError(f"head is '{self.head}': choose {' or '.join(HEADS)}")
-        embeddings: dict[str, Any] = {"num_seeds": self.n_init, "data": {**settings.EMBEDDINGS, "split": "all"}}
+        data = {**settings.EMBEDDINGS, "split": "all"} if self.encoder is None else settings.PHOTOS
+        embeddings: dict[str, Any] = {"num_seeds": self.n_init, "data": data}
+        embeddings["embed"] = {"encoder": str(self.encoder or "")}
         if self.head == "temi":
             return settings.temi(**embeddings)
         return settings.turtle(**embeddings, model={} if self.epochs is None else {"num_steps": 0})
 
-    def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset:
+    def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset | None:
+        if self.encoder is not None and is_path(X):
+            config["data"]["path"] = str(X)
+            return None
+        if self.encoder is not None:
+            images = as_images(np.asarray(X), "X")
+            config["data"] = {**settings.EMBEDDINGS, "split": "all"}
+            return Dataset({"image": _embedded(images, config)}, row_ids(len(images)), None, "X", "all")
         if is_path(X):
+            _check_not_photos(Path(X).expanduser())
             written = (Path(X).expanduser() / MANIFEST).is_file()
             config["data"] |= {"path": str(X), "split": "train" if written else "all"}
             return data.load(**config["data"])
+        if not isinstance(X, list | tuple) and np.ndim(X) in (3, 4):
+            raise UserError("X holds images: give encoder='lite0' to embed them first, or use ContrastiveClustering")
         several = self._listed(X) is not None or self.view_widths is not None
         if several and self.head == "temi":
             raise UserError("temi takes one feature space: give X as one array without view_widths, or head='turtle'")
@@ -128,6 +147,9 @@ class FeatureClustering(ViewsClustering):
     def _features(self, X: Any) -> dict[str, np.ndarray]:
         if "image" not in self._predictor.shapes:
             return super()._features(X)
+        embed = self._predictor.config["embed"]
+        if (embed["encoder"] or embed["clip"]) and np.ndim(X) in (3, 4):
+            return {"image": _embedded(as_images(np.asarray(X), "X"), self._predictor.config)}
         rows, (columns,) = self._checked(X, reset=False), self._predictor.shapes["image"]
         if rows.shape[1] != columns:
             raise UserError(f"X has {rows.shape[1]} columns, the run was trained on {columns}")
@@ -139,3 +161,16 @@ class FeatureClustering(ViewsClustering):
         if method in HEADS and method != self.head:
             self.head = method
         super()._read(workdir)
+
+
+def _embedded(images: np.ndarray, config: Mapping[str, Any]) -> np.ndarray:
+    """Embeds images by the encoder of a config, as rows of norm 1."""
+    options = {name: config["embed"][name] for name in ("clip", "encoder", "resize", "batch_size")}
+    return unit_rows(embed_arrays(images, **options), "X")
+
+
+def _check_not_photos(path: Path) -> None:
+    """Raises UserError for a folder of photos, which needs an encoder."""
+    files = path.rglob("*") if path.is_dir() and not (path / MANIFEST).is_file() else ()
+    if any(file.suffix.lower() in EXTENSIONS for file in files):
+        raise UserError(f"{path} holds photos: give encoder='lite0' to embed them, or a directory of embeddings")

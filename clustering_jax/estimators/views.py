@@ -70,7 +70,7 @@ class ViewsClustering(DeepClustering):
         super().__init__(n_clusters, **common)
         self.view_widths, self.scaling, self.missing, self.n_init = view_widths, scaling, missing, n_init
 
-    def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset:
+    def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset | None:
         if is_path(X):
             config["data"]["path"] = str(X)
             return data.load(**config["data"])

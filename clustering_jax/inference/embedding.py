@@ -14,9 +14,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
-from clustering_jax.data.base import known_labels
+from clustering_jax.data.base import known_labels, row_ids
 from clustering_jax.data.embeddings import MANIFEST
 from clustering_jax.data.images.for_embedding import ImageRows, image_rows
 from clustering_jax.data.nouns import read_nouns
@@ -108,13 +109,38 @@ def iter_embedded(
     Raises:
       UserError: as `embed`; an unreadable image is an error.
     """
-    images, model = image_rows("folder", path=path), image_model(clip, encoder, resize)
+    yield from _embedded(image_rows("folder", path=path), image_model(clip, encoder, resize), batch_size)
+
+
+def embed_arrays(
+    images: np.ndarray, *, clip: str = "", encoder: str = "", resize: int = 0, batch_size: int = 64
+) -> np.ndarray:
+    """Embeds images in memory.
+
+    Args:
+      images: uint8 [n, h, w, c] with c = 1 or 3.
+      clip: as for `embed`.
+      encoder: as for `embed`.
+      resize: as for `embed`.
+      batch_size: as for `embed`.
+
+    Returns:
+      float32 [n, d].
+    """
+    pixels = images[..., 0] if images.shape[3] == 1 else images
+    rows = ImageRows(lambda row, fit: fit(Image.fromarray(pixels[row])), row_ids(len(images)), None, "X", "all")
+    parts = _embedded(rows, image_model(clip, encoder, resize), batch_size)
+    return np.concatenate([features for _, features in parts])
+
+
+def _embedded(images: ImageRows, model: ImageModel, batch_size: int) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yields the ids and the features of some batches of images at a time."""
     batch_size += -batch_size % jax.device_count()
     params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
     infer = make_infer(lambda params, batch: model.features(params, batch["image"]), batch_size)
     for start in range(0, len(images.ids), CHUNK * batch_size):
         ids = images.ids[start : start + CHUNK * batch_size]
-        yield ids, infer(params, {"image": np.stack(images.batch(start, start + len(ids), model.fit))})
+        yield ids, infer(params, {"image": np.stack(images.batch(start, start + len(ids), model.fitted))})
 
 
 class Manifest:
@@ -153,7 +179,7 @@ def _embed_split(
     failures: dict[int, str] = {}
 
     def read(start: int, stop: int) -> dict[str, np.ndarray]:
-        batch = images.batch(start, stop, model.fit)
+        batch = images.batch(start, stop, model.fitted)
         failures.update({start + i: image for i, image in enumerate(batch) if isinstance(image, str)})
         blank = np.zeros(model.shape, np.uint8)
         return {"image": np.stack([blank if isinstance(image, str) else image for image in batch])}

@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def score(probabilities: np.ndarray, dataset: Dataset) -> dict[str, float]:
-    """Scores soft assignments. It warns if fewer than half of the clusters are occupied.
+    """Scores soft assignments. It warns once if fewer than half of the clusters are occupied.
 
     Args:
       probabilities: [n, k].
@@ -47,8 +47,14 @@ def score(probabilities: np.ndarray, dataset: Dataset) -> dict[str, float]:
     """
     scores, k = evaluate(probabilities, dataset.labels), probabilities.shape[1]
     if scores["occupied"] < k / 2:
-        warnings.warn(f"only {scores['occupied']} of {k} clusters are occupied: the run is collapsing", stacklevel=2)
+        warn_of_empty_clusters(k)
     return scores
+
+
+def warn_of_empty_clusters(k: int) -> None:
+    """Warns that clusters are empty. Python shows the same text from the same line once."""
+    advice = "fewer clusters, another seed (num_seeds=3 keeps one without labels), more epochs or a larger batch"
+    warnings.warn(f"some of the {k} clusters are empty: try {advice}", stacklevel=1)
 
 
 def score_all(assignments: Sequence[np.ndarray], dataset: Dataset) -> dict[str, float]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -31,8 +30,8 @@ RESTARTS, OVER, RESAMPLES = 4, 3, 400
 def num_clusters(dataset: Dataset, cluster_range: Sequence[int], *, seed: int) -> dict[str, Any]:
     """The number of clusters for which k-means has the largest mean silhouette; the smallest number in a tie.
 
-    The rows are embeddings, or all views concatenated. If there are more than 10,000 rows, a random sample of 10,000 is
-    used.
+    How sure the choice is comes from a bootstrap: the silhouettes of the rows are resampled 400 times. The rows are
+    embeddings, or all views concatenated. If there are more than 10,000 rows, a random sample of 10,000 is used.
 
     Args:
       dataset: data set of embeddings or views.
@@ -40,7 +39,8 @@ def num_clusters(dataset: Dataset, cluster_range: Sequence[int], *, seed: int) -
       seed: seed of k-means and of the sample.
 
     Returns:
-      ``{"num_clusters": K, "criterion": description, "curve": [[k, mean silhouette in [-1, 1]], ...]}``
+      ``{"num_clusters": K, "interval": [low, high] of 80 % of the resamples, "share": share of the resamples that
+      choose K, "criterion": description, "curve": [[k, mean silhouette in [-1, 1]], ...]}``
 
     Raises:
       UserError: the data are images, because distances between pixels say little; all rows are equal; or the range is
@@ -56,24 +56,37 @@ def num_clusters(dataset: Dataset, cluster_range: Sequence[int], *, seed: int) -
         )
     smallest, largest = cluster_range
     rows = rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:n])]
-    curve = []
+    silhouettes: dict[int, np.ndarray] = {}
     for k in range(smallest, largest + 1):
         labels = KMeans(k, n_init=4, random_state=seed).fit_predict(rows)
-        value = metrics.silhouette(rows, labels, seed=seed)
-        # The silhouette is NaN if one cluster holds the whole sample.
-        curve += [] if math.isnan(value) else [[k, value]]
-    if not curve:
+        of_rows = metrics.silhouette_samples(rows, labels, seed=seed)
+        # There is none if one cluster holds the whole sample.
+        silhouettes |= {} if of_rows is None else {k: of_rows}
+    if not silhouettes:
         raise UserError(
             f"no number of clusters between {smallest} and {largest} has a silhouette: check whether all rows are equal"
         )
-    best = max(curve, key=lambda point: point[1])[0]
-    return {"num_clusters": best, "criterion": f"mean silhouette of k-means on {n} rows", "curve": curve}
+    curve = [[k, float(values.mean())] for k, values in silhouettes.items()]
+    best = int(max(curve, key=lambda point: point[1])[0])
+    criterion = f"mean silhouette of k-means on {n} rows"
+    return {"num_clusters": best, **_certainty(silhouettes, best, seed), "criterion": criterion, "curve": curve}
+
+
+def _certainty(silhouettes: Mapping[int, np.ndarray], best: int, seed: int) -> dict[str, Any]:
+    """How often resampled rows choose `best`, and between which numbers 80 % of the choices lie."""
+    ks, values = np.array(list(silhouettes)), np.stack(list(silhouettes.values()))
+    rng, count = np.random.default_rng(seed), values.shape[1]
+    chosen = [ks[values[:, rng.integers(count, size=count)].mean(1).argmax()] for _ in range(RESAMPLES)]
+    low, high = np.quantile(chosen, [0.1, 0.9], method="nearest")
+    return {"interval": [int(low), int(high)], "share": float(np.mean(np.equal(chosen, best)))}
 
 
 def summary_line(choice: dict[str, Any]) -> str:
-    """The result of `num_clusters` as one line of text: the choice, the criterion and the curve."""
+    """The result of `num_clusters` as one line of text: the choice, how sure it is, the criterion and the curve."""
     curve = " ".join(f"{k}:{value:.3f}" for k, value in choice["curve"])
-    return f"num_clusters {choice['num_clusters']}, chosen by {choice['criterion']} ({curve})"
+    low, high = choice["interval"]
+    sure = f"{100 * choice['share']:.0f} % of the resamples choose it, 80 % choose {low} to {high}"
+    return f"num_clusters {choice['num_clusters']}, chosen by {choice['criterion']}; {sure} ({curve})"
 
 
 def _rows(dataset: Dataset) -> np.ndarray:

@@ -66,7 +66,7 @@ def row_weights(batch: Mapping[str, Array]) -> dict[str, Array]:
     """Weights [n] of the rows in each space: equal for all present rows, with sum 1."""
     names = space_names(batch)
     present = [None] if names == ["image"] else view_masks(batch)
-    n = len(batch[names[0]])
+    n = batch[names[0]].shape[0]
     weights = [jnp.full(n, 1 / n) if mask is None else mask / jnp.maximum(mask.sum(), 1) for mask in present]
     return dict(zip(names, weights, strict=True))
 

@@ -37,8 +37,9 @@ def chunked(function: Callable[[Any], Any], size: int) -> Callable[[Any], Any]:
     """
 
     def over_chunks(rows: Any) -> Any:
-        n = len(jax.tree.leaves(rows)[0])
-        count = -(-n // size)
+        n = jax.tree.leaves(rows)[0].shape[0]
+        # An exported program has a symbolic number of rows; whoever calls it bounds them.
+        count = -(-n // size) if isinstance(n, int) else 1
         if count == 1:
             return function(rows)
         # The forward and the backward pass are separate loops, and XLA's CSE does not merge computations across loops.

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from clustering_jax.errors import UserError
+from clustering_jax.inference.image_model import ImageModel, image_model
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import versions
+from clustering_jax.losses import normalize
+from clustering_jax.method import Method
 from clustering_jax.methods import from_config
 from clustering_jax.serving.artefact import (
     ARTEFACT,
@@ -30,17 +35,19 @@ from clustering_jax.serving.inputs import Inputs, preprocessing
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def of_run(workdir: str | Path) -> Contents:
+def of_run(workdir: str | Path, *, photos: bool = True) -> Contents:
     """Reads the model of a finished or unfinished run from its newest checkpoint.
 
     Args:
       workdir: directory of the run. If the run has several seeds, the seed that the run selected is read.
+      photos: if the run embedded photos by a pretrained encoder, take the encoder in, so that the exported model takes
+        photos. False takes embeddings.
 
     Returns:
       The contents to export.
 
     Raises:
-      UserError: see `Predictor.restore`.
+      UserError: see `Predictor.restore`; or the encoder can't be read.
     """
     run = Predictor.restore(workdir)
     manifest = {
@@ -50,8 +57,36 @@ def of_run(workdir: str | Path) -> Contents:
         "names": run.names,
         "config": run.config,
     }
-    inputs = preprocessing(run.shapes, run.scalings, run.config["data"])
-    return Contents(manifest, inputs, jax.device_get(run.variables))
+    inputs, variables = preprocessing(run.shapes, run.scalings, run.config["data"]), jax.device_get(run.variables)
+    if photos and (model := _encoder_of(run.config)):
+        manifest["encoder"] = model.settings
+        inputs |= {"shapes": {"image": list(model.shape)}, "fit": model.fit}
+        variables = {"encoder": model.params, "head": variables}
+    return Contents(manifest, inputs, variables)
+
+
+def _encoder_of(config: Mapping[str, Any]) -> ImageModel | None:
+    """The pretrained model that embedded the photos of a run; None if the run took no photos."""
+    embed = config.get("embed") or {}
+    if not (embed.get("clip") or embed.get("encoder")):
+        return None
+    try:
+        return image_model(embed["clip"], embed["encoder"], embed["resize"])
+    except UserError as error:
+        raise UserError(f"{error}; --input=embeddings exports the head without the encoder") from error
+
+
+def _predict_photos(method: Method, manifest: Mapping[str, Any]) -> Callable:
+    """``(variables, features) -> [n, k]``: the encoder, rows to norm 1 as in training, and the head."""
+    model = _encoder_of(manifest["config"])
+    if model is None or model.settings != manifest["encoder"]:
+        raise UserError(f"the encoder differs from the one of the export, {manifest['encoder']}: bring its files back")
+
+    def predict(variables: Any, features: dict[str, Any]) -> Any:
+        rows = model.features(variables["encoder"], features["image"])
+        return method.predict(variables["head"], {"image": normalize(rows)})
+
+    return predict
 
 
 def artefact(contents: Contents, platforms: tuple[str, ...] = PLATFORMS) -> jax.export.Exported:
@@ -69,7 +104,8 @@ def artefact(contents: Contents, platforms: tuple[str, ...] = PLATFORMS) -> jax.
     (n,) = jax.export.symbolic_shape("n")
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), contents.variables)
     features = Inputs.from_preprocessing(contents.preprocessing).signature(n)
-    return jax.export.export(jax.jit(method.predict), platforms=platforms)(abstract, features)
+    predict = _predict_photos(method, contents.manifest) if "encoder" in contents.manifest else method.predict
+    return jax.export.export(jax.jit(predict), platforms=platforms)(abstract, features)
 
 
 def write(contents: Contents, output: str | Path) -> None:

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from PIL import Image
 
 from clustering_jax.data.embeddings import unit_rows
 from clustering_jax.data.images.arrays import as_images
-from clustering_jax.data.images.folder import fit_rows
+from clustering_jax.data.images.decode import fit_image
+from clustering_jax.data.images.fit import fit_of
 from clustering_jax.data.views.files import Source
 from clustering_jax.data.views.new_rows import new_rows
 from clustering_jax.errors import UserError, nearest
@@ -48,17 +50,19 @@ class Inputs(NamedTuple):
       shapes: per-example shape of each feature.
       scalings: fitted scaling of each view, as `apply_scalings` takes it.
       missing: what to do with a missing view, as in the config of multi-view data.
+      fit: how an image becomes the input of the encoder inside the model, see `fit_of`; None resizes it.
     """
 
     shapes: dict[str, tuple[int, ...]]
     scalings: dict[str, dict[str, Any]]
     missing: str
+    fit: Mapping[str, Any] | None = None
 
     @classmethod
     def from_preprocessing(cls, description: Mapping[str, Any]) -> Inputs:
         """Creates the inputs from the result of `preprocessing`."""
         shapes = {name: tuple(shape) for name, shape in description["shapes"].items()}
-        return cls(shapes, _as_arrays(description["scalings"] or {}), description["missing"])
+        return cls(shapes, _as_arrays(description["scalings"] or {}), description["missing"], description.get("fit"))
 
     @property
     def kind(self) -> str:
@@ -83,7 +87,8 @@ class Inputs(NamedTuple):
     def describe(self) -> dict[str, dict[str, Any]]:
         """Dtype and shape of each accepted array as text, for people."""
         if self.kind == "images":
-            return {"image": {"dtype": "uint8, or float in [0, 1]", "shape": ["n", *self.shapes["image"]]}}
+            size = ["height", "width", 3] if self.fit else self.shapes["image"]
+            return {"image": {"dtype": "uint8, or float in [0, 1]", "shape": ["n", *size]}}
         if self.kind == "embeddings":
             return {"image": {"dtype": "float", "shape": ["n", *self.shapes["image"]]}}
         columns = {name: self.scalings[name]["columns"] for name in self.shapes}
@@ -114,10 +119,18 @@ class Inputs(NamedTuple):
             return self._views(arrays, origin)
         origin, array = f"{origin} ['image']", arrays["image"]
         if self.kind == "images":
-            return {"image": fit_rows(as_images(array, origin), self.shapes["image"])}
+            rows = as_images(array, origin)
+            if not self.fit and rows.shape[1:] == self.shapes["image"]:
+                return {"image": rows}
+            pictures = (Image.fromarray(row[..., 0] if row.shape[2] == 1 else row) for row in rows)
+            return {"image": np.stack([self.image(picture) for picture in pictures])}
         if array.ndim == 2 and array.shape[1:] != self.shapes["image"]:
             raise UserError(f"{origin} has {array.shape[1]} columns, the model takes {self.shapes['image'][0]}")
         return {"image": unit_rows(array, origin)}
+
+    def image(self, picture: Image.Image) -> np.ndarray:
+        """One picture as the model takes it, uint8 of the shape of "image"."""
+        return fit_of(self.fit)(picture) if self.fit else fit_image(picture, self.shapes["image"])
 
     def _views(self, arrays: Mapping[str, np.ndarray], origin: str) -> dict[str, np.ndarray]:
         readers: dict[str, Any] = {name: partial(np.asarray, array) for name, array in arrays.items()}

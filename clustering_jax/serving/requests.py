@@ -9,13 +9,12 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from clustering_jax.data.images.folder import fit_image
 from clustering_jax.errors import UserError
 from clustering_jax.serving.inputs import Inputs
 
@@ -84,8 +83,7 @@ def decode_features(media: str, parts: Sequence[bytes], inputs: Inputs, limits: 
         accepted = f"{' and '.join(inputs.shapes)} as {JSON}, .npy or .npz"
         raise RefusedRequest(415, f"this model takes {accepted}, not image files")
     _check_rows(len(parts), limits)
-    images = np.stack([decode_image(part, inputs.shapes["image"]) for part in parts])
-    return inputs.features({"image": images}, ORIGIN)
+    return {"image": np.stack([decode_image(part, inputs.image) for part in parts])}
 
 
 def _check_rows(rows: int, limits: Limits) -> None:
@@ -95,12 +93,12 @@ def _check_rows(rows: int, limits: Limits) -> None:
         )
 
 
-def decode_image(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """Decodes an image file, turns it upright and resizes it.
+def decode_image(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """Decodes an image file, turns it upright and brings it to the size of the model.
 
     Args:
       data: the content of the file.
-      shape: the wanted shape (h, w, c).
+      fit: see `Inputs.image`.
 
     Returns:
       The image, uint8 [h, w, c].
@@ -114,7 +112,7 @@ def decode_image(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             ImageOps.exif_transpose(image, in_place=True)
-            return fit_image(image, shape)
+            return fit(image)
     except UnidentifiedImageError as error:
         raise RefusedRequest(400, f"{ORIGIN} is not an image ({', '.join(IMAGE_FORMATS)})") from error
     except Image.DecompressionBombError as error:

@@ -155,7 +155,7 @@ class Photos(NamedTuple):
 
 
 ADAM, RUN = Optimizer()._asdict(), Run()._asdict()
-STREAMING, EMBEDDINGS = Streaming()._asdict(), Embeddings()._asdict()
+STREAMING, EMBEDDINGS, PHOTOS = Streaming()._asdict(), Embeddings()._asdict(), Photos()._asdict()
 
 MERGED = ("model", "optimizer", "run", "embed")
 

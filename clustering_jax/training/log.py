@@ -16,9 +16,17 @@ from tqdm import tqdm
 from clustering_jax.files import is_local, write_atomic
 from clustering_jax.parallel import is_first
 
+# Seconds of steps, compilation apart, before the time of the rest is estimated.
+MEASURED = 10.0
+# A run of this many seconds and more names its alternative.
+LONG = 1800.0
+
 
 class MetricsLog:
     """Writes metrics.jsonl, one JSON object per line, and shows the progress bar.
+
+    The first call of each phase compiles its program, so its time counts neither in the rate nor in the estimate of the
+    time to go, which is printed once.
 
     The terms of the steps are collected as device arrays and fetched only when a line is due, so that the devices need
     not wait. If a run was interrupted, its lines after `first_step` are dropped at the start. Only process 0 writes.
@@ -29,10 +37,20 @@ class MetricsLog:
       total_steps: number of steps of the whole run.
       batch_size: images per step, for the rate.
       quiet: whether to show nothing in the terminal.
+      hint: a sentence about a faster way, which is printed if the run takes long.
     """
 
-    def __init__(self, path: str | Path, first_step: int, total_steps: int, batch_size: int, *, quiet: bool = False):
-        self.path, self._batch_size = _as_path(path), batch_size
+    def __init__(
+        self,
+        path: str | Path,
+        first_step: int,
+        total_steps: int,
+        batch_size: int,
+        *,
+        quiet: bool = False,
+        hint: str = "",
+    ):
+        self.path, self._batch_size, self._total, self._hint = _as_path(path), batch_size, total_steps, hint
         self._lines, self._writes, self._shows = self._old_lines(first_step), is_first(), is_first() and not quiet
         write_atomic(self.path, self._lines)
         # An object in a bucket can't be appended to, so there the whole file is written again for each line.
@@ -42,13 +60,21 @@ class MetricsLog:
         disable = None if self._shows else True
         self._bar = tqdm(total=total_steps, initial=first_step, unit="step", disable=disable, dynamic_ncols=True)
         self._pending: list[tuple[Mapping[str, jax.Array], int]] = []
-        self._since, self._step = time.monotonic(), first_step
+        self._since, self._step, self._finished = time.monotonic(), first_step, first_step
+        self._phase, self._compiled, self._estimated = "", True, False
+        self._seconds, self._steps = 0.0, 0
         if first_step:
             self._print(f"resuming at step {first_step} of {total_steps}")
 
     def _old_lines(self, first_step: int) -> list[str]:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
         return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first_step]
+
+    def begin(self, phase: str) -> None:
+        """Says that a call of the update follows. The first one of a phase compiles its program."""
+        if phase != self._phase:
+            self._phase, self._compiled = phase, False
+            self._bar.set_description(f"{phase}: compiling ...")
 
     def add(self, terms: Mapping[str, jax.Array], count: int) -> None:
         """Adds the terms of one call of the update. It waits for the previous call, so at most two are in flight.
@@ -59,7 +85,32 @@ class MetricsLog:
         """
         if self._pending:
             jax.block_until_ready(self._pending[-1][0])
+            self._advance(self._finished + self._pending[-1][1])
         self._pending.append((terms, count))
+
+    def _advance(self, step: int) -> None:
+        """Shows the steps that have finished. The first call of a phase ends the compilation."""
+        self._finished = step
+        self._bar.update(step - self._bar.n)
+        if not self._compiled:
+            self._compiled = True
+            self._bar.set_description(self._phase)
+            self.restart(step)
+        self._estimate(*self._window())
+
+    def _window(self) -> tuple[float, int]:
+        """Seconds and steps since the clock started."""
+        return time.monotonic() - self._since, self._finished - self._step
+
+    def _estimate(self, seconds: float, steps: int) -> None:
+        """Prints once how long the rest takes at the rate of the steps so far."""
+        seconds, steps = seconds + self._seconds, steps + self._steps
+        if self._estimated or seconds < MEASURED or not steps:
+            return
+        self._estimated, left = True, (self._total - self._finished) * seconds / steps
+        if left > 60:
+            hint = f"; {self._hint}" * (bool(self._hint) and left > LONG)
+            self._print(f"{steps} steps took {seconds:.0f} s: {duration(left)} to go on this machine{hint}")
 
     def flush(self, step: int, phase: str) -> dict[str, float]:
         """Writes a line with the means since the last line.
@@ -75,9 +126,16 @@ class MetricsLog:
             return {}
         fetched = jax.device_get(self._pending)
         values = _means([{name: term[:count] for name, term in terms.items()} for terms, count in fetched])
-        rate = (step - self._step) * self._batch_size / (time.monotonic() - self._since)
+        # If the first call of a phase is the only one since the last line, the time of the line includes compilation.
+        measured, self._finished, self._compiled = self._compiled, step, True
+        seconds, steps = self._window()
+        rate = steps * self._batch_size / max(seconds, 1e-9)
+        if measured:
+            self._seconds, self._steps = self._seconds + seconds, self._steps + steps
+            self._estimate(0.0, 0)
         self._pending = []
         self._write(step, {"phase": phase, **values, "images_per_second": rate})
+        self._bar.set_description(phase, refresh=False)
         self._bar.set_postfix(loss=f"{values['loss']:.4f}", rate=f"{rate:.0f}/s", refresh=False)
         self._bar.update(step - self._bar.n)
         self.restart(step)
@@ -115,6 +173,11 @@ class MetricsLog:
         if self._file:
             self._file.close()
         self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """A time for people: minutes below two hours, otherwise hours."""
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.0f} h"
 
 
 def _as_path(path: Any) -> Any:

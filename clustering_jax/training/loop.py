@@ -172,6 +172,7 @@ def fit(
             # Train up to the next step at which something else is due.
             stop = next_stop(step, end, chunk, schedule)
             any_caught = any_process(signals.caught)
+            log.begin(phase.name)
             state, terms = update_of(phase)(state, *feed(phase, stream_step, stop - step, targets, chunk), key)
             log.add(terms, stop - step)
             step = stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Any
 
@@ -24,7 +25,8 @@ class Diverged(Exception):
 class Signals:
     """A context manager that records SIGTERM and SIGINT in `caught`, so that the loop can stop after its step.
 
-    Until it is entered, the signals keep their handlers: Ctrl-C then raises KeyboardInterrupt at once.
+    Until it is entered, the signals keep their handlers: Ctrl-C then raises KeyboardInterrupt at once. After a first
+    Ctrl-C, a second one has the effect of the earlier handler, which stops at once.
     """
 
     caught = False
@@ -39,8 +41,13 @@ class Signals:
                 break
         return self
 
-    def _note(self, *_: object) -> None:
-        self.caught = True
+    def _note(self, number: int, frame: Any) -> None:
+        again, self.caught = self.caught and number == signal.SIGINT, True
+        if again and callable(earlier := self._handlers.get(signal.SIGINT)):
+            earlier(number, frame)
+        elif number == signal.SIGINT:
+            # Not by print, which a signal may interrupt.
+            os.write(2, b"\nstopping after this step, Ctrl-C again to stop at once\n")
 
     def __exit__(self, *_: object) -> None:
         for name, handler in self._handlers.items():

@@ -394,6 +394,7 @@ class TestPolicies:
             A.augment(KEY, images, index, 0, EVERYTHING)
 
 
+@pytest.mark.long
 def test_ten_crops_are_corners_centre_and_their_mirrors():
     images = photos(3, 16, 24)
     crops = np.asarray(A.ten_crops(images, 14))

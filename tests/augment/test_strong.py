@@ -88,6 +88,7 @@ def test_cut_out_sets_a_square_to_zero():
     assert (result[1] == 0).sum() == 5 * 6  # a side of 10 whose centre is at the upper right corner
 
 
+@pytest.mark.long
 def test_an_image_does_not_depend_on_its_batch():
     key, index = jax.random.key(0), jnp.arange(4)
     whole = augment(key, jnp.asarray(IMAGES), index, 1, size=16)

@@ -49,6 +49,7 @@ def save(path, variables, name_of, prefix, config=None):
 
 @pytest.mark.parametrize("kind", ["torchvision", "timm", "hugging_face"])
 @pytest.mark.parametrize("depth", HUGGING_FACE)
+@pytest.mark.long
 def test_variables(tmp_path, depth, kind):
     variables = drawn(depth)
     if kind == "torchvision":

@@ -96,6 +96,7 @@ def test_attributes_and_predictions_of_a_fitted_estimator(name, X, request):
 
 
 @pytest.mark.parametrize(("name", "X"), FITTED)
+@pytest.mark.long
 def test_pickle_and_save_keep_the_predictions(name, X, request, tmp_path, capfd, caplog):
     estimator = request.getfixturevalue(name)
     estimator.save(tmp_path / "saved")
@@ -195,6 +196,7 @@ def test_one_array_is_split_into_halves_with_a_warning():
     assert clone(MULTIVIEW).set_params(view_widths=3)._widths(8) == [3, 3, 2]
 
 
+@pytest.mark.long
 def test_labels_are_used_only_for_scores(words, capfd):
     without = three(SEMANTIC, nouns=WORDS_OF.embeddings, noun_words=WORDS_OF.words).fit(ROWS)
     np.testing.assert_array_equal(without.labels_, words.labels_)

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone
 
 from clustering_jax import metrics
 from clustering_jax.data.views.dataset import multiview
 from clustering_jax.errors import UserError
-from clustering_jax.estimators import FeatureClustering
+from clustering_jax.estimators import ContrastiveClustering, FeatureClustering
 from tests.estimators.small import BOTH, FOUND, PAIRS, ROWS, TEMI, TURTLE, VIEWS, K, three
+from tests.test_run_photos import ENCODER, write_photos
 
 pytestmark = pytest.mark.filterwarnings("ignore:only", "ignore:batch size", "ignore:the batch")
 
@@ -18,6 +20,7 @@ def spaces():
     return three(TURTLE, epochs=200).fit(VIEWS)
 
 
+@pytest.mark.long
 def test_rows_of_one_array_are_scaled_to_norm_1():
     """The norms of the rows have no effect, neither in training nor in prediction."""
     rows = ROWS * np.random.default_rng(0).uniform(0.5, 9.0, (len(ROWS), 1))
@@ -62,6 +65,7 @@ def test_temi():
     np.testing.assert_allclose(np.linalg.norm(model.transform(rows), axis=1), 1, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_save_and_load(spaces, tmp_path):
     """`load` takes the head from the run, also if the command line wrote the run."""
     spaces.save(tmp_path / "turtle")
@@ -86,3 +90,45 @@ def test_save_and_load(spaces, tmp_path):
 def test_refuses(params, X, message):
     with pytest.raises(UserError, match=message):
         clone(TURTLE).set_params(settings=None, **params).fit(X)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder)
+    options = {"epochs": 60, "random_state": 0, "settings": {"data.labels_from_folders": True}}
+    return folder, FeatureClustering(3, encoder=ENCODER, **options).fit(folder)
+
+
+def test_a_folder_of_photos_with_an_encoder(photos, tmp_path):
+    folder, model = photos
+    assert len(model.labels_) == 24 and model.result_["scores"]["acc"] > 0.6
+    np.testing.assert_array_equal(model.predict(folder), model.labels_)
+    model.save(tmp_path / "saved")
+    np.testing.assert_array_equal(FeatureClustering.load(tmp_path / "saved").predict(folder), model.labels_)
+
+
+def test_images_in_memory_are_embedded_as_files_are(photos):
+    folder, model = photos
+    images = np.stack([np.asarray(Image.open(folder / name)) for name in model.ids_])
+    np.testing.assert_allclose(model.predict_proba(images), model.predict_proba(folder), atol=1e-5)
+    same = FeatureClustering(3, encoder=ENCODER, epochs=60, random_state=0).fit(images)
+    assert metrics.scores(same.labels_, model.labels_)["acc"] == 1
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (lambda folder: folder, "holds photos: give encoder='lite0'"),
+        (lambda _: np.zeros((4, 8, 8, 3), np.uint8), "X holds images: give encoder='lite0'"),
+    ],
+)
+def test_pictures_without_an_encoder(X, message, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.JPG", "jpeg")
+    with pytest.raises(UserError, match=message):
+        FeatureClustering(2).fit(X(tmp_path))
+
+
+def test_features_are_no_images():
+    with pytest.raises(UserError, match=r"these are features \[n, d\], .* FeatureClustering"):
+        ContrastiveClustering(2).fit(np.zeros((8, 5), np.float32))

@@ -73,6 +73,7 @@ def test_rows_are_the_features_of_the_model_in_order(photos, written):
     assert dataset.labels.tolist() == [int(name[6]) for name in dataset.ids]
 
 
+@pytest.mark.long
 def test_a_noun_embedding_is_the_mean_over_the_prompts(written):
     model, vocabulary = load_clip(MODEL), embeddings(written, split="train").vocabulary
     assert vocabulary.words == NOUNS
@@ -180,6 +181,7 @@ def test_from_image_files_to_named_clusters(photos, finished):
     assert list(csv.DictReader(made.splitlines())) == rows
 
 
+@pytest.mark.long
 def test_new_embeddings_of_another_width_are_refused(finished, tmp_path):
     np.save(tmp_path / "other.npy", np.eye(5, dtype=np.float32))
     with pytest.raises(UserError, match="5 columns, the run was trained on 10"):

@@ -72,6 +72,7 @@ def test_as_good_as_scikit_learn(name):
 
 
 @pytest.mark.parametrize("max_iter", [1, 300])
+@pytest.mark.long
 def test_restarts_are_as_good_as_scikit_learn_on_average(max_iter):
     """The means of 60 restarts agree within their uncertainty. After one iteration they depend on the initial rows."""
     x = unstructured(300, 2)
@@ -106,6 +107,7 @@ def test_the_result_is_a_fixed_point_of_the_textbook_loop(block, spherical):
     assert result.iterations > 3
 
 
+@pytest.mark.long
 def test_stops_by_the_tolerance():
     """The loop stops earlier, close to the fixed point but not at it. A larger tolerance stops it even earlier."""
     x = unstructured(2000)
@@ -116,6 +118,7 @@ def test_stops_by_the_tolerance():
     assert 0 < moved < 0.03 * x.var(0).mean()
 
 
+@pytest.mark.long
 def test_max_iter():
     runs = [run(unstructured(), 8, restarts=1, tol=0.0, max_iter=m) for m in (1, 2)]
     assert [int(run.iterations) for run in runs] == [1, 2]
@@ -173,6 +176,7 @@ def test_fewer_distinct_rows_than_clusters(distinct, k, spherical):
     np.testing.assert_array_equal(labels, labels[np.arange(20) % distinct])
 
 
+@pytest.mark.long
 def test_empty_clusters_move_to_the_farthest_rows():
     """With equal initial rows all clusters but one are empty at first, so several empty clusters move at once."""
     x = jnp.asarray(blobs())
@@ -185,6 +189,7 @@ def test_empty_clusters_move_to_the_farthest_rows():
     np.testing.assert_allclose(first[0, 1:] + rows.shift, x[far], atol=1e-5)
 
 
+@pytest.mark.long
 def test_rows_of_zeros_are_harmless():
     x = unstructured(100, 6)
     zeros = np.concatenate([np.zeros((40, 6), np.float32), x])
@@ -206,6 +211,7 @@ def test_as_many_clusters_as_rows_or_one(n, k):
     assert result.inertia == pytest.approx(expected, rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.long
 def test_half_precision_is_computed_in_float32():
     half = jnp.asarray(blobs(100), jnp.bfloat16)
     result, expected = run(half, 6, restarts=2), run(half.astype(jnp.float32), 6, restarts=2)
@@ -213,6 +219,7 @@ def test_half_precision_is_computed_in_float32():
     np.testing.assert_array_equal(result.labels, expected.labels)
 
 
+@pytest.mark.long
 def test_rows_far_from_zero():
     """The clusters are tight and lie at 1e4. In float32, the squares of 1e8 are too coarse to separate them."""
     x = blobs()

@@ -52,7 +52,7 @@ def test_many_rows_are_sampled_by_the_seed(monkeypatch):
 
 
 def test_the_smallest_number_wins_ties(monkeypatch):
-    monkeypatch.setattr(number_of_clusters.metrics, "silhouette", lambda *_, **__: 0.25)
+    monkeypatch.setattr(number_of_clusters.metrics, "silhouette_samples", lambda *_, **__: np.full(9, 0.25))
     assert number_of_clusters.num_clusters(FOUR, (3, 5), seed=0)["num_clusters"] == 3
 
 
@@ -62,9 +62,9 @@ def test_a_number_without_a_silhouette_is_not_chosen(monkeypatch, undefined):
 
     def silhouette(_, labels, *, seed):
         k = len(np.unique(labels))
-        return float("nan") if k == undefined else 0.1 * k
+        return None if k == undefined else np.full(9, 0.1 * k)
 
-    monkeypatch.setattr(number_of_clusters.metrics, "silhouette", silhouette)
+    monkeypatch.setattr(number_of_clusters.metrics, "silhouette_samples", silhouette)
     found = number_of_clusters.num_clusters(FOUR, (2, 4), seed=0)
     assert found["num_clusters"] == 4 and [k for k, _ in found["curve"]] == [k for k in (2, 3, 4) if k != undefined]
 
@@ -75,8 +75,18 @@ def test_equal_rows_are_refused():
 
 
 def test_summary_line():
-    found = {"num_clusters": 4, "criterion": "c", "curve": [[3, 0.25], [4, 0.5]]}
-    assert number_of_clusters.summary_line(found) == "num_clusters 4, chosen by c (3:0.250 4:0.500)"
+    found = {"num_clusters": 4, "interval": [3, 4], "share": 0.8, "criterion": "c", "curve": [[3, 0.25], [4, 0.5]]}
+    expected = "chosen by c; 80 % of the resamples choose it, 80 % choose 3 to 4 (3:0.250 4:0.500)"
+    assert number_of_clusters.summary_line(found) == f"num_clusters 4, {expected}"
+
+
+@pytest.mark.parametrize(("spread", "sure"), [(0.05, True), (3.0, False)])
+def test_blobs_that_overlap_leave_doubt(spread, sure):
+    rng = np.random.default_rng(1)
+    rows = 3 * rng.normal(size=(4, 6))[np.arange(200) % 4] + spread * rng.normal(size=(200, 6))
+    found = number_of_clusters.num_clusters(dataset(image=rows.astype(np.float32)), (2, 8), seed=0)
+    low, high = found["interval"]
+    assert (found["share"] == 1 and low == high == 4) == sure and 0 < found["share"] <= 1
 
 
 def refuses(expected, data, *ends):

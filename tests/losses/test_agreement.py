@@ -11,7 +11,7 @@ from clustering_jax.losses import cluster_contrast, consistency, imbalance, nt_x
 from tests.losses.test_contrastive import (
     COLUMNS,
     ERRORS,
-    FORMS,
+    FORM_CASES,
     HARD,
     ROWS,
     assert_any_number_of_devices,
@@ -164,7 +164,8 @@ def network_loss(weights, a, b, axis_name=None):
     return consistency(p, q, axis_name=axis_name)
 
 
-@pytest.mark.parametrize("n, form", [*((24, form) for form in FORMS), (8, "shard_map, gradient inside")])
+@pytest.mark.parametrize("n", [24, pytest.param(8, marks=pytest.mark.long)])
+@pytest.mark.parametrize("form", FORM_CASES)
 def test_any_number_of_devices(n, form):
     rng = np.random.default_rng(6)
     a = rng.normal(size=(n, 6))

@@ -118,6 +118,7 @@ def test_equals_the_loop(name, n, k):
 
 @pytest.mark.parametrize("name", ["nt_xent", "cluster_contrast"])
 @pytest.mark.parametrize("temperature", [0.1, 4.0])
+@pytest.mark.long
 def test_temperature(name, temperature):
     arrays = views(8)
     expected = LOOPS[name](*arrays, temperature)
@@ -190,6 +191,7 @@ def masked(p, q, axis_name=None):
     return nt_xent(p, q, where=p[:, 0] > 0.15, axis_name=axis_name)
 
 
+@pytest.mark.long
 def test_excluded_rows_have_no_effect():
     a, b = views(12, 5)
     where = np.arange(12) % 3 > 0
@@ -203,6 +205,7 @@ def test_excluded_rows_have_no_effect():
 
 
 @pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.long
 def test_too_few_included_rows_give_no_loss(count):
     a, b = views(6, 3)
     value, gradient = jax.value_and_grad(nt_xent)(a, b, where=jnp.arange(6) < count)
@@ -444,6 +447,15 @@ FORMS = {
 }
 
 
+def first_quick(cases, quick):
+    """The cases as parameters: those of `quick` are quick tests, the others are long."""
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.long) for case in cases]
+
+
+# Training is `jit`, and the fused losses are `shard_map`.
+FORM_CASES = first_quick(FORMS, ("jit", "shard_map, gradient inside"))
+
+
 def assert_any_number_of_devices(loss, arrays, form):
     """The value and the gradients of `loss` on eight devices, in one of `FORMS`, equal those on one device."""
     value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*arrays)
@@ -455,7 +467,8 @@ def assert_any_number_of_devices(loss, arrays, form):
 
 
 # With 8 rows each device has a batch of one.
-@pytest.mark.parametrize("n, form", [*((24, form) for form in FORMS), (8, "shard_map, gradient inside")])
+@pytest.mark.parametrize("n", [24, pytest.param(8, marks=pytest.mark.long)])
+@pytest.mark.parametrize("form", FORM_CASES)
 @pytest.mark.parametrize("names", ["nt_xent", "cluster_contrast + imbalance", "masked nt_xent"])
 def test_any_number_of_devices(names, form, n):
     rng = np.random.default_rng(6)

@@ -26,6 +26,7 @@ def in_blocks(a, b, t, examples):
 
 @pytest.mark.parametrize("examples", [np.arange(1, 14), np.arange(1, 14) * (np.arange(13) % 3 > 0), np.zeros(13, int)])
 @pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.long
 def test_equals_blockwise(symmetric, examples):
     with jax.enable_x64(True):
         arguments = (*(jnp.asarray(x, jnp.float64) for x in unit_views(13)), 0.3, examples)

@@ -10,7 +10,7 @@ import pytest
 from clustering_jax.losses import gaussian_kl, info_nce, jsd, mutual_information, nwj, posterior_skl, prior_kl
 from tests.losses.test_contrastive import (
     COLUMNS,
-    FORMS,
+    FORM_CASES,
     HARD,
     ROWS,
     assert_any_number_of_devices,
@@ -266,6 +266,7 @@ def test_missing_rows_may_hold_anything():
         assert np.isfinite(gradient).all() and not gradient[~counts].any() and gradient[counts].all()
 
 
+@pytest.mark.long
 def test_all_rows_excluded():
     value, gradient = jax.value_and_grad(mutual_information)(*views(), where=np.zeros(24, bool))
     assert value == pytest.approx(0, abs=1e-6) and not gradient.any()
@@ -390,7 +391,7 @@ def network_loss(names, weights, a, b, axis_name=None):
     return sum(LOSSES[name](p, q, axis_name=axis_name) for name in names.split(" + "))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORM_CASES)
 @pytest.mark.parametrize("names", ["symmetric + masked", "prior_kl + gaussian_kl + posterior_skl"])
 def test_any_number_of_devices(names, form):
     rng = np.random.default_rng(6)

@@ -10,7 +10,7 @@ import pytest
 from clustering_jax.losses import pseudo_label_loss
 from tests.losses.test_contrastive import (
     COLUMNS,
-    FORMS,
+    FORM_CASES,
     HARD,
     ROWS,
     assert_any_number_of_devices,
@@ -146,7 +146,7 @@ def network_loss(double_softmax, weights, a, b, axis_name=None):
     return pseudo_label_loss(p, labels, double_softmax=double_softmax, axis_name=axis_name)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORM_CASES)
 @SWITCH
 def test_any_number_of_devices(double_softmax, form):
     rng = np.random.default_rng(6)

@@ -109,6 +109,7 @@ def test_the_losses_of_the_heads(beta):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5)
 
 
+@pytest.mark.long
 def test_the_gradient_by_finite_differences():
     """The gradient is for the logits of the students."""
     rng, (_, teachers, mean) = np.random.default_rng(3), probabilities()
@@ -231,6 +232,7 @@ def test_the_teacher_of_the_best_head_predicts():
     assert method.criterion(KEY, variables, None) == -1.0
 
 
+@pytest.mark.long
 def test_initial_weights():
     method = METHODS["temi"](Spec(30, 64, 1, {"train": 1}))
     variables = method.init(KEY, {"image": np.ones((2, 100), np.float32)})

@@ -256,6 +256,7 @@ def test_initial_weights():
 # --- Scale, prediction, seeds
 
 
+@pytest.mark.long
 def test_the_units_of_the_feature_spaces_do_not_matter():
     batch = batch_of()
     other = {**batch, "view0": 1000 * batch["view0"], "view1": batch["view1"] / 50}
@@ -372,12 +373,14 @@ def test_the_entropy_fills_all_clusters(gamma, filled, tmp_path):
     assert (result["scores"]["occupied"] == 6) == filled
 
 
+@pytest.mark.long
 def test_clusters_have_the_shares_of_the_prior(tmp_path):
     """Three blobs of equal size give two clusters. The shares of the prior put two blobs into one cluster."""
     result = trained(blobs(n=60, k=3, d=3), tmp_path, k=2, steps=300, model={"prior": "2,1"})
     assert (result["scores"]["smallest"], result["scores"]["largest"]) == (20, 40)
 
 
+@pytest.mark.long
 def test_batches_of_a_part_of_the_rows(tmp_path):
     result = trained(blobs(), tmp_path, k=2, steps=200, batch_size=20)
     assert result["scores"]["acc"] == 1.0

@@ -72,6 +72,7 @@ def test_clip_takes_less_memory():
     assert again < 0.5 * plain
 
 
+@pytest.mark.long
 def test_a_setting_of_cc():
     batch = {"image": np.zeros((4, 8, 8, 3), np.uint8), "index": np.arange(4, dtype=np.int32)}
     for remat in (False, True):

@@ -178,6 +178,7 @@ def test_max_pool(height, width):
     np.testing.assert_allclose(gradient, want, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_gradient_of_max_pool_goes_to_the_first_of_equal_values():
     # The windows start at pixels -1 and 1; their first pixels inside the image are 0 and 1.
     gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 4, 4, 1)))
@@ -200,6 +201,7 @@ def test_batch_norm(views):
     np.testing.assert_allclose(updates["batch_stats"]["var"], var, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_batch_norm_gradient_equals_the_formula():
     rng = np.random.default_rng(0)
     x, dy = (jnp.array(rng.normal(1, 2, size=(8, 2, 2, 3)), jnp.float32) for _ in range(2))

@@ -55,6 +55,7 @@ def parts(text):
     return [piece.partition("</svg>")[2] for piece in text.split("<svg")]
 
 
+@pytest.mark.long
 def test_missing_or_changed_data_is_reported(finished, tmp_path):
     path, workdir = finished[0], tmp_path / "run"
     shutil.copytree(finished[1], workdir)

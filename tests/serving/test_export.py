@@ -27,10 +27,10 @@ from clustering_jax.serving.artefact import (
     read,
     sha256,
 )
-from tests.runs import CLUSTERS, NAMES, config_of, rows, workdir_of
+from tests.runs import CLUSTERS, CONFIGS, NAMES, config_of, rows, workdir_of
 from tests.test_run import ROOT, environment
 
-METHODS = ("cc", "cmmc", "dmim", "dxmc")
+METHODS = tuple(CONFIGS)
 SIZES = (1, 3, 64)
 FRESH = """
 import sys
@@ -82,6 +82,7 @@ def test_outputs_equal_predict_in_a_fresh_process(root):
 
 @pytest.mark.parametrize("method", ["cmmc", "dmim"])
 @pytest.mark.parametrize("view", [0, 1])
+@pytest.mark.long
 def test_some_of_the_views_are_sufficient(root, tmp_path, method, view):
     some = {f"view{view}": rows(method, 6)[f"view{view}"]}
     np.savez(tmp_path / "some.npz", **some)

@@ -49,6 +49,7 @@ def parts(directory, step):
     return sorted(found, key=lambda p: -p.stat().st_size)
 
 
+@pytest.mark.long
 def test_round_trip(saved):
     step, state, targets, meta = restore(saved)
     assert step == 7 and meta["seconds"] == 7.0

@@ -130,6 +130,7 @@ def test_objectives_take_turns_with_their_own_optimisers(tmp_path):
     assert int(state.variables["seen"]["n"]) == 2
 
 
+@pytest.mark.long
 def test_targets_are_added_to_the_batches(tmp_path):
     plain = run(tmp_path / "a", toy.method(24))
     with_targets = run(tmp_path / "b", toy.method(12, two_phases=True))

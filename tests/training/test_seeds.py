@@ -87,6 +87,7 @@ def test_a_single_seed_gives_the_same_run(finished):
     assert "seeds" not in alone
 
 
+@pytest.mark.long
 def test_prediction_of_the_training_file_is_the_assignments(finished):
     directory, _ = finished
     predictor = Predictor.restore(directory / "run")
@@ -108,6 +109,7 @@ def test_prediction_from_some_views_uses_the_training_scale(finished, tmp_path):
     assert len("".join(lines(predictor, part, 10, [0, 2])).splitlines()) == N + 1
 
 
+@pytest.mark.long
 def test_errors(finished, tmp_path):
     directory, _ = finished
     predictor = Predictor.restore(directory / "run")

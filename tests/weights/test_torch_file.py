@@ -407,10 +407,12 @@ def test_only_dictionaries_are_read(tmp_path, value):
     ],
     ids=["tuples", "lists", "cycle of a list", "cycle of a dictionary", "shared lists", "many"],
 )
+@pytest.mark.long
 def test_depth_and_size_are_limited(tmp_path, value):
     refused(archive(tmp_path / "a.pt", program(value)), "nests deeper than 64 levels or holds more than 1000000")
 
 
+@pytest.mark.long
 def test_deep_tuples_never_reach_a_hash(tmp_path):
     """Hashing or printing a deep tuple recurses in C: it would crash the process and not raise an error."""
     deep, path = b")" + b"\x85" * 100_000, tmp_path / "a.pt"

@@ -169,6 +169,9 @@ def _check(stored: _Stored) -> None:
         raise UserError(f"{stored} holds Python objects, which are not loaded: save one array of equal-sized images")
     if dtype != np.uint8 and dtype.kind != "f":
         raise UserError(f"{stored} is {dtype}: images must be uint8, or float in [0, 1]")
+    if len(shape) == 2 and dtype.kind == "f":
+        embeddings = "--config=turtle_embeddings, or FeatureClustering in Python"
+        raise UserError(f"{stored} has shape {shape}: these are features [n, d], not images: use {embeddings}")
     if len(shape) not in (3, 4):
         raise UserError(f"{stored} has shape {shape}: images must be [n, h, w] or [n, h, w, c]")
     if 0 in shape:

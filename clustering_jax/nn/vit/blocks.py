@@ -36,7 +36,7 @@ def embed_patches(params: Params, pixels: Float[Array, "n h w 3"], size: int, dt
 
 def with_first(first: Sequence[Float[Array, "k d"]], x: Float[Array, "n t d"]) -> Float[Array, "n s d"]:
     """The tokens `first`, equal for all images, before those of each image."""
-    return jnp.concatenate([*(jnp.broadcast_to(y.astype(x.dtype), (len(x), *y.shape)) for y in first), x], 1)
+    return jnp.concatenate([*(jnp.broadcast_to(y.astype(x.dtype), (x.shape[0], *y.shape)) for y in first), x], 1)
 
 
 def linear(params: Params, x: Array) -> Array:

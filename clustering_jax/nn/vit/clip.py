@@ -139,7 +139,7 @@ class ImageTower(nn.Module):
         mean, std = (jnp.tile(jnp.array(x, jnp.float32), config.patch_size**2) for x in (config.mean, config.std))
         x = _dense(tower.width, self.dtype, "patch_embedding", bias=False)((pixels - mean) / std)
         first = self.param("class_embedding", nn.initializers.normal(0.02), (tower.width,))
-        x = jnp.concatenate([jnp.broadcast_to(first.astype(self.dtype), (len(x), 1, tower.width)), x], 1)
+        x = jnp.concatenate([jnp.broadcast_to(first.astype(self.dtype), (x.shape[0], 1, tower.width)), x], 1)
         x = x + self.param("position_embedding", nn.initializers.normal(0.02), x.shape[1:]).astype(self.dtype)
         x = _norm(tower, self.dtype, "norm_pre")(x)
         x = Transformer(tower, False, self.dtype, self.remat, name="transformer")(x)

@@ -65,6 +65,7 @@ def test_the_loss_equals_the_paper_with_two_passes(method, variables):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), changed, expected)
 
 
+@pytest.mark.long
 def test_defaults_equal_the_published_settings(variables):
     one = built()
     other = cc.build(
@@ -79,6 +80,7 @@ def test_defaults_equal_the_published_settings(variables):
 
 
 @pytest.mark.parametrize("setting", [{"instance_temperature": 0.1}, {"cluster_temperature": 0.5}], ids=str)
+@pytest.mark.long
 def test_temperatures_change_their_terms(method, variables, setting):
     changed, terms = (loss(m, variables)[1][1] for m in (built(**setting), method))
     name = next(iter(setting)).split("_")[0]
@@ -110,6 +112,7 @@ def test_value_gradient_and_statistics_are_those_of_the_global_batch(method, var
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), one[2], many[2])
 
 
+@pytest.mark.long
 def test_prediction_is_on_the_simplex_and_does_not_mix_rows(method, variables):
     p = np.asarray(jax.jit(method.predict)(variables, {"image": BATCH["image"]}))
     assert p.shape == (16, 5) and (p >= 0).all()
@@ -118,6 +121,7 @@ def test_prediction_is_on_the_simplex_and_does_not_mix_rows(method, variables):
     assert jax.jit(method.embed)(variables, {"image": BATCH["image"]}).shape == (16, 32)
 
 
+@pytest.mark.long
 def test_bfloat16_keeps_parameters_and_losses_in_float32(variables):
     method = built(dtype="bfloat16")
     half = jax.eval_shape(method.init, jax.random.key(0), BATCH)

@@ -48,6 +48,7 @@ def test_an_unknown_phase_is_named_with_the_nearest():
         check_refine(CC(refine="scann"))
 
 
+@pytest.mark.long
 def test_scan_draws_near_rows_and_passes_both_views():
     (phase,) = phases(refine="scan", scan_neighbours=4)
     targets = phase.targets(KEY, start(), lambda function, variables: np.asarray(function(variables, BATCH)))

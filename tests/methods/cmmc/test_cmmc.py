@@ -106,6 +106,7 @@ def contrast_by_hand(outputs, present, per_pair):
 @SWITCHES
 @pytest.mark.parametrize("views", [2, 3])
 @pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.long
 def test_contrast_is_the_sum_over_pairs_of_views_on_rows_with_both(views, missing, per_pair):
     outputs = random_outputs(views=views)
     present = np.random.default_rng(1).random((views, 12)) < (0.7 if missing else 2)
@@ -149,6 +150,7 @@ def test_relabelling_clusters_in_one_view_increases_the_loss():
 
 
 @pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.long
 def test_reconstruction_is_the_mean_over_present_entries_of_each_view(missing):
     batch = batch_of(missing)
     mask, outputs = batch.get("mask", np.ones((16, 3), bool)), forward(VARIABLES, batch, decode=True)
@@ -187,6 +189,7 @@ def test_matched_targets_equal_scipy():
 
 
 @pytest.mark.parametrize("double_softmax", [True, False])
+@pytest.mark.long
 def test_the_numbers_of_pseudo_labels_do_not_matter(double_softmax):
     q, pseudo, _ = agreeing()
     names = np.array([1, 2, 0, -1])
@@ -212,6 +215,7 @@ def test_chunks_do_not_change_value_and_gradient(stage, size, missing):
     assert any(x.any() for x in jax.tree.leaves(whole[1]))
 
 
+@pytest.mark.long
 def test_pseudo_labels_come_from_k_means_on_scaled_columns_of_present_rows():
     rng = np.random.default_rng(0)
     labels, mask = rng.integers(K, size=(60, 2)), rng.random((60, 2)) < 0.8
@@ -228,6 +232,7 @@ def test_pseudo_labels_come_from_k_means_on_scaled_columns_of_present_rows():
         assert adjusted_rand_score(expected, pseudo[mask[:, v], v]) > 0.95
 
 
+@pytest.mark.long
 def test_a_view_with_fewer_rows_than_clusters():
     mask = np.ones((20, 2), bool)
     mask[2:, 1] = False
@@ -280,6 +285,7 @@ def pseudo_and_joint(source):
     return pseudo, np.asarray(method.predict(variables, batch)).argmax(1)[:, None], batch["mask"]
 
 
+@pytest.mark.long
 def test_held_out_pseudo_labels_correct_the_prediction(monkeypatch):
     monkeypatch.setattr(cmmc, "held_out_probabilities", lambda key, views, mask, labels, k: np.eye(k)[(labels + 1) % k])
     monkeypatch.setattr(cmmc, "confident_labels", lambda labels, probabilities: probabilities.argmax(1))
@@ -301,6 +307,7 @@ def test_a_mask_of_all_views_changes_nothing(stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.long
 def test_the_values_of_a_missing_view_do_not_matter(stage):
     batch = batch_of(missing=True)
     noise = {f"view{v}": np.random.default_rng(v).normal(size=(16, d)) * 1e3 for v, d in enumerate(toy.WIDTHS)}

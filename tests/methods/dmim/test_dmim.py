@@ -219,6 +219,7 @@ def loss_of(method):
     return method.phases[0].objectives[0].loss
 
 
+@pytest.mark.long
 def test_values_of_missing_rows_do_not_matter():
     """The values of missing rows change neither loss, gradient, running averages, labels nor features."""
     batch = {**batch_of(2, MASK[:, :2]), "pseudo": PSEUDO}
@@ -304,6 +305,7 @@ def test_predictions_rename_the_clusters_of_the_other_modalities(prediction):
     np.testing.assert_allclose(alone[1], np.full(3, 1 / 3) if prediction == "first" else second[1], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_alignment_is_the_running_joint_table_of_the_training():
     batch = {**batch_of(2, MASK[:, :2]), "pseudo": PSEUDO}
     method = build()
@@ -318,6 +320,7 @@ def test_alignment_is_the_running_joint_table_of_the_training():
 
 
 @pytest.mark.parametrize("settings", [{}, {"balance_weight": 0.0}], ids=str)
+@pytest.mark.long
 def test_criterion_is_the_loss_of_all_rows_with_labels_of_the_same_parameters(settings):
     batch = batch_of()
     method = build(**settings)
@@ -395,6 +398,7 @@ def test_a_run_interrupted_between_two_draws_of_labels_ends_the_same(tmp_path, m
 
 
 @pytest.mark.parametrize("head", [0.0, 0.1])
+@pytest.mark.long
 def test_initial_weights(head):
     """Weights are normal and biases 0 if a deviation is set; else both are uniform up to inputs ** -0.5."""
     batch = {"view0": np.zeros((2, 100), np.float32), "view1": np.zeros((2, 100), np.float32)}

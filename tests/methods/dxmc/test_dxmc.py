@@ -165,6 +165,7 @@ def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.long
 def test_instance_heads_have_no_influence_on_the_cluster_heads():
     variables = starting()
     changed = {**variables["params"], **jax.tree.map(lambda x: -0.2 * x, heads(variables["params"], "instance"))}
@@ -201,6 +202,7 @@ def test_embedding_is_the_image_instance_head():
     np.testing.assert_allclose(found, instance_head(starting(), "image", batch["image"]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_initial_weights():
     variables = METHODS["dxmc"](SPEC).init(KEY, {"image": np.ones((2, 100), np.float32)})
     for name, head in variables["params"].items():
@@ -231,6 +233,7 @@ PLANTED = planted_embeddings(60, num_clusters=K, width=D, num_nouns=40)
 
 
 @pytest.mark.parametrize("seed, key", [(0, jax.random.key(0)), (9, jax.random.key(9)), (-1, KEY)], ids=[0, 9, -1])
+@pytest.mark.long
 def test_preparation_computes_nouns_counterparts_and_neighbours(tmp_path, seed, key):
     """The space has its own seed; -1 selects the seed of the run."""
     found = build(retrieval_temperature=0.02, space_seed=seed).prepare(KEY, PLANTED, tmp_path)
@@ -250,6 +253,7 @@ def test_preparation_computes_nouns_counterparts_and_neighbours(tmp_path, seed, 
     assert found.labels is PLANTED.labels and found.ids == PLANTED.ids
 
 
+@pytest.mark.long
 def test_fewer_rows_than_neighbours(tmp_path):
     found = build(neighbours=50, centers=0).prepare(KEY, planted_embeddings(12, num_clusters=K, width=D), tmp_path)
     assert all(rows.shape == (12, 11) for rows in found.partners.values())

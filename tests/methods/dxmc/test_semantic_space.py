@@ -59,6 +59,7 @@ def retrieved(image, nouns, temperature):
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.long
 def test_centers_are_the_normalised_means_of_their_members(size):
     image, _, centers = space(size)
     count = len(centers)
@@ -68,6 +69,7 @@ def test_centers_are_the_normalised_means_of_their_members(size):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_centers_find_the_classes():
     rng = np.random.default_rng(1)
     classes = np.arange(60) % 3
@@ -77,6 +79,7 @@ def test_centers_find_the_classes():
     np.testing.assert_allclose(found[found[:, :3].argmax(1).argsort()], expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_more_centers_than_distinct_rows():
     """An empty cluster keeps a direction, and no center is NaN."""
     image = np.eye(2, 4, dtype=np.float32)[np.arange(20) % 2]

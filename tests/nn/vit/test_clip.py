@@ -106,6 +106,7 @@ def test_rows_do_not_depend_on_their_batch():
     close(found, np.concatenate([STORED["hf/images"]] * 7))
 
 
+@pytest.mark.long
 def test_bfloat16_multiplies_in_bfloat16():
     clip = load("clip_hf")
     model = CLIP(clip.config, jnp.bfloat16)
@@ -153,6 +154,7 @@ def test_a_loaded_model_recomputes_on_request():
         ("text_features", np.zeros(10, np.int32), r"token ids are \[10\]"),
     ],
 )
+@pytest.mark.long
 def test_wrong_shapes_are_refused(method, x, message):
     with pytest.raises(UserError, match=message):
         CLIP(TINY).apply({"params": tiny_params()}, x, method=method)
