@@ -99,11 +99,11 @@ def kmeans(name: str, directory: str) -> dict[str, list[dict[str, float]]]:
     """scikit-learn's k-means with 10 restarts, on each modality and on both."""
     dataset = load(**data_of(name, directory, common=True))
     first, second = dataset.features["view0"], dataset.features["view1"]
-    found = {}
+    rows_of = {}
     for what, rows in {"first": first, "second": second, "both": np.concatenate([first, second], 1)}.items():
         labels = [KMeans(SETS[name][0], n_init=10, random_state=seed).fit_predict(rows) for seed in range(SEEDS)]
-        found[f"k-means, {what}"] = [metrics.scores(dataset.labels, found) for found in labels]
-    return found
+        rows_of[f"k-means, {what}"] = [metrics.scores(dataset.labels, clusters) for clusters in labels]
+    return rows_of
 
 
 def measure(method: str, name: str, directory: str) -> dict[str, list[dict[str, float]]]:
@@ -130,14 +130,14 @@ def main() -> None:
     parser.add_argument("--output", default="docs/crossmodal")
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")
-    found = read_json(path) or {}
+    results = read_json(path) or {}
     for name in arguments.sets.split(","):
         for method in arguments.methods.split(","):
-            if (method in VARIATIONS and name != "hard") or f"{name} {method}" in found:
+            if (method in VARIATIONS and name != "hard") or f"{name} {method}" in results:
                 continue
-            found[f"{name} {method}"] = measure(method, name, arguments.data)
-            write_json(path, found)
-            for title, rows in found[f"{name} {method}"].items():
+            results[f"{name} {method}"] = measure(method, name, arguments.data)
+            write_json(path, results)
+            for title, rows in results[f"{name} {method}"].items():
                 acc = np.array([row["acc"] for row in rows])
                 print(f"{name:6}{title:25}ACC {acc.mean():.3f} +- {acc.std():.3f}  least {acc.min():.3f}", flush=True)
 

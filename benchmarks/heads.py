@@ -36,8 +36,8 @@ def kmeans_row(arguments: argparse.Namespace) -> dict[str, Any]:
     each = []
     for seed in range(arguments.seeds):
         model = KMeans(arguments.num_clusters, n_init=10, random_state=seed).fit(train.features["image"])
-        found = metrics.scores(test.labels, model.predict(test.features["image"]))
-        each.append({"seed": seed, **{name: found[name] for name in SCORES}})
+        values = metrics.scores(test.labels, model.predict(test.features["image"]))
+        each.append({"seed": seed, **{name: values[name] for name in SCORES}})
     return {"each": each}
 
 

@@ -52,8 +52,8 @@ def kmeans_row(rows: Dataset, num_clusters: int, seeds: int) -> dict[str, Any]:
     start, each = time.perf_counter(), []
     for seed in range(seeds):
         labels = KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(rows.features["image"])
-        found = metrics.scores(rows.labels, labels)
-        each.append({"seed": seed, **{name: found[name] for name in SCORES}})
+        values = metrics.scores(rows.labels, labels)
+        each.append({"seed": seed, **{name: values[name] for name in SCORES}})
     return {"each": each, "seconds": time.perf_counter() - start}
 
 
@@ -94,10 +94,10 @@ def main() -> None:
     path = Path(arguments.output).with_suffix(".json")
     for name, images in sets(arguments).items():
         options, seconds = embedded(Path(arguments.workdir) / name, images)
-        rows, found = data.load(**options), read_json(path) or {}
-        found.setdefault(name, {"rows": rows.num_examples})
+        rows, results = data.load(**options), read_json(path) or {}
+        results.setdefault(name, {"rows": rows.num_examples})
         if seconds:
-            found[name]["embedding_seconds"] = seconds
+            results[name]["embedding_seconds"] = seconds
         num_clusters = len(np.unique(rows.labels))
         for method in filter(None, arguments.methods.split(",")):
             if method == "choose_k":
@@ -106,8 +106,8 @@ def main() -> None:
                 row = kmeans_row(rows, num_clusters, arguments.seeds)
             else:
                 row = trained_row(config_of(method, options, num_clusters, arguments))
-            found[name][method] = row
-            write_json(path, found)
+            results[name][method] = row
+            write_json(path, results)
             print(name, line(method, row) if "each" in row else row, flush=True)
 
 

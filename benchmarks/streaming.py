@@ -57,7 +57,7 @@ def batches(dataset: Dataset):
 def table(what: str, runs: dict, count: int) -> None:
     """Prints one row per source: images/s, and the ratio to the first row."""
     rounds = [{name: run(count) for name, run in runs.items()} for _ in range(ROUNDS)]
-    best = {name: max(found[name] for found in rounds) for name in runs}
+    best = {name: max(rates[name] for rates in rounds) for name in runs}
     print(f"{what:44}{'images/s':>10}{'of memory':>11}")
     for name, rate in best.items():
         print(f"  {name:42}{rate:10.0f}{rate / next(iter(best.values())):11.3f}", flush=True)
@@ -123,7 +123,7 @@ def main() -> None:
             "array_record, blocks of 256, 16 at a time": data.load("tfds", **cifar, streaming=True, **BLOCKS),
             "folder": data.load("folder", path=root / "small", size=32, streaming=True),
         }
-        table("batches of 32-pixel images", {name: batches(found) for name, found in sets.items()}, 150)
+        table("batches of 32-pixel images", {name: batches(dataset) for name, dataset in sets.items()}, 150)
         steps = {name: rate_of(ours(sets[name], 32, BATCH)) for name in ("memory", "array_record", "folder")}
         table("training CC, ResNet18, 32 pixels", steps, 20)
 

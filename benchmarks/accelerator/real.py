@@ -63,5 +63,5 @@ def scores(predictor: Predictor, context: Context) -> dict[str, float]:
     features = jnp.asarray(predictor.embed({"image": context.images}))
     near = np.asarray(nearest_neighbours(features, 20))
     votes = [Counter(context.labels[rows].tolist()).most_common(1)[0][0] for rows in near]
-    found = metrics.scores(context.labels, clusters)
-    return {"acc": found["acc"], "nmi": found["nmi"], "knn_accuracy": float(np.mean(votes == context.labels))}
+    values = metrics.scores(context.labels, clusters)
+    return {"acc": values["acc"], "nmi": values["nmi"], "knn_accuracy": float(np.mean(votes == context.labels))}
