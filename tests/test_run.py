@@ -86,6 +86,7 @@ def finished(tmp_path_factory):
     return workdir, out
 
 
+@pytest.mark.long
 def test_the_workdir_has_the_documented_files(finished):
     workdir, out = finished
     result = json.loads((workdir / "result.json").read_text())
@@ -116,12 +117,14 @@ def test_the_workdir_has_the_documented_files(finished):
     assert not list(workdir.glob(".*part"))
 
 
+@pytest.mark.long
 def test_assignments_are_in_input_order(finished):
     rows = list(csv.DictReader((finished[0] / "assignments.csv").open()))
     assert [row["id"] for row in rows] == [str(i) for i in range(1797)]
     assert all(0 <= int(row["cluster"]) < 10 and 0.1 <= float(row["probability"]) <= 1 for row in rows)
 
 
+@pytest.mark.long
 def test_a_finished_run_is_not_repeated(finished, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["main", *TINY, f"--workdir={finished[0]}"])
@@ -129,6 +132,7 @@ def test_a_finished_run_is_not_repeated(finished, monkeypatch, capsys):
     assert f"{finished[0]} is finished" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_another_config_in_the_same_workdir_is_refused(finished, monkeypatch, capfd):
     changes = "--config.seed=1", "--config.model.width=5"
     err = refusal(monkeypatch, capfd, main, *TINY, f"--workdir={finished[0]}", *changes)
@@ -276,6 +280,7 @@ def test_predict_gives_the_assignments_of_the_run(finished, digits, tmp_path, na
         ("", "digits.npy", "absent/out.csv", "absent"),
     ],
 )
+@pytest.mark.long
 def test_predict_refuses_in_one_line(finished, digits, tmp_path, monkeypatch, capfd, workdir, source, output, word):
     where = tmp_path / workdir if workdir else finished[0]
     flags = [f"--workdir={where}", f"--input={digits / source}", f"--output={tmp_path / output}"]
@@ -283,13 +288,16 @@ def test_predict_refuses_in_one_line(finished, digits, tmp_path, monkeypatch, ca
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.long
 def test_predict_alternates_reading_and_writing(finished, digits, monkeypatch):
     """Memory is constant: no chunk is read before the lines of the previous chunk are written."""
     from clustering_jax.inference import new_rows
 
     read = []
     original = new_rows.iter_images
-    monkeypatch.setattr(new_rows, "iter_images", lambda *a: (read.append(len(c[0])) or c for c in original(*a)))
+    monkeypatch.setattr(
+        new_rows, "iter_images", lambda *a, **k: (read.append(len(c[0])) or c for c in original(*a, **k))
+    )
     stream = new_rows.lines(new_rows.Predictor.restore(finished[0], batch_size=64), digits / "digits.npy", 64)
     next(stream)
     for chunk in (1, 2, 3):

@@ -154,6 +154,7 @@ def test_the_head_alone_takes_embeddings(finished):
     assert "fit" not in contents.preprocessing and len(contents.preprocessing["shapes"]["image"]) == 1
 
 
+@pytest.mark.long
 def test_compare_ranks_encoders_and_numbers_of_clusters(finished, tmp_path, capsys):
     photos = str(finished[0] / "all")
     given = [f"--config.data.path={photos}", "--config.model.num_steps=20", "--config.embed.batch_size=8"]
@@ -183,6 +184,7 @@ def test_compare_refuses(flags, message, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.long
 def test_choose_k_examines_the_embeddings_of_a_run(finished, capsys):
     config = f"--config={CONFIGS / 'photos.py'}"
     with pytest.raises(UserError, match="photos are embedded by a run: give --workdir"):

@@ -109,6 +109,7 @@ def test_the_scored_split_is_assigned_and_scored(finished):
     assert (result["scores"]["smallest"], result["scores"]["largest"]) == (sizes.min(), sizes.max())
 
 
+@pytest.mark.long
 def test_evaluations_during_training_use_the_scored_split(finished):
     _, workdir, result, _ = finished
     lines = [line for line in logged(workdir) if "eval/acc" in line]
@@ -117,6 +118,7 @@ def test_evaluations_during_training_use_the_scored_split(finished):
     assert last == pytest.approx(result["scores"])
 
 
+@pytest.mark.long
 def test_every_file_and_the_table_have_the_names(finished):
     _, workdir, result, out = finished
     clusters, rows = json.loads((workdir / "clusters.json").read_text()), rows_of(workdir)
@@ -130,6 +132,7 @@ def test_every_file_and_the_table_have_the_names(finished):
     assert all(f"cluster {i}: {', '.join(names)}" in out.splitlines() for i, names in enumerate(result["names"]))
 
 
+@pytest.mark.long
 def test_baselines_use_the_scored_rows_with_labels(finished):
     path, _, result, out = finished
     assert [b["name"] for b in result["baselines"]] == ["k-means on image", "k-means on [image; text]"]
@@ -190,6 +193,7 @@ def test_the_run_has_the_chosen_number_and_the_config_keeps_auto(automatic):
     assert Predictor.restore(workdir).predict_proba({"image": np.eye(1, 12, dtype=np.float32)}).shape == (1, K)
 
 
+@pytest.mark.long
 def test_without_labels_there_are_no_scores_that_need_them(automatic):
     _, _, result, out, _ = automatic
     assert result["baselines"] == [] and result["protocol"]["labels"] == "none" and "ACC" not in out
@@ -197,6 +201,7 @@ def test_without_labels_there_are_no_scores_that_need_them(automatic):
     assert [row["seed"] for row in result["seeds"]["each"]] == [0, 1] and "cluster 0: " in out
 
 
+@pytest.mark.long
 def test_another_range_in_the_same_workdir_is_refused(automatic):
     workdir, settings, *_ = automatic
     with pytest.raises(UserError, match=re.escape("cluster_range ([2, 7] there, [2, 6] now)")):
@@ -296,6 +301,7 @@ def test_the_default_file_of_scored_rows_is_the_training_file(finished, tmp_path
     assert result["baselines"][0]["name"] == "k-means on embeddings" and len(result["baselines"]) == 3
 
 
+@pytest.mark.long
 def test_a_workdir_that_is_a_file(finished, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can't be written"):

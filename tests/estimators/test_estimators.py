@@ -114,6 +114,7 @@ def test_pickle_and_save_keep_the_predictions(name, X, request, tmp_path, capfd,
         estimator.save(tmp_path / "saved")
 
 
+@pytest.mark.long
 def test_the_predict_command_reads_a_saved_estimator(words, tmp_path):
     words.save(tmp_path / "saved")
     np.savez(tmp_path / "new.npz", image=ROWS[:7])
@@ -151,13 +152,12 @@ def test_cluster_names_come_from_one_class(words):
 @pytest.mark.parametrize(
     "X",
     [
-        {"a": VIEWS[0], "b": VIEWS[1]},
         tuple(jnp.asarray(view) for view in VIEWS),
         BOTH,
         BOTH.tolist(),
         "path",
     ],
-    ids=["dictionary", "jax", "array", "rows", "path"],
+    ids=["jax", "array", "rows", "path"],
 )
 def test_every_form_of_views_gives_the_same_predictions(views, X, tmp_path):
     if isinstance(X, str):

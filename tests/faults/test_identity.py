@@ -261,6 +261,7 @@ def half(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore:.*is damaged")
 @pytest.mark.parametrize("case", ["", *DAMAGES])
+@pytest.mark.long
 def test_resumed_embeddings_are_checked(half, tmp_path, case):
     root, whole = half
     output = shutil.copytree(root / "half", tmp_path / "out")

@@ -68,6 +68,7 @@ def test_as_good_as_scikit_learn_in_float64(case):
 
 
 @pytest.mark.parametrize("case", ["one row far away", "several rows far away", "an offset"])
+@pytest.mark.long
 def test_more_restarts_are_never_worse(case):
     """Restart i depends on the key and on i alone; the inertia was rounded to steps of 16."""
     x, k = DATA[case]
@@ -100,6 +101,7 @@ def test_ties_take_the_first_center():
 
 
 @pytest.mark.parametrize("block", [200, 64])
+@pytest.mark.long
 def test_rows_on_several_devices(block):
     x, k = DATA["several rows far away"]
     x = jnp.asarray(x, jnp.float32)
@@ -111,6 +113,7 @@ def test_rows_on_several_devices(block):
 
 
 @pytest.mark.parametrize("spherical", [False, True])
+@pytest.mark.long
 def test_runs_in_x64(spherical):
     x, k = DATA["several rows far away"]
     with jax.enable_x64(True):

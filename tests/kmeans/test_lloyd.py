@@ -141,6 +141,7 @@ def test_the_result_is_a_pure_function_of_the_key():
 
 
 @pytest.mark.parametrize("spherical", [False, True])
+@pytest.mark.long
 def test_initial_rows_lie_in_separate_clusters(spherical):
     """After one iteration of one restart, greedy initial rows rarely miss one of 20 clusters; random rows always do."""
     x = 10 * np.eye(20, dtype=np.float32)[np.arange(400) % 20] + 0.1 * unstructured(400, 20)
@@ -167,6 +168,7 @@ def repeated(n, distinct):
 
 @pytest.mark.parametrize("spherical", [False, True])
 @pytest.mark.parametrize("distinct, k", [(1, 3), (3, 5), (7, 20)])
+@pytest.mark.long
 def test_fewer_distinct_rows_than_clusters(distinct, k, spherical):
     x = repeated(20, distinct)
     result = run(x, k, restarts=4, spherical=spherical, block=8)
@@ -204,6 +206,7 @@ def test_rows_of_zeros_are_harmless():
 
 
 @pytest.mark.parametrize("n, k", [(1, 1), (7, 7), (8, 1)])
+@pytest.mark.long
 def test_as_many_clusters_as_rows_or_one(n, k):
     x = unstructured(n, 3)
     result = run(x, k, restarts=2, block=3)
@@ -327,6 +330,7 @@ def test_label_sums(k):
 
 @pytest.mark.parametrize("spherical", [False, True])
 @pytest.mark.parametrize("count", [1, 3, 6, 12])
+@pytest.mark.long
 def test_one_program_serves_any_number_of_clusters(count, spherical):
     """The result is as good as k-means with `count` clusters and a fixed point of its loop. Other rows are assigned."""
     x = blobs() + 0.5

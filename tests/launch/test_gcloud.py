@@ -131,6 +131,7 @@ TPU_MIG = ("tpu_mig.sh", ("--name=one", "--zone=z-a", "--project=p"))
 
 @pytest.mark.parametrize("name, flags", [TPU_VM, TPU_MIG])
 @pytest.mark.parametrize("remote_dir", ["clustering_jax", "my runs"])
+@pytest.mark.long
 def test_from_setup_to_stop(cloud, name, flags, remote_dir):
     here, script = cloud
     listing = {"list-instances": ["one-0-a\none-0-b"] * 9}

@@ -100,6 +100,7 @@ def test_the_report_of_an_unfinished_run_says_so(tmp_path, monkeypatch):
     assert "holds no checkpoints" in text and "Over time" in text and "<h2>Scores" not in text
 
 
+@pytest.mark.long
 def test_a_report_that_fails_is_a_warning_and_leaves_no_file(finished, tmp_path, monkeypatch):
     """`run.train` writes result.json before it calls `at_end`."""
     settings = json.loads((finished[1] / "config.json").read_text())
@@ -113,6 +114,7 @@ def test_a_report_that_fails_is_a_warning_and_leaves_no_file(finished, tmp_path,
     assert not list((tmp_path / "run").glob("*report*"))
 
 
+@pytest.mark.long
 def test_a_report_that_cannot_be_written(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("report.html"))
@@ -122,6 +124,7 @@ def test_a_report_that_cannot_be_written(finished, tmp_path):
     assert not list(workdir.glob(".*part"))
 
 
+@pytest.mark.long
 def test_a_chosen_number_of_clusters_is_shown_without_checkpoints(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("checkpoints"))

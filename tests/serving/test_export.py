@@ -91,6 +91,7 @@ def test_some_of_the_views_are_sufficient(root, tmp_path, method, view):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.long
 def test_missing_rows_are_marked_by_nan_or_by_a_mask(root):
     model, arrays = Model.load(root / "cmmc" / "model"), rows("cmmc", 4)
     alone = model.predict_proba({"view1": arrays["view1"][2:3]})
@@ -111,6 +112,7 @@ def test_views_without_scaling_are_unchanged():
     assert all((found[name] == rows).all() for name, rows in arrays.items()) and found["mask"].all()
 
 
+@pytest.mark.long
 def test_each_platform_has_its_own_convolutions(root):
     """CUDA and TPU have native convolutions and matrix products only in heads. The CPU lowers some convolutions."""
     found, _ = read(root / "cc" / "model")
@@ -123,6 +125,7 @@ def test_each_platform_has_its_own_convolutions(root):
 
 
 @pytest.mark.parametrize("name", ["ten_crop", "bfloat16"])
+@pytest.mark.long
 def test_settings_of_the_prediction_are_exported(root, name):
     found, _ = read(root / "cc" / "model")
     changes = {"ten_crop": True} if name == "ten_crop" else {"dtype": "bfloat16"}
@@ -131,6 +134,7 @@ def test_settings_of_the_prediction_are_exported(root, name):
     assert ("bf16" in changed) == (name == "bfloat16") and plain != changed
 
 
+@pytest.mark.long
 def test_the_artefact_is_for_three_platforms_and_uses_the_cpu_form_here(root):
     model = Model.load(root / "cc" / "model")
     exported = jax.export.deserialize(bytearray((root / "cc" / "model" / ARTEFACT).read_bytes()))
@@ -141,6 +145,7 @@ def test_the_artefact_is_for_three_platforms_and_uses_the_cpu_form_here(root):
     assert native == cpu.count("stablehlo.convolution")
 
 
+@pytest.mark.long
 def test_the_directory_describes_the_model(root):
     found = json.loads((root / "dxmc" / "model" / MANIFEST).read_text())
     assert (found["format"], found["method"], found["num_clusters"], found["names"]) == (
@@ -163,6 +168,7 @@ def run_main(monkeypatch, capsys, *flags):
     return caught.value.code or 0, *capsys.readouterr()
 
 
+@pytest.mark.long
 def test_a_model_is_exported_again_from_its_directory(root, tmp_path, monkeypatch, capsys):
     flags = f"--model={root / 'dmim' / 'model'}", f"--output={tmp_path / 'deep' / 'newer'}"
     code, out, _ = run_main(monkeypatch, capsys, *flags)
@@ -172,6 +178,7 @@ def test_a_model_is_exported_again_from_its_directory(root, tmp_path, monkeypatc
     assert old.manifest == new.manifest
 
 
+@pytest.mark.long
 def test_the_command_exports_a_run(root, tmp_path, monkeypatch, capsys):
     code, _, _ = run_main(monkeypatch, capsys, f"--workdir={root / 'dxmc' / 'run'}", f"--output={tmp_path / 'model'}")
     assert code == 0
@@ -189,6 +196,7 @@ def test_the_command_exports_a_run(root, tmp_path, monkeypatch, capsys):
         ("--model={root}/dxmc/model --output={root}/dxmc/model/model.json/x", "can't be written"),
     ],
 )
+@pytest.mark.long
 def test_refusals_are_one_line(root, tmp_path, monkeypatch, capsys, flags, words):
     before = sorted(root.rglob("*"))
     code, out, err = run_main(monkeypatch, capsys, *flags.format(tmp=tmp_path, root=root).split())
@@ -196,6 +204,7 @@ def test_refusals_are_one_line(root, tmp_path, monkeypatch, capsys, flags, words
     assert sorted(root.rglob("*")) == before and not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_failed_export_leaves_nothing(root, tmp_path, monkeypatch):
     found, _ = read(root / "dxmc" / "model")
     real = export.Path.write_bytes
@@ -225,6 +234,7 @@ def damaged(root, tmp_path, name, change, *, sums=False):
 
 @pytest.mark.parametrize("name", [ARTEFACT, PARAMS, PREPROCESSING, MANIFEST, SUMS])
 @pytest.mark.parametrize("damage", ["deleted", "cut", "flipped"])
+@pytest.mark.long
 def test_damage_is_detected(root, tmp_path, name, damage):
     def change(data):
         return data[: len(data) // 2] if damage == "cut" else bytes([data[0] ^ 1]) + data[1:]
@@ -234,18 +244,21 @@ def test_damage_is_detected(root, tmp_path, name, damage):
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.long
 def test_another_version_of_the_layout_is_refused(root, tmp_path):
     newer = damaged(root, tmp_path, MANIFEST, lambda data: data.replace(b'"format": 1', b'"format": 2'), sums=True)
     with pytest.raises(UserError, match="has format 2, this clustering_jax reads format 1"):
         Model.load(newer)
 
 
+@pytest.mark.long
 def test_devices_that_the_artefact_is_not_for_are_refused(root, monkeypatch):
     monkeypatch.setattr(jax.export, "default_export_platform", lambda: "rocm")
     with pytest.raises(UserError, match="is for cpu, cuda, tpu, not rocm: set JAX_PLATFORMS=cpu"):
         Model.load(root / "dxmc" / "model")
 
 
+@pytest.mark.long
 def test_an_artefact_that_jax_cannot_read_can_be_exported_again(root, tmp_path):
     old = tmp_path / "old"
     old.mkdir()
@@ -277,6 +290,7 @@ def test_an_artefact_that_jax_cannot_read_can_be_exported_again(root, tmp_path):
     ],
     ids=lambda value: str(value)[:30].replace("\n", " ") if isinstance(value, str) else "",
 )
+@pytest.mark.long
 def test_arrays_that_do_not_fit_are_refused_in_one_line(root, method, arrays, words):
     with pytest.raises(UserError) as caught:
         Model.load(root / method / "model").predict_proba(arrays)

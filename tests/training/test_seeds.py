@@ -95,6 +95,7 @@ def test_prediction_of_the_training_file_is_the_assignments(finished):
     assert text.splitlines() == (directory / "run" / "assignments.csv").read_text().splitlines()
 
 
+@pytest.mark.long
 def test_prediction_from_some_views_uses_the_training_scale(finished, tmp_path):
     directory, _ = finished
     predictor = Predictor.restore(directory / "run")

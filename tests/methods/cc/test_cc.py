@@ -88,6 +88,7 @@ def test_temperatures_change_their_terms(method, variables, setting):
     assert abs(changed[name] - terms[name]) > 1e-3 and changed[other] == terms[other]
 
 
+@pytest.mark.long
 def test_order_of_the_batch_does_not_matter(method, variables):
     order = np.random.default_rng(0).permutation(16)
     value, permuted = (loss(method, variables, b)[0] for b in (BATCH, {k: v[order] for k, v in BATCH.items()}))
