@@ -101,12 +101,13 @@ class ViewsClustering(DeepClustering):
         return new_rows(open_source(_named(views)), options, scalings, present).features
 
     def _in_order(self, X: Any) -> Any:
-        """The views of a dictionary in the order of the training, None for those that it lacks; else X itself."""
-        if not isinstance(X, Mapping):
-            return X
+        """The views of a dictionary in the order of the training, None for those that it lacks; else X itself.
+
+        A training on a list knows no names: the order of the dictionary then is that of the list.
+        """
         trained = getattr(self, "view_names_", None)
-        if trained is None:
-            raise UserError("X is a dictionary, but the model was trained without names of views: give a list of views")
+        if not isinstance(X, Mapping) or trained is None:
+            return X
         wrong = next((name for name in map(str, X) if name not in trained), None)
         if wrong is not None:
             raise UserError(f"X has a view '{wrong}', which the model was not trained on{nearest(wrong, trained)}")

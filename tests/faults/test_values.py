@@ -72,9 +72,9 @@ def test_views_of_a_dictionary_go_by_their_names():
         fitted._features({"img": A, "text": B})
 
 
-def test_a_dictionary_after_a_list_is_refused():
-    with pytest.raises(UserError, match="without names of views"):
-        Fitted(3).fit([A, B])._features({"b": B, "a": A})
+def test_a_dictionary_after_a_list_has_its_order():
+    found = Fitted(3).fit([A, B])._features({"b": A, "a": B})
+    assert [rows.shape[1] for rows in found.values()] == [5, 7]
 
 
 def test_masked_entries_are_not_read():
