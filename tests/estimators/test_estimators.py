@@ -152,12 +152,13 @@ def test_cluster_names_come_from_one_class(words):
 @pytest.mark.parametrize(
     "X",
     [
+        {"a": VIEWS[0], "b": VIEWS[1]},
         tuple(jnp.asarray(view) for view in VIEWS),
         BOTH,
         BOTH.tolist(),
         "path",
     ],
-    ids=["jax", "array", "rows", "path"],
+    ids=["dictionary", "jax", "array", "rows", "path"],
 )
 def test_every_form_of_views_gives_the_same_predictions(views, X, tmp_path):
     if isinstance(X, str):
