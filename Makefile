@@ -19,7 +19,7 @@ test: $(VENV)/tested lint
 
 # Whole runs, stopped and resumed, and what else takes seconds. Continuous integration runs them too.
 test-long: $(VENV)/tested
-	$(PYTEST) -m long
+	$(PYTEST) -m "long and not slow"
 
 test-slow: $(VENV)/tested
 	$(INSTALL) -e '.[notebooks,umap]'

@@ -23,7 +23,7 @@ def is_path(X: Any) -> bool:
 
 def is_images(X: Any) -> bool:
     """Whether X is one array of images, [n, h, w] or [n, h, w, c]."""
-    return not isinstance(X, list | tuple) and np.ndim(X) in (3, 4)
+    return getattr(X, "ndim", 0) in (3, 4)
 
 
 def refuse_images(X: Any) -> None:

@@ -106,7 +106,7 @@ def cc(variant: str = "", **changes: Any) -> ConfigDict:
 
 def _smoke(config: ConfigDict) -> ConfigDict:
     config.batch_size, config.epochs = max(8, config.num_clusters), 1
-    config.model.image_size = min(32, config.model.image_size)
+    config.model.update({"image_size": min(32, config.model.image_size), "refine": "none"})
     config.run.log_every = 1
     generated = {"source": "synthetic", "size": 32, "num_clusters": config.num_clusters}
     config.data = ConfigDict({**generated, "n": 2 * config.batch_size})
