@@ -10,7 +10,6 @@ from clustering_jax.data.images.preprocessing import Preprocessing, from_json
 from clustering_jax.errors import UserError, nearest
 from clustering_jax.nn.vit.blocks import ACTIVATIONS
 from clustering_jax.nn.vit.clip_config import demand, read_json, typed
-from clustering_jax.typing import Array
 
 
 class Encoder(NamedTuple):
@@ -20,15 +19,17 @@ class Encoder(NamedTuple):
       name: of its directory or file.
       checksum: sha256 of its weights, in hexadecimal.
       params: its parameters, a tree of float32 arrays.
-      features: ``(params, uint8 [n, h, w, 3]) -> float32 [n, d]``, pure, not normalised.
+      features: ``(params, uint8 [n, h, w, 3]) -> float32 [n, d]``, not normalised; pure, of JAX, if `compiled`.
       preprocessing: how images become `features`'s input, see `data.images.preprocessing.preprocess`.
+      compiled: whether JAX can compile `features`. Otherwise it takes and gives NumPy arrays.
     """
 
     name: str
     checksum: str
     params: Mapping[str, Any]
-    features: Callable[[Mapping[str, Any], Array], Array]
+    features: Callable[[Mapping[str, Any], Any], Any]
     preprocessing: Preprocessing
+    compiled: bool = True
 
 
 def directory_of(path: Path) -> Path:
