@@ -5,8 +5,12 @@ A method is data and pure functions, collected in a `Method`. The loop knows not
 - An objective is a loss together with the optimiser that minimises it.
 - A phase is a part of training: a number of steps on one data stream with the same objectives. A method trains in one
   phase or in several phases, one after the other. An example is pretraining followed by fine-tuning.
-- Targets are extra arrays with one entry for each row of the data. A phase computes them once, when it starts, and
-  they join every batch of that phase. Examples are pseudo-labels and nearest neighbours.
+- Targets are extra arrays with one entry for each row of the data. A phase computes them when it starts, and they join
+  every batch of that phase. Examples are pseudo-labels and nearest neighbours. A phase with a `Refresh` computes them
+  again every few steps, from the present ones if it likes. (Several phases in a row that share their objectives do the
+  same where the present targets do not matter: so DMIM draws its labels anew.) Targets may be computed on a device, but
+  they end on the host, so that a checkpoint holds them and a resumed run goes on with the same ones. The loop copies
+  them to the devices once.
 - ``infer`` is a function that the loop passes to callbacks such as `Phase.targets` and `Method.criterion`. It applies a
   function of one batch to the whole training data: ``infer(function, variables)`` calls
   ``function(variables, batch)`` batch by batch and returns the results, joined, as arrays [n, ...].
@@ -61,6 +65,20 @@ class Objective(NamedTuple):
     tx: optax.GradientTransformation
 
 
+class Refresh(NamedTuple):
+    """How a phase computes its targets again.
+
+    Args:
+      every: steps between two computations, counted from the start of the phase.
+      update: ``(key, variables, infer, targets) -> {name: array [n, ...]}``, as `Phase.targets` but with the present
+        targets. None ends the phase at this step. All processes must then decide alike, so the decision must be a
+        function of what `infer` returns.
+    """
+
+    every: int
+    update: Callable
+
+
 class Phase(NamedTuple):
     """A part of training: `num_steps` steps on one data stream with the same objectives.
 
@@ -68,14 +86,15 @@ class Phase(NamedTuple):
       name: name of the phase, for the log.
       num_steps: number of batches.
       objectives: objectives to minimise. On each batch every objective makes one update, in this order.
-      targets: ``(key, variables, infer) -> {name: array [n, ...]}``, or None. It is called once, on the host, when the
-        phase starts. The rows of the arrays that belong to a batch join it under their names.
+      targets: ``(key, variables, infer) -> {name: array [n, ...]}``, or None. It is called on the host, when the phase
+        starts. The rows of the arrays that belong to a batch join it under their names.
         ``infer(function, variables)`` applies ``function(variables, batch)`` to all rows of the stream "train".
       stream: name of the data stream.
       whole: if true, every batch is the whole stream, with the rows in order.
       partners: name of a target that holds row numbers, int [n, m], or "". In every epoch each row draws one of its m
         partners. The partner's features join the batch under the name "FEATURE_partner". This needs the data to be
         resident on the devices.
+      refresh: how the targets are computed again during the phase, or None.
     """
 
     name: str
@@ -85,6 +104,7 @@ class Phase(NamedTuple):
     stream: str = "train"
     whole: bool = False
     partners: str = ""
+    refresh: Refresh | None = None
 
 
 class Report(NamedTuple):

@@ -114,6 +114,37 @@ def scores(labels_true: ArrayLike, labels_pred: ArrayLike) -> dict[str, float]:
     return {name: function(labels_true, labels_pred) for name, function in SCORES.items()}
 
 
+def knn_accuracy(labels: ArrayLike, neighbours: ArrayLike) -> float:
+    """Share of points whose class is the one that most of their neighbours have, in [0, 1].
+
+    It is the accuracy of a classifier of nearest neighbours, leave one out, so it measures features and not clusters.
+    Of classes with as many neighbours, the one with the nearer ones counts.
+
+    Args:
+      labels: [n] true classes.
+      neighbours: int [n, k] row numbers of the nearest other points, the nearest first.
+    """
+    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
+    near = np.asarray(neighbours)
+    (n, k), rows = near.shape, np.arange(len(near))
+    votes = np.zeros((n, len(classes)))
+    for rank in range(k):
+        # What is added to a vote is below 1 even for all neighbours together.
+        votes[rows, codes[near[:, rank]]] += 1 + (k - rank) / (k * (k + 1))
+    return float(np.mean(votes.argmax(1) == codes))
+
+
+def knn_consistency(clusters: ArrayLike, neighbours: ArrayLike) -> float:
+    """Mean share of a point's neighbours that are in its own cluster, in [0, 1]. It needs no true labels.
+
+    Args:
+      clusters: [n] cluster of each point.
+      neighbours: int [n, k] row numbers of the nearest other points.
+    """
+    codes = np.asarray(clusters)
+    return float(np.mean(codes[np.asarray(neighbours)] == codes[:, None]))
+
+
 def silhouette(features: ArrayLike, labels: ArrayLike, *, sample: int = 2000, seed: int = 0) -> float:
     """Mean silhouette with Euclidean distances (Rousseeuw 1987). It needs no true labels.
 

@@ -18,6 +18,7 @@ from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
 from clustering_jax.inference import results
 from clustering_jax.inference.embedding import embed
+from clustering_jax.inference.features import with_feature_scores
 from clustering_jax.kmeans import number_of_clusters
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
@@ -52,7 +53,7 @@ def train(
       signals: handles SIGTERM and SIGINT, see `fit`.
       streams: data sets by stream name, which replace the data that `config` names.
       quiet: whether to print nothing.
-      reported: whether to write report.html at the end.
+      reported: whether to score the features and to write report.html at the end.
 
     Returns:
       The content of result.json.
@@ -107,7 +108,10 @@ def _run(
     if "curve" in chosen:
         write_json(workdir / CHOSEN, chosen)
     scored = scored or streams["train"]
-    result, embedder = _train(method, variables, settings, streams, scored, steps, described, workdir, signals, quiet)
+    result, embedder, found = _train(
+        method, variables, settings, streams, scored, steps, described, workdir, signals, quiet
+    )
+    result = with_feature_scores(result, embedder, scored, found) if reported else result
     _print(results.table(result), quiet)
     write_json(workdir / "result.json", result)
     if reported:
@@ -222,8 +226,8 @@ def _train(
     workdir: Path,
     signals: Signals | None,
     quiet: bool,
-) -> tuple[dict[str, Any], Callable]:
-    """Trains and scores. Returns the result, and the function ``features -> [n, d]`` that embeds scored data."""
+) -> tuple[dict[str, Any], Callable, np.ndarray]:
+    """Trains and scores. Returns the result, ``features -> [n, d]`` to embed scored data, and its clusters."""
     dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
     predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
     compiled = cache(partial(make_infer, batch_size=size))
@@ -292,7 +296,7 @@ def _train(
     if len(chosen) > 1:
         result["seeds"] = seeds.summary(chosen, [results.score(p, scored) for p in assigned], values)
     selected = state.variables if len(chosen) == 1 else seeds.take_seed(local(state.variables), best)
-    return result, partial(compiled(method.embed), selected)
+    return result, partial(compiled(method.embed), selected), assigned[best].argmax(1)
 
 
 def _hint(config: Mapping[str, Any]) -> str:

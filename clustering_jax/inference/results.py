@@ -217,13 +217,16 @@ def _scored(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, float
 
 def table(result: Mapping[str, Any]) -> str:
     """Formats result.json as a table for the terminal."""
-    scores, rows = result["scores"], []
+    scores, protocol, rows = result["scores"], result["protocol"], []
     if "acc" in scores:
         rows = [f"{'':25}" + "".join(f"{name.upper():>8}" for name in TABLE)]
         for name, values in _scored(result):
             rows.append(f"{name:25}" + "".join(f"{values[key]:8.3f}" for key in TABLE))
+    if "knn_consistency" in scores:
+        vote = f"accuracy of their vote {scores['knn_accuracy']:.3f}, " if "knn_accuracy" in scores else ""
+        same = f"in the same cluster {scores['knn_consistency']:.3f}"
+        rows.append(f"neighbours in the features: {vote}{same} ({protocol['neighbours']})")
     rows += [f"cluster {i}: {', '.join(words) or '(no name)'}" for i, words in enumerate(result.get("names", []))]
-    protocol = result["protocol"]
     return "\n".join(
         [
             *rows,

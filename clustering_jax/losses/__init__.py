@@ -1,6 +1,7 @@
 """Losses, and the functions that they need. All are pure functions of arrays of the global batch."""
 
 from clustering_jax.losses.agreement import consistency
+from clustering_jax.losses.boost import labelled_nt_xent
 from clustering_jax.losses.contrastive import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.losses.information import gaussian_kl, mutual_information, posterior_skl, prior_kl
 from clustering_jax.losses.matching import balanced_labels, contingency, maximum_matching
@@ -17,6 +18,7 @@ __all__ = [
     "imbalance",
     "info_nce",
     "jsd",
+    "labelled_nt_xent",
     "maximum_matching",
     "mutual_information",
     "normalize",

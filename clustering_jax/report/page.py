@@ -17,6 +17,7 @@ from clustering_jax.report.style import sheet
 # The browser blocks anything else that the page might load.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 SHOWN = ("acc", "nmi", "ari", "purity", "ami", "fmi")
+NEIGHBOURS = {"knn_accuracy": "accuracy of a vote of the", "knn_consistency": "share in the row's own cluster of the"}
 LABEL_FREE = ("occupied", "confidence", "entropy")
 # Keys of a line of metrics.jsonl that are not terms of the loss.
 OTHERS = ("step", "phase", "images_per_second", "occupied", "entropy", "grad_norm")
@@ -84,6 +85,9 @@ def _scores(content: Content) -> list[Html]:
     names = [name for name in SHOWN if name in scores]
     cards = [_card(name.upper(), decimal(scores[name]), _best_baseline(content.result, name)) for name in names[:4]]
     cards += [_card(name.capitalize(), decimal(scores[name]), _explanation(name, content)) for name in LABEL_FREE]
+    compared = content.result["protocol"].get("neighbours", "")
+    notes = {name: f"{start} {compared}" for name, start in NEIGHBOURS.items() if name in scores}
+    cards += [_card(name.replace("knn_", "Neighbour "), decimal(scores[name]), note) for name, note in notes.items()]
     parts = [element("h2", "Scores"), element("div", *cards, class_="cards")]
     if names:
         parts.append(table(["", *map(str.upper, names)], _rows(content.result, names)))

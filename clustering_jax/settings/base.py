@@ -7,12 +7,12 @@ unknown key is refused with the nearest known one.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from clustering_jax.errors import UserError
-from clustering_jax.settings.validate import NonNegativeFloat, NonNegativeInt
+from clustering_jax.settings.validate import NonNegativeFloat, NonNegativeInt, nearest_of
 
 SMOKE = "smoke"
 
@@ -52,9 +52,11 @@ class Config(NamedTuple):
 
 
 class Optimizer(NamedTuple):
-    """Keys of the group `optimizer`: Adam, with PyTorch's defaults except for the learning rate."""
+    """Keys of the group `optimizer`: Adam, with PyTorch's defaults except for the learning rate, or SGD."""
 
-    # Peak learning rate of Adam.
+    # "adam", or "sgd" with momentum.
+    kind: Annotated[str, nearest_of("adam", "sgd")] = "adam"
+    # Peak learning rate.
     learning_rate: NonNegativeFloat = 3e-4
     # Schedule of the rate: "constant", or "cosine" down to 0 at the last step.
     schedule: str = "constant"
@@ -66,8 +68,14 @@ class Optimizer(NamedTuple):
     b2: float = 0.999
     # Number added to the denominator of Adam.
     eps: NonNegativeFloat = 1e-8
-    # L2 added to the gradient, as in PyTorch's Adam (not the decoupled decay of AdamW).
+    # Momentum of SGD, in [0, 1).
+    momentum: float = 0.9
+    # Nesterov's momentum in place of the plain one, for SGD.
+    nesterov: bool = False
+    # L2 added to the gradient, as in PyTorch's Adam and SGD (not the decoupled decay of AdamW).
     weight_decay: NonNegativeFloat = 0.0
+    # Add the L2 only to parameters whose name ends in "kernel": neither to biases nor to the scales of norms.
+    decay_kernels_only: bool = False
     # Weight decay of AdamW, of parameters whose name ends in "kernel". It is multiplied by the learning rate.
     decoupled_decay: NonNegativeFloat = 0.0
     # Largest global norm of the gradient; 0 does not clip.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from clustering_jax.settings.base import is_smoke, new_config
-from clustering_jax.settings.validate import Dtype
+from clustering_jax.settings.validate import Dtype, PositiveFloat, PositiveInt
 
 
 class CC(NamedTuple):
@@ -38,19 +38,28 @@ class CC(NamedTuple):
     average_decay: float = 0.0
     # Predict the mean over ten crops of an image, for ten times the work. Not in the paper.
     ten_crop: bool = False
-    # Phases after CC: "none", or "scan", "selflabel" or "scan,selflabel", in this order. The settings below belong to
-    # them; their defaults are those of SCAN (Van Gansbeke et al., 2020) on CIFAR-10.
+    # Phases after CC: "none", or names with commas in the order of their training, such as "scan,selflabel" or "boost".
+    # "scan" and "selflabel" are SCAN's (Van Gansbeke et al., 2020), "boost" is TCL's (Li et al., 2022). The settings
+    # below belong to them; their defaults are those of the papers on CIFAR-10.
     refine: str = "none"
-    # Length of the phase "scan", in passes over the images, 1 or more.
-    scan_epochs: int = 50
+    # Length of the phase "scan", in passes over the images.
+    scan_epochs: PositiveInt = 50
     # Nearest neighbours of each image in the phase "scan", by the cosine of the encoder's features.
-    scan_neighbours: int = 20
+    scan_neighbours: PositiveInt = 20
     # Weight of the entropy of the mean assignment in the phase "scan", above 0.
-    scan_entropy_weight: float = 5.0
-    # Length of the phase "selflabel", in passes over the images, 1 or more.
-    selflabel_epochs: int = 200
+    scan_entropy_weight: PositiveFloat = 5.0
+    # Length of the phase "selflabel", in passes over the images.
+    selflabel_epochs: PositiveInt = 200
     # Confidence above which an image gets a label in the phase "selflabel", in [0, 1).
     selflabel_threshold: float = 0.99
+    # Length of the phase "boost", in passes over the images.
+    boost_epochs: PositiveInt = 200
+    # Part of an evenly sized cluster that may get labels before each epoch of the phase "boost", in (0, 1].
+    boost_share: PositiveFloat = 0.5
+    # Confidence below which an image has no label in the phase "boost", in [0, 1).
+    boost_threshold: float = 0.99
+    # End a phase after CC when a cluster has lost all its images. Otherwise the run only warns of it.
+    refine_stop: bool = False
     # Constant rate of Adam in the phases after CC.
     refine_learning_rate: float = 1e-4
     # L2 added to the gradient in the phases after CC, as in PyTorch's Adam.

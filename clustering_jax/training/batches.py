@@ -76,10 +76,14 @@ class Feed:
         self._streams, self._seed_list, self._batch_size = streams, seed_list, batch_size
         self.resident = is_resident(streams, limit)
         self._batch, self._local_indices = partial(batch_rows, mesh=mesh), local_batch_indices(batch_size, mesh)
-        put = partial(replicate, mesh=mesh)
-        self._data = {k: put(dict(d.features)) if self.resident else d.features for k, d in streams.items()}
+        self._mesh = mesh
+        self._data = {k: self.place(d.features) for k, d in streams.items()}
         # By stream and feature: the next step, and the reader that prefetches it.
         self._readers: dict[tuple[str, str], tuple[int, Iterator[RowSubset]]] = {}
+
+    def place(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns arrays [n, ...], such as targets, where the update reads them: on the devices if `resident`."""
+        return replicate(dict(arrays), self._mesh) if self.resident else arrays
 
     def __call__(
         self, phase: Phase, step: int, count: int, targets: Mapping[str, Any], length: int
@@ -90,7 +94,7 @@ class Feed:
           phase: the phase that the steps belong to.
           step: the first step, counted within the stream.
           count: number of steps, 1 to `length`; 1 if the data are not resident.
-          targets: arrays [n, ...] by name.
+          targets: arrays [n, ...] by name, as `place` returns them.
           length: number of steps in the result. Steps beyond `count` repeat the last one.
 
         Returns:

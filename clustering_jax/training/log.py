@@ -153,7 +153,7 @@ class MetricsLog:
 
     def restart(self, step: int) -> None:
         """Restarts the clock of the rate, after work that is not training."""
-        self._since, self._step = time.monotonic(), step
+        self._since, self._step, self._finished = time.monotonic(), step, step
 
     def report(self, step: int, scores: Mapping[str, float]) -> None:
         """Writes the scores of an evaluation to the file and to the terminal."""

@@ -141,11 +141,13 @@ def fit(
 
     state = replicate(init_state(method, variables, num_seeds), mesh)
     start, state, targets, seconds_before = _resume(store, state)
+    placed = feed.place(targets)
     step, start_time = start, time.monotonic() - seconds_before
     any_caught: Any = False
     with nullcontext(signals) if signals else Signals() as signals, open_log(start, total_steps) as log:
         while True:
-            phase, first, end, stream_step = locate(method.phases, step)
+            position = locate(method.phases, step)
+            phase, first, end, stream_step = position
             # With several processes, use the result of the previous iteration, which is ready without blocking.
             stopping = signals.caught if jax.process_count() == 1 else bool(any_caught)
 
@@ -164,16 +166,24 @@ def fit(
                     f"stopped by a signal; step {step} of {total_steps} is saved, the same command resumes"
                 )
 
-            # A new phase first computes its targets with the current variables.
-            if step == first:
+            # A new phase first computes its targets with the current variables. Some phases refresh them later.
+            every = phase.refresh.every if phase.refresh else 0
+            if step == first or _due(step - first, every):
                 local_key, local_variables = local((key, state.variables))
-                targets = _targets(phase, first, local_key, local_variables, infer, num_seeds)
+                found = _targets(position, step, targets, local_key, local_variables, infer, num_seeds)
+                if found is None:
+                    _check_finite(log.flush(step, phase.name), step)
+                    step = end
+                    log.restart(step)
+                    continue
+                targets, placed = found, feed.place(found)
 
             # Train up to the next step at which something else is due.
-            stop = next_stop(step, end, chunk, schedule)
+            refresh = first + ((step - first) // every + 1) * every if every else end
+            stop = next_stop(step, min(end, refresh), chunk, schedule)
             any_caught = any_process(signals.caught)
             log.begin(phase.name)
-            state, terms = update_of(phase)(state, *feed(phase, stream_step, stop - step, targets, chunk), key)
+            state, terms = update_of(phase)(state, *feed(phase, stream_step, stop - step, placed, chunk), key)
             log.add(terms, stop - step)
             step = stop
             if _due(step, schedule.log_every):
@@ -206,12 +216,27 @@ def _cached_updates(txs: list, mesh: Mesh, resident: bool, num_seeds: int) -> Ca
     return update_of
 
 
-def _targets(phase: Phase, first: int, key: jax.Array, variables: Any, infer: Callable, num_seeds: int) -> dict:
-    """Returns the targets of a phase. With several seeds, the seed is the first dimension."""
-    compute = phase.targets
+def _targets(
+    position: SchedulePosition,
+    step: int,
+    present: Mapping[str, Any],
+    key: jax.Array,
+    variables: Any,
+    infer: Callable,
+    num_seeds: int,
+) -> dict | None:
+    """Returns the targets from `step` on, or None if the phase ends. With several seeds, the seed comes first."""
+    phase, starts, of_seeds = position.phase, step == position.first, []
+    compute = phase.targets if starts else phase.refresh and phase.refresh.update
     if compute is None:
         return {}
-    of_seeds = [compute(jax.random.fold_in(k, first), v, infer) for k, v in each_seed(key, variables, num_seeds)]
+    for number, (seed_key, seed_variables) in enumerate(each_seed(key, variables, num_seeds)):
+        arguments = [jax.random.fold_in(seed_key, step), seed_variables, infer]
+        if not starts:
+            arguments.append(present if num_seeds == 1 else {name: x[number] for name, x in present.items()})
+        of_seeds.append(compute(*arguments))
+    if any(targets is None for targets in of_seeds):
+        return None
     if num_seeds == 1:
         targets = of_seeds[0]
     else:

@@ -26,7 +26,7 @@ SCHEDULES = {"constant": _constant, "cosine": _cosine}
 
 
 def make_optimizer(*, total_steps: int, **settings: Any) -> optax.GradientTransformation:
-    """Adam, or AdamW, as the papers use it.
+    """Adam, AdamW or SGD, as the papers use them.
 
     Args:
       total_steps: length of the cosine schedule, in steps.
@@ -42,8 +42,13 @@ def make_optimizer(*, total_steps: int, **settings: Any) -> optax.GradientTransf
     if s.schedule not in SCHEDULES:
         raise UserError(f"unknown schedule '{s.schedule}'{nearest(s.schedule, SCHEDULES)}")
     parts = [optax.clip_by_global_norm(s.clip_norm)] if s.clip_norm else []
-    parts += [optax.add_decayed_weights(s.weight_decay)] if s.weight_decay else []
+    decayed = _kernels if s.decay_kernels_only else None
+    parts += [optax.add_decayed_weights(s.weight_decay, decayed)] if s.weight_decay else []
     rate = SCHEDULES[s.schedule](s.learning_rate, s.warmup_steps, total_steps)
+    if s.kind == "sgd":
+        parts += [optax.trace(s.momentum, s.nesterov)]
+        parts += [optax.add_decayed_weights(s.decoupled_decay, _kernels)] if s.decoupled_decay else []
+        return optax.chain(*parts, optax.scale_by_learning_rate(rate))
     moments = {"b1": s.b1, "b2": s.b2, "eps": s.eps}
     if s.decoupled_decay:
         return optax.chain(*parts, optax.adamw(rate, **moments, weight_decay=s.decoupled_decay, mask=_kernels))

@@ -19,7 +19,7 @@ from clustering_jax.augment.policies import Policy, cc_policy, digits_policy
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.losses import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.method import Method, Objective, Phase, Spec, Variables
-from clustering_jax.methods.cc.refine import check_refine, refine_phases
+from clustering_jax.methods.cc.refine import Model, check_refine, refine_phases
 from clustering_jax.methods.cc.weights import load_cc
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.nn.mlp import MLP
@@ -104,9 +104,9 @@ def build(spec: Spec, *, augment: dict | None = None, optimizer: dict | None = N
         cluster, terms = cluster_loss(*c, s.cluster_temperature)
         return instance + cluster, (changed, {"instance": instance, **terms})
 
-    def clusters(variables, images):
-        (_, c), changed = network.apply(_trained(variables), images, True, mutable=["batch_stats"])
-        return c, _moved_average({**variables, **changed}, s.average_decay)
+    def outputs_of(variables, images):
+        outputs, changed = network.apply(_trained(variables), images, True, mutable=["batch_stats"])
+        return outputs, _moved_average({**variables, **changed}, s.average_decay)
 
     def infer(variables, images, **options):
         weights = _trained(variables["average"] if s.average_decay else variables)
@@ -115,18 +115,19 @@ def build(spec: Spec, *, augment: dict | None = None, optimizer: dict | None = N
     def embed(variables, batch):
         return infer(variables, resize(batch["image"], image_size), heads=False)
 
-    def predict(variables, batch):
-        if s.ten_crop:
-            return infer(variables, ten_crops(batch["image"], image_size))[1].mean(1)
+    def of_plain(variables, batch):
         return infer(variables, resize(batch["image"], image_size))[1]
+
+    def of_crops(variables, batch):
+        return infer(variables, ten_crops(batch["image"], image_size))[1].mean(1)
 
     def load(path, variables):
         return _with_average(load_cc(path, _trained(variables)), s.average_decay)
 
     tx = make_optimizer(total_steps=spec.epochs * sum(spec.steps_per_epoch.values()), **(optimizer or {}))
     phases = _phases(spec, (Objective(both, tx),), (Objective(instance_only, tx),))
-    phases += refine_phases(s, clusters, embed, image_size, spec.steps_per_epoch["train"])
-    return Method(init, phases, embed, predict, load=load, avoid_scan_on_cpu=True)
+    phases += refine_phases(s, Model(outputs_of, embed, of_plain, views), spec.steps_per_epoch["train"])
+    return Method(init, phases, embed, of_crops if s.ten_crop else of_plain, load=load, avoid_scan_on_cpu=True)
 
 
 def _trained(variables: Variables) -> dict[str, Any]:

@@ -75,16 +75,23 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     total = jax.jit(lambda variables, batch, key: loss(variables, batch, key)[0])
 
     def with_labels(variables, batch):
-        p, mask = (np.asarray(x) for x in train_assignments(variables, batch))
-        return {**batch, "pseudo": _draw_labels(draw, p, mask)[:, None]}
+        return {**batch, "pseudo": _draw_labels(draw, *train_assignments(variables, batch))[:, None]}
+
+    # The rows stay on the device between two draws, and all seeds share them.
+    held: list[Any] = []
+
+    def all_rows(variables, infer):
+        if not held or held[0] is not infer:
+            held[:] = infer, jax.device_put(_all_rows(variables, infer))
+        return held[1]
 
     # The assignments use the statistics of all rows, as the steps of a full batch do: the labels are then those of the
     # authors' code. The host keeps the labels until the next draw, so that a checkpoint holds them.
     def targets(key, variables, infer):
-        return {"pseudo": with_labels(variables, _all_rows(variables, infer))["pseudo"]}
+        return {"pseudo": with_labels(variables, all_rows(variables, infer))["pseudo"]}
 
     def criterion(key, variables, infer):
-        batch = _all_rows(variables, infer)
+        batch = all_rows(variables, infer)
         batch = with_labels(variables, batch) if s.balance_weight else batch
         return float(total(variables, batch, key))
 
@@ -136,11 +143,10 @@ def assignments(codes: Mapping[int, Codes], masks: Mapping, joints: Mapping[str,
     return mixture(jnp.stack(aligned, 1), mask)
 
 
-def _draw_labels(draw: Callable, p: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Labels of the rows in `mask`, and -1 for the other rows, int32 [n]."""
-    labels = np.full(len(p), -1, np.int32)
-    labels[mask] = draw(p[mask])
-    return labels
+def _draw_labels(draw: Callable, p: Array, mask: Array) -> np.ndarray:
+    """Labels of the rows in `mask`, and -1 for the other rows, int32 [n]. The assignments stay on the device."""
+    rows = np.flatnonzero(mask)
+    return np.asarray(jnp.full(len(p), -1, jnp.int32).at[rows].set(draw(p[rows])))
 
 
 def _all_rows(variables: Variables, infer: Callable) -> dict[str, Any]:
