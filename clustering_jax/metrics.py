@@ -127,10 +127,10 @@ def knn_accuracy(labels: ArrayLike, neighbours: ArrayLike) -> float:
     classes, codes = np.unique(np.asarray(labels), return_inverse=True)
     near = np.asarray(neighbours)
     (n, k), rows = near.shape, np.arange(len(near))
-    votes = np.zeros((n, len(classes)))
+    votes = np.zeros((n, len(classes)), np.int64)
     for rank in range(k):
-        # What is added to a vote is below 1 even for all neighbours together.
-        votes[rows, codes[near[:, rank]]] += 1 + (k - rank) / (k * (k + 1))
+        # The ranks of all neighbours together are less than one vote.
+        votes[rows, codes[near[:, rank]]] += k * (k + 1) + k - rank
     return float(np.mean(votes.argmax(1) == codes))
 
 

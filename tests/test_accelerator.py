@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks.accelerator.__main__ import LIMITS, finished, table
-from benchmarks.accelerator.parts import Context, cifar
+from benchmarks.accelerator.parts import Context, cifar, parts
 from tests.paths import ROOT
 
 
@@ -33,9 +33,20 @@ def test_unknown_part_is_refused(tmp_path):
     assert result.returncode == 2 and "cc_r19" in result.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", [part for part in LIMITS if not part.startswith("torch")])
+# The other parts take half a minute and more.
+SHORT = ("device", "correctness", "kmeans", "neighbours")
+
+
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=pytest.mark.long if part in SHORT else pytest.mark.slow) for part in LIMITS]
+)
 def test_every_part_runs_at_toy_size(part, tmp_path):
+    if part.startswith("torch"):
+        pytest.importorskip("torchvision")
     command = [sys.executable, "-m", "benchmarks.accelerator", f"--output={tmp_path}", "--toy", f"--parts={part}"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    assert finished(tmp_path) == {part}
+    subprocess.run([*command, "--seconds=1000"], cwd=ROOT, check=True)
+    assert finished(tmp_path) == {part} and f"| {part} |" in (tmp_path / "table.md").read_text()
+
+
+def test_every_part_with_a_limit_exists_without_pytorch():
+    assert set(parts()) == set(LIMITS)

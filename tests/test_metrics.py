@@ -193,3 +193,25 @@ class TestLabelFree:
     def test_bad_shapes(self, function, shape):
         with pytest.raises(ValueError, match="soft assignments"):
             function(np.zeros(shape))
+
+
+def votes_by_hand(labels, near):
+    """The class of most neighbours, row by row. Between equal counts the ranks decide, then the smaller class."""
+    hits = 0
+    for own, rows in zip(labels, near, strict=True):
+        found = {}
+        for rank, row in enumerate(rows):
+            count, closeness, _ = found.get(labels[row], (0, 0, 0))
+            found[labels[row]] = count + 1, closeness + len(rows) - rank, -labels[row]
+        hits += max(found, key=found.get) == own
+    return hits / len(labels)
+
+
+def test_scores_of_neighbours_equal_plain_loops():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(50) % 3) * 7 - 5
+    near = np.array([rng.choice(np.delete(np.arange(50), i), 5, replace=False) for i in range(50)])
+    assert metrics.knn_accuracy(labels, near) == pytest.approx(votes_by_hand(labels.tolist(), near))
+    same = np.mean([np.mean([labels[r] == labels[i] for r in rows]) for i, rows in enumerate(near)])
+    assert metrics.knn_consistency(labels, near) == pytest.approx(same)
+    assert metrics.knn_accuracy(["a", "a", "b"], [[1, 2], [0, 2], [0, 1]]) == pytest.approx(2 / 3)

@@ -100,6 +100,8 @@ def test_the_workdir_has_the_documented_files(finished):
         "occupied",
         "entropy",
         "confidence",
+        "knn_accuracy",
+        "knn_consistency",
     }
     assert result["protocol"]["trained_on"] == result["protocol"]["scored_on"]
     assert result["seed"] == 0 and result["wall_time_seconds"] > 0 and "jax" in result["versions"]

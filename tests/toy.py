@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from clustering_jax.data.base import Dataset
-from clustering_jax.method import Method, Objective, Phase
+from clustering_jax.method import Method, Objective, Phase, Refresh
 
 
 def dataset(n=40, d=5, seed=0, name="toy"):
@@ -43,11 +43,23 @@ def targets(key, variables, infer):
     return {"target": np.asarray(infer(embed, variables)).sum(1) + float(jax.random.uniform(key))}
 
 
-def method(steps=12, tx=None, *, two_phases=False, two_streams=False, whole=False):
+def refreshed(decide):
+    """A refresh every four steps, which adds 1 to the targets that `decide` returns, if it returns any."""
+
+    def update(key, variables, infer, targets):
+        targets = decide(targets)
+        return targets and {"target": targets["target"] + 1}
+
+    return Refresh(4, update)
+
+
+def method(steps=12, tx=None, *, two_phases=False, two_streams=False, whole=False, refresh=None):
     objectives = (Objective(loss, tx or optax.adam(0.01)),)
     phases = (Phase("one", steps, objectives),)
     if two_phases:
         phases += (Phase("two", steps, objectives, targets=targets, whole=whole),)
+    if refresh:
+        phases += (Phase("two", 9, objectives, targets=targets, refresh=refreshed(refresh)),)
     if two_streams:
         phases = (Phase("other", 2, objectives, stream="other"), Phase("one", 3, objectives)) * 4
     return Method(init, phases, embed, predict)

@@ -352,3 +352,13 @@ def test_there_is_a_picture_for_every_cluster_that_is_not_empty():
     pictures = [v for k, v in tags.attributes if k == "src"]
     assert len(pictures) == 9 == len(set(pictures))
     assert any(v.startswith(made.EVIL) for k, v in tags.attributes if k == "alt")
+
+
+@pytest.mark.parametrize("names", [(), ("knn_consistency",), ("knn_accuracy", "knn_consistency")], ids=str)
+def test_the_scores_of_the_features_are_shown_if_there_are_any(names):
+    whole = made.content()
+    scores = {**whole.result["scores"], **dict.fromkeys(names, 0.625)}
+    protocol = {**whole.result["protocol"], "neighbours": "20 nearest of 40 of 60 rows"}
+    text = page(whole._replace(result={**whole.result, "scores": scores, "protocol": protocol}), "pca")
+    assert text.count("<b>0.625</b>") == len(names) == text.count("20 nearest of 40 of 60 rows")
+    assert ("accuracy of a vote" in text) == ("knn_accuracy" in names)

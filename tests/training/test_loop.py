@@ -87,7 +87,15 @@ def interrupt_at(step, monkeypatch):
     monkeypatch.setattr(loop.Feed, "__call__", call)
 
 
-@pytest.mark.parametrize("options", [{}, {"two_phases": True}, {"two_streams": True}], ids=str)
+REFRESHED = {"steps": 6, "refresh": lambda targets: targets}
+ENDED = {"steps": 6, "refresh": lambda targets: None}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"two_phases": True}, {"two_streams": True}, REFRESHED, ENDED],
+    ids=["one phase", "two phases", "two streams", "refreshed targets", "ended phase"],
+)
 @pytest.mark.parametrize("at", [0, 5, 9])
 @pytest.mark.long
 def test_sigterm_saves_and_the_resumed_run_ends_bitwise_equal(tmp_path, monkeypatch, options, at):
@@ -136,6 +144,25 @@ def test_targets_are_added_to_the_batches(tmp_path):
     with_targets = run(tmp_path / "b", toy.method(12, two_phases=True))
     assert abs(np.asarray(plain.variables["params"]["w"] - with_targets.variables["params"]["w"])).max() > 1e-3
     assert {line["phase"] for line in lines(tmp_path / "b")} == {"one", "two"}
+
+
+@pytest.mark.long
+def test_targets_are_refreshed_on_time_from_the_present_ones(tmp_path):
+    seen = []
+    run(tmp_path, toy.method(6, refresh=lambda targets: seen.append(targets["target"].copy()) or targets))
+    assert len(seen) == 2  # steps 4 and 8 of a phase of 9
+    np.testing.assert_array_equal(seen[0] + 1, seen[1])
+
+
+@pytest.mark.long
+def test_a_phase_ends_without_targets(tmp_path):
+    method = toy.method(6, refresh=lambda targets: None)
+    last = method.phases[0]._replace(name="last")
+    state = run(tmp_path, method._replace(phases=(*method.phases, last)))
+    assert int(state.variables["seen"]["n"]) == 6 + 4 + 6  # four of nine steps
+    logged = [(line["step"], line["phase"]) for line in lines(tmp_path) if "loss" in line]
+    assert [step for step, phase in logged if phase == "two"] == [8, 10] and logged[-1] == (21, "last")
+    assert all(line["images_per_second"] > 0 for line in lines(tmp_path) if "loss" in line)
 
 
 def test_a_loss_that_is_not_finite_stops_before_a_checkpoint(tmp_path):

@@ -77,3 +77,61 @@ def test_adamw_decays_only_matrices(name, decayed):
         m, v, rate = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g, 0.1 * min((t - 1) / 3, 1)
         w -= rate * ((m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8) + 0.2 * decayed * w)
     np.testing.assert_allclose(params[name], w, rtol=1e-5)
+
+
+RATE = optax.warmup_cosine_decay_schedule(0.0, 0.4, 3, 11)
+NAMES = {"kernel": True, "bias": False, "scale": False}
+CASES = [
+    ({"learning_rate": 0.4}, optax.sgd(0.4, 0.9)),
+    ({"learning_rate": 0.4, "momentum": 0.5, "nesterov": True}, optax.sgd(0.4, 0.5, nesterov=True)),
+    ({"learning_rate": 0.4, "schedule": "cosine", "warmup_steps": 3}, optax.sgd(RATE, 0.9)),
+    (
+        {"learning_rate": 0.4, "weight_decay": 0.1, "decay_kernels_only": True},
+        optax.chain(optax.add_decayed_weights(0.1, NAMES), optax.sgd(0.4, 0.9)),
+    ),
+    ({"learning_rate": 0.4, "weight_decay": 0.1}, optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.4, 0.9))),
+    (
+        {"learning_rate": 0.4, "decoupled_decay": 0.1, "momentum": 0.0},
+        optax.chain(optax.add_decayed_weights(0.1, NAMES), optax.sgd(0.4)),
+    ),
+    ({"learning_rate": 0.4, "clip_norm": 1.0}, optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.4, 0.9))),
+]
+
+
+def trained(tx):
+    params = {name: jnp.full(3, 2.0) for name in NAMES}
+    state = tx.init(params)
+    for g in GRADS:
+        updates, state = tx.update({name: jnp.full(3, g, jnp.float32) for name in NAMES}, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+@pytest.mark.parametrize("settings, theirs", CASES, ids=[str(settings) for settings, _ in CASES])
+def test_sgd_equals_optax(settings, theirs):
+    ours, expected = trained(make_optimizer(total_steps=len(GRADS), kind="sgd", **settings)), trained(theirs)
+    for name in NAMES:
+        np.testing.assert_allclose(ours[name], expected[name], rtol=1e-6)
+        assert abs(ours[name] - 2).max() > 0.1
+
+
+def test_the_cosine_schedule_ends_at_zero():
+    tx = make_optimizer(total_steps=10, kind="sgd", learning_rate=1.0, schedule="cosine", momentum=0.0)
+    params, sizes = {"kernel": jnp.zeros(1)}, []
+    state = tx.init(params)
+    for _ in range(11):
+        updates, state = tx.update({"kernel": jnp.ones(1)}, state, params)
+        sizes.append(float(-updates["kernel"][0]))
+    assert sizes[0] == 1 and sizes[9] < 0.03 and sizes[10] == 0 and sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("only, decayed", [(False, {"kernel", "bias", "scale"}), (True, {"kernel"})])
+def test_decay_kernels_only_leaves_norms_and_biases_out(only, decayed):
+    plain = trained(make_optimizer(total_steps=11, learning_rate=0.1))
+    with_l2 = trained(make_optimizer(total_steps=11, learning_rate=0.1, weight_decay=0.5, decay_kernels_only=only))
+    assert {name for name in NAMES if (plain[name] != with_l2[name]).any()} == decayed
+
+
+def test_an_unknown_kind_names_the_nearest():
+    with pytest.raises(UserError, match=r"optimizer\.kind.*sgd"):
+        make_optimizer(total_steps=1, kind="sdg")

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from clustering_jax.augment.policies import cc_policy
 from clustering_jax.data.images.folder import synthetic
 from clustering_jax.errors import UserError
-from clustering_jax.methods.cc.refine import check_refine, refine_phases
+from clustering_jax.methods.cc.boost import boost_labels, died
+from clustering_jax.methods.cc.refine import Model, check_refine, refine_phases
 from clustering_jax.settings.cc import CC
 from clustering_jax.training.update import draw_partners
 
@@ -19,16 +21,24 @@ KEY = jax.random.key(0)
 
 def forward(variables, images):
     """A linear softmax classifier whose only collection counts the passes."""
-    logits = images.reshape(len(images), -1) @ variables["params"]["w"]
-    return jax.nn.softmax(logits), {"passes": variables["passes"] + 1}
+    logits = images.reshape(*images.shape[:-3], -1) @ variables["params"]["w"]
+    return (logits, jax.nn.softmax(logits)), {"passes": variables["passes"] + 1}
 
 
 def embed(variables, batch):
     return jnp.asarray(batch["image"], jnp.float32).reshape(len(batch["image"]), -1)
 
 
+def predict(variables, batch):
+    return forward(variables, jnp.asarray(batch["image"], jnp.float32) / 255)[0][1]
+
+
 def phases(**settings):
-    return refine_phases(CC(**settings), forward, embed, SIZE, steps=2)
+    return refine_phases(CC(**settings), Model(forward, embed, predict, cc_policy(SIZE)), steps=2)
+
+
+def infer(function, variables):
+    return np.asarray(function(variables, BATCH))
 
 
 def start(scale=1.0):
@@ -48,10 +58,16 @@ def test_an_unknown_phase_is_named_with_the_nearest():
         check_refine(CC(refine="scann"))
 
 
+@pytest.mark.parametrize("setting", [{"boost_share": 1.5}, {"boost_threshold": 1.0}, {"selflabel_threshold": -0.1}])
+def test_a_number_out_of_range_is_named(setting):
+    with pytest.raises(UserError, match=f"model.{next(iter(setting))}"):
+        check_refine(CC(**setting))
+
+
 @pytest.mark.long
 def test_scan_draws_near_rows_and_passes_both_views():
     (phase,) = phases(refine="scan", scan_neighbours=4)
-    targets = phase.targets(KEY, start(), lambda function, variables: np.asarray(function(variables, BATCH)))
+    targets = phase.targets(KEY, start(), infer)
     neighbours = targets[phase.partners]
     assert neighbours.shape == (12, 5) and (neighbours[:, 0] == np.arange(12)).all()
     value, (changed, terms) = phase.objectives[0].loss(start(), BATCH, KEY)
@@ -78,3 +94,85 @@ def test_partners_depend_only_on_the_row_number():
     assert all(whole[i] in partners[i] for i in range(10))
     other = draw_partners(data, partners, jnp.arange(10), jax.random.key(1))["image_partner"]
     assert (np.asarray(whole) != np.asarray(other)).any()
+
+
+def authors_labels(p, present, share, threshold):
+    """Steps a) and b) of TCL as plain loops over the rows."""
+    n, k = p.shape
+    labels = list(present)
+    for cluster in range(k):
+        members = sorted((i for i in range(n) if p[i].argmax() == cluster), key=lambda i: -p[i].max())
+        for i in members[: int(np.ceil(share * n / k))]:
+            if labels[i] == -1:
+                labels[i] = cluster
+    return [-1 if p[i].max() < threshold else labels[i] for i in range(n)]
+
+
+def assignments(n=60, k=4, sharp=4.0, seed=0):
+    p = np.exp(sharp * np.random.default_rng(seed).normal(size=(n, k)))
+    return (p / p.sum(1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("threshold", [0.0, 0.7, 0.99])
+def test_boost_labels_equal_the_plain_loops(share, threshold):
+    present = np.random.default_rng(1).integers(-1, 4, 60)
+    for before in (np.full(60, -1), present):
+        labels = boost_labels(assignments(), before, share=share, threshold=threshold)
+        np.testing.assert_array_equal(labels, authors_labels(assignments(), before, share, threshold))
+
+
+def test_boost_labels_respect_the_quota_and_the_threshold():
+    p = assignments()
+    p[:40] = p[0]  # one cluster has most of the rows
+    labels = boost_labels(p, np.full(60, -1), share=0.5, threshold=0.6)
+    assert np.bincount(labels[labels >= 0]).max() == 8  # ceil(.5 * 60 / 4)
+    assert (labels[p.max(1) < 0.6] == -1).all()
+    assert (boost_labels(np.full((6, 3), 1 / 3), np.full(6, -1), share=1.0, threshold=0.99) == -1).all()
+
+
+def test_a_row_keeps_its_label_until_its_confidence_is_low():
+    p, present = np.array([[0.999, 0.001], [0.6, 0.4], [0.001, 0.999]], np.float32), np.array([1, 1, -1])
+    assert boost_labels(p, present, share=1.0, threshold=0.99).tolist() == [1, -1, 1]
+
+
+def test_boost_without_labels_is_only_contrast():
+    (phase,) = phases(refine="boost")
+    targets = phase.targets(KEY, start(0.0), infer)
+    assert (targets["pseudo"] == -1).all()
+    value, (changed, terms) = phase.objectives[0].loss(start(), {**BATCH, **targets}, KEY)
+    assert terms["self_label"] == 0 and terms["labelled"] == 0 and changed["passes"] == 1
+    np.testing.assert_allclose(value, terms["instance"])
+
+
+def test_boost_learns_from_its_labels():
+    (phase,) = phases(refine="boost")
+    targets = phase.targets(KEY, start(100.0), infer)
+    labelled = targets["pseudo"] >= 0
+    assert labelled.any()
+    loss = phase.objectives[0].loss
+    (value, (_, terms)), gradient = jax.value_and_grad(lambda v: loss(v, {**BATCH, **targets}, KEY), has_aux=True)(
+        start()
+    )
+    assert terms["self_label"] > 0 and np.asarray(gradient["params"]["w"]).any()
+    np.testing.assert_allclose(value, terms["instance"] + terms["self_label"], rtol=1e-6)
+    again = phase.refresh.update(KEY, start(100.0), infer, targets)
+    assert (again["pseudo"][labelled] == targets["pseudo"][labelled]).all()
+
+
+@pytest.mark.parametrize("name", ["scan", "selflabel", "boost"])
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_dead_cluster_is_reported_and_can_end_the_phase(name, stop):
+    (phase,) = phases(refine=name, refine_stop=stop, scan_neighbours=3)
+    assert phase.refresh.every == 2
+    present = {**phase.targets(KEY, start(), infer), "cluster": np.arange(12) % K}
+    one = start()
+    one["params"]["w"] = one["params"]["w"].at[:, 1].set(-1e3)
+    with pytest.warns(UserWarning, match=f"cluster 1 has lost all its images in the phase '{name}'"):
+        targets = phase.refresh.update(KEY, one, infer, present)
+    assert (targets is None) == stop
+
+
+def test_died():
+    assert died(np.array([0, 1, 2]), np.array([0, 0, 3])) == [1, 2]
+    assert died(np.array([0, 0]), np.array([0, 1])) == []

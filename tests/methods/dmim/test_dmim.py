@@ -330,6 +330,34 @@ def test_criterion_is_the_loss_of_all_rows_with_labels_of_the_same_parameters(se
     assert method.criterion(KEY, variables, infer) == pytest.approx(float(value), rel=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{}, {"balanced": "mean"}], ids=str)
+def test_labels_drawn_on_the_device_equal_labels_of_rows_chosen_on_the_host(settings):
+    batch, calls = batch_of(2, MASK[:, :2]), []
+    method, infer = build(**settings), infer_on(batch)
+    variables = starting(method, batch)
+
+    def counted(function, variables):
+        calls.append(function)
+        return infer(function, variables)
+
+    drawn = [method.phases[0].targets(KEY, variables, counted)["pseudo"][:, 0] for _ in range(2)]
+    assert len(calls) == 2  # the views and the mask, once for all draws
+    network = dmim.Network(K, 2 * K, dmim.DMIM().head_std)
+
+    @jax.jit
+    def assignments(batch):
+        rows, masks = objective.modalities(batch)
+        codes, _ = network.apply(objective.state(variables), rows, True, masks=masks, mutable=["batch_stats"])
+        return objective.balanced_assignments(codes, masks, settings.get("balanced", "first"))
+
+    p, mask = map(np.asarray, assignments(batch))
+    expected = np.full(N, -1, np.int32)
+    expected[mask] = jax.jit(partial(dmim.balanced_labels, power=dmim.DMIM().power))(p[mask])
+    assert (expected < 0).any() and len(set(expected.tolist())) > 2
+    for labels in drawn:
+        np.testing.assert_array_equal(labels, expected)
+
+
 def test_labels_depend_on_the_power():
     batch = batch_of()
     method = build()
