@@ -1,17 +1,23 @@
 """Tests the phases after CC: their training rows and the rows that they draw."""
 
+import json
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from clustering_jax import run
 from clustering_jax.augment.policies import cc_policy
 from clustering_jax.data.images.folder import synthetic
 from clustering_jax.errors import UserError
 from clustering_jax.methods.cc.boost import boost_labels, died
 from clustering_jax.methods.cc.refine import Model, check_refine, refine_phases
-from clustering_jax.settings.cc import CC
+from clustering_jax.settings.cc import CC, cc
+from clustering_jax.training.signals import Interrupted
 from clustering_jax.training.update import draw_partners
+from tests.training.test_loop import interrupt_at
 
 SIZE, K = 8, 3
 IMAGES = synthetic(n=12, size=SIZE, num_clusters=K).features["image"]
@@ -176,3 +182,37 @@ def test_a_dead_cluster_is_reported_and_can_end_the_phase(name, stop):
 def test_died():
     assert died(np.array([0, 1, 2]), np.array([0, 0, 3])) == [1, 2]
     assert died(np.array([0, 0]), np.array([0, 1])) == []
+
+
+def small_run():
+    """Two steps of CC and four of each phase after it, two in an epoch."""
+    lengths = {f"{name}_epochs": 2 for name in ("scan", "selflabel", "boost")}
+    model = {"backbone": "resnet18", "stem": "small", "width": 4, "image_size": SIZE, "boost_threshold": 0.1, **lengths}
+    return cc(
+        num_clusters=K,
+        batch_size=8,
+        epochs=1,
+        data={"source": "synthetic", "n": 16, "size": SIZE, "num_clusters": K},
+        model={**model, "refine": "scan,selflabel,boost", "scan_neighbours": 3, "selflabel_threshold": 0.1},
+        run={"log_every": 1, "evaluate_every": 0, "checkpoint_every": 0},
+    ).to_dict()
+
+
+@pytest.mark.slow
+def test_a_run_interrupted_in_any_phase_ends_bitwise_equal(tmp_path, monkeypatch):
+    result = run.train(small_run(), tmp_path / "whole", quiet=True)
+    assert "knn_accuracy" in result["scores"]
+    log = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["phase"] for line in log] == ["contrast"] * 2 + ["scan"] * 4 + ["selflabel"] * 4 + ["boost"] * 4
+    assert all(line["labelled"] > 0 for line in log if line["phase"] == "boost")
+    for at in (3, 8, 12):
+        with monkeypatch.context() as patch:
+            interrupt_at(at, patch)
+            with pytest.raises(Interrupted, match="is saved"):
+                run.train(small_run(), tmp_path / str(at), quiet=True)
+        run.train(small_run(), tmp_path / str(at), quiet=True)
+        for name in ("assignments.csv", "metrics.jsonl"):
+            ours, expected = ((tmp_path / folder / name).read_text() for folder in (str(at), "whole"))
+            if name == "metrics.jsonl":
+                ours, expected = (re.sub(r'"images_per_second": [^,}]*', "", text) for text in (ours, expected))
+            assert ours == expected
