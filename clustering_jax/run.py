@@ -16,7 +16,7 @@ from clustering_jax.data.base import Dataset
 from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
-from clustering_jax.inference import results
+from clustering_jax.inference import describe, results
 from clustering_jax.inference.embedding import embed
 from clustering_jax.kmeans import number_of_clusters
 from clustering_jax.method import Method
@@ -95,6 +95,7 @@ def _run(
     settings = {**config, "num_clusters": chosen["num_clusters"]}
     settings["batch_size"] = batch_size_of(settings, streams)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
+    describe.check(settings, (scored or streams["train"]).num_examples)
     method = from_config(settings, steps)
     # The preparation may take long, so that this check is done before it and after it.
     seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
@@ -288,11 +289,13 @@ def _train(
         result["baselines"] += results.baselines_of(extra.baselines, scored)
         result["names"] = names = extra.names
         results.write_clusters(workdir / "clusters.json", assigned[best], names)
-    results.write_assignments(workdir / "assignments.csv", scored.ids, assigned[best], names)
     if len(chosen) > 1:
         result["seeds"] = seeds.summary(chosen, [results.score(p, scored) for p in assigned], values)
     selected = state.variables if len(chosen) == 1 else seeds.take_seed(local(state.variables), best)
-    return result, partial(compiled(method.embed), selected)
+    embedder = partial(compiled(method.embed), selected)
+    described = describe.describe(config, scored, assigned, best, embedder)
+    results.write_assignments(workdir / "assignments.csv", scored.ids, assigned[best], names, *described[:2])
+    return result | described.summary, embedder
 
 
 def _hint(config: Mapping[str, Any]) -> str:
