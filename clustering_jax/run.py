@@ -293,9 +293,9 @@ def _train(
         result["seeds"] = seeds.summary(chosen, [results.score(p, scored) for p in assigned], values)
     selected = state.variables if len(chosen) == 1 else seeds.take_seed(local(state.variables), best)
     embedder = partial(compiled(method.embed), selected)
-    described = describe.describe(config, scored, assigned, best, embedder)
-    results.write_assignments(workdir / "assignments.csv", scored.ids, assigned[best], names, *described[:2])
-    return result | described.summary, embedder
+    rows = describe.describe(config, scored, assigned, best, embedder)
+    results.write_assignments(workdir / "assignments.csv", scored.ids, assigned[best], names, *rows[:2])
+    return result | rows.summary, embedder
 
 
 def _hint(config: Mapping[str, Any]) -> str:
