@@ -16,7 +16,7 @@ from clustering_jax.data.base import Dataset
 from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
-from clustering_jax.inference import results
+from clustering_jax.inference import describe, results
 from clustering_jax.inference.embedding import embed
 from clustering_jax.inference.features import with_feature_scores
 from clustering_jax.kmeans import number_of_clusters
@@ -96,6 +96,7 @@ def _run(
     settings = {**config, "num_clusters": chosen["num_clusters"]}
     settings["batch_size"] = batch_size_of(settings, streams)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
+    describe.check(settings, (scored or streams["train"]).num_examples)
     method = from_config(settings, steps)
     # The preparation may take long, so that this check is done before it and after it.
     seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
@@ -108,10 +109,7 @@ def _run(
     if "curve" in chosen:
         write_json(workdir / CHOSEN, chosen)
     scored = scored or streams["train"]
-    result, embedder, found = _train(
-        method, variables, settings, streams, scored, steps, described, workdir, signals, quiet
-    )
-    result = with_feature_scores(result, embedder, scored, found) if reported else result
+    result, embedder = _train(method, variables, settings, streams, scored, steps, described, workdir, signals, quiet)
     _print(results.table(result), quiet)
     write_json(workdir / "result.json", result)
     if reported:
@@ -226,8 +224,8 @@ def _train(
     workdir: Path,
     signals: Signals | None,
     quiet: bool,
-) -> tuple[dict[str, Any], Callable, np.ndarray]:
-    """Trains and scores. Returns the result, ``features -> [n, d]`` to embed scored data, and its clusters."""
+) -> tuple[dict[str, Any], Callable]:
+    """Trains and scores. Returns the result, and ``features -> [n, d]`` to embed scored data."""
     dataset, every, size, chosen = streams["train"], config["run"], config["batch_size"], seeds.seeds_of(config)
     predict = make_infer(seeds.over_seeds(method.predict, len(chosen)), size)
     compiled = cache(partial(make_infer, batch_size=size))
@@ -292,11 +290,16 @@ def _train(
         result["baselines"] += results.baselines_of(extra.baselines, scored)
         result["names"] = names = extra.names
         results.write_clusters(workdir / "clusters.json", assigned[best], names)
-    results.write_assignments(workdir / "assignments.csv", scored.ids, assigned[best], names)
     if len(chosen) > 1:
         result["seeds"] = seeds.summary(chosen, [results.score(p, scored) for p in assigned], values)
     selected = state.variables if len(chosen) == 1 else seeds.take_seed(local(state.variables), best)
-    return result, partial(compiled(method.embed), selected), assigned[best].argmax(1)
+    embedder = partial(compiled(method.embed), selected)
+    rows = describe.describe(config, scored, assigned, best, embedder)
+    results.write_assignments(
+        workdir / "assignments.csv", scored.ids, assigned[best], names, rows.clusters, rows.columns
+    )
+    result = with_feature_scores(result | rows.summary, embedder, scored, assigned[best].argmax(1), rows.embedding)
+    return result, embedder
 
 
 def _hint(config: Mapping[str, Any]) -> str:

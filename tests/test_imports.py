@@ -23,10 +23,10 @@ CHAPTERS = (
     ("inference",),
     ("serving", "report"),
     ("run",),
-    ("recipe",),
+    ("recipe", "editing"),
     ("estimators",),
     ("cli",),
-    ("main", "predict", "embed", "choose_k", "compare", "export", "serve", "report.__main__"),
+    ("main", "predict", "edit", "embed", "choose_k", "compare", "export", "serve", "report.__main__"),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(CHAPTERS) for name in names}

@@ -7,12 +7,11 @@ import io
 import numbers
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import check_random_state
@@ -22,7 +21,16 @@ from clustering_jax import metrics, run
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.identity import identity
 from clustering_jax.errors import UserError
-from clustering_jax.estimators.inputs import configured, is_json, is_path, labelled, text_of
+from clustering_jax.estimators.corrections import Corrections
+from clustering_jax.estimators.inputs import (
+    columns_of,
+    configured,
+    is_json,
+    is_path,
+    labelled,
+    text_of,
+    without_warnings,
+)
 from clustering_jax.files import output_directory, read_json, read_json_lines, write_atomic, write_json
 from clustering_jax.inference.new_rows import examples
 from clustering_jax.inference.predictor import Predictor
@@ -30,12 +38,12 @@ from clustering_jax.training.signals import Signals
 from clustering_jax.training.workdir import finished
 
 # Files of a finished workdir besides its checkpoints.
-FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", run.CHOSEN)
+FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", "edits.json", run.CHOSEN)
 ESTIMATOR = "estimator.json"
 SEEN = ("n_features_in_", "feature_names_in_", "view_names_")
 
 
-class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
+class DeepClustering(Corrections, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """What the estimators share: a config, a run of it, and the results of the run.
 
     Args:
@@ -56,6 +64,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
       ids_: file names of a folder, or row numbers; n strings.
       n_clusters_: number of clusters.
       n_iter_: number of training steps.
+      rows_: second choices, outlier scores, duplicates and more, as arrays by name; see docs/edit.md.
       history_: lines of metrics.jsonl, as dictionaries.
       result_: contents of result.json: scores, protocol, versions and seconds.
       n_features_in_: number of columns, where X was one array [n, d].
@@ -109,7 +118,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         signals = Signals() if self.workdir is None else None
         given = "" if self.workdir is None else Path(self.workdir).expanduser()
         kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(given)
-        with _without_warnings(), kept as workdir:
+        with without_warnings(), kept as workdir:
             options = {"quiet": not self.verbose, "reported": self.workdir is not None}
             run.train(config, Path(workdir), signals, streams=streams, **options)
             self._read(Path(workdir))
@@ -158,13 +167,14 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             rows = list(csv.DictReader(io.StringIO(files["assignments.csv"])))
             self.ids_ = [row["id"] for row in rows]
             self.labels_ = np.array([int(row["cluster"]) for row in rows])
+            self.rows_ = columns_of(rows)
             self.probabilities_ = np.array([float(row["probability"]) for row in rows])
         except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
             raise UserError(f"{workdir / 'assignments.csv'} is damaged or can't be read ({error})") from error
         self.history_ = read_json_lines(workdir / "metrics.jsonl")[0]
         self.result_ = result
         self.n_iter_ = self.history_[-1]["step"] if self.history_ else 0
-        self.n_clusters_ = predictor.config["num_clusters"]
+        self.n_clusters_ = len(predictor.clusters)
         self._predictor, self._files = predictor, files
 
     def _parts(self, X: Any) -> Iterator[dict[str, np.ndarray]]:
@@ -183,7 +193,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
           X: rows, see the class.
 
         Returns:
-          float32 [n, k], with k clusters.
+          float32 [n, k], with k clusters in the order of their numbers.
         """
         return np.concatenate([self._predictor.predict_proba(part) for part in self._parts(X)])
 
@@ -194,9 +204,9 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
           X: rows, see the class.
 
         Returns:
-          int [n].
+          int [n]. With "reject" in `settings` it is -1 for rows that the model is not sure of.
         """
-        return self.predict_proba(X).argmax(1)
+        return self._predictor.rule.clusters(self.predict_proba(X))
 
     def transform(self, X: Any) -> np.ndarray:
         """Features of new rows from the encoder.
@@ -222,7 +232,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         Returns:
           Value in [-1, 1]; -1 for a single cluster.
         """
-        value = metrics.silhouette(self.transform(X), self.predict(X))
+        value = metrics.silhouette(self.transform(X), self.predict_proba(X).argmax(1))
         return -1.0 if np.isnan(value) else value
 
     @property
@@ -243,7 +253,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         workdir = output_directory(path, "path")
         if workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
             raise UserError(f"{path} is there already: save to a new directory")
-        with _without_warnings():
+        with without_warnings():
             self._predictor.save(workdir / "checkpoints", self.n_iter_)
         for name, text in self._files.items():
             write_atomic(workdir / name, [text])
@@ -272,7 +282,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         if not isinstance(params, dict) or not set(params) <= set(cls._get_param_names()):
             raise UserError(f"{path} holds another estimator than {cls.__name__}: load it by its own class")
         estimator = cls(**params)
-        with _without_warnings():
+        with without_warnings():
             estimator._read(path)
         if not saved:
             estimator.set_params(n_clusters=estimator.n_clusters_)
@@ -284,14 +294,3 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silences warnings in absl's log, where Orbax reports options that were set on purpose."""
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)

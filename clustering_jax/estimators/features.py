@@ -59,6 +59,7 @@ class FeatureClustering(ViewsClustering):
       ids_: row numbers or ids of the file, n strings.
       n_clusters_: number of clusters.
       n_iter_: number of training steps.
+      rows_: second choices, outlier scores, duplicates and more, as arrays by name; see docs/edit.md.
       history_: lines of metrics.jsonl, as dictionaries.
       result_: contents of result.json: scores, protocol, versions and seconds.
       n_features_in_: number of columns, where X was one array [n, d].

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.labels import read_labels
 from clustering_jax.errors import UserError, nearest
+
+# The columns of assignments.csv that are attributes of their own.
+FIRST = ("id", "cluster", "probability", "names")
 
 
 def is_path(X: Any) -> bool:
@@ -65,6 +70,25 @@ def labelled(dataset: Dataset, y: Any) -> Dataset:
     return dataset._replace(labels=read_labels(y, dataset.num_examples, "y"))
 
 
+def columns_of(rows: Sequence[Mapping[str, str]]) -> dict[str, np.ndarray]:
+    """The further columns of assignments.csv as arrays [n] by name.
+
+    Args:
+      rows: the lines by the names of the columns, at least one.
+
+    Returns:
+      Chances and scores are floats. All others are integers, with -1 where the line has none, and 0 for "typical".
+    """
+    columns = {}
+    for name in (name for name in rows[0] if name not in FIRST):
+        texts = [row[name] for row in rows]
+        if name in ("second_probability", "outlier"):
+            columns[name] = np.array(texts, float)
+        else:
+            columns[name] = np.array([int(text or -(name != "typical")) for text in texts])
+    return columns
+
+
 def is_json(value: Any) -> bool:
     try:
         json.dumps(value)
@@ -76,3 +100,14 @@ def is_json(value: Any) -> bool:
 def text_of(path: Path) -> str:
     """The text of a file, whose names of files need not be UTF-8."""
     return path.read_text("utf-8", "surrogateescape")
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Silences warnings in absl's log, where Orbax reports options that were set on purpose."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)

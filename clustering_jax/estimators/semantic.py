@@ -48,6 +48,7 @@ class SemanticClustering(DeepClustering):
       ids_: file names of a folder, or row numbers; n strings.
       n_clusters_: number of clusters.
       n_iter_: number of training steps.
+      rows_: second choices, outlier scores, duplicates and more, as arrays by name; see docs/edit.md.
       history_: lines of metrics.jsonl, as dictionaries.
       result_: contents of result.json: scores, protocol, versions and seconds.
       cluster_names_: words of each cluster, the most characteristic first.

@@ -30,21 +30,24 @@ def rows_to_compare(dataset: Dataset) -> np.ndarray:
 
 
 def with_feature_scores(
-    result: Mapping[str, Any], embed: Callable, dataset: Dataset, clusters: np.ndarray
+    result: Mapping[str, Any], embed: Callable, dataset: Dataset, clusters: np.ndarray, embedding: np.ndarray
 ) -> dict[str, Any]:
     """The content of result.json with the scores of `feature_scores`, and what they compare."""
-    scores, compared = feature_scores(embed, dataset, clusters)
+    scores, compared = feature_scores(embed, dataset, clusters, embedding)
     protocol = {**result["protocol"], "neighbours": compared} if scores else result["protocol"]
     return {**result, "scores": {**result["scores"], **scores}, "protocol": protocol}
 
 
-def feature_scores(embed: Callable, dataset: Dataset, clusters: np.ndarray) -> tuple[dict[str, float], str]:
+def feature_scores(
+    embed: Callable, dataset: Dataset, clusters: np.ndarray, embedding: np.ndarray
+) -> tuple[dict[str, float], str]:
     """Scores of the features by the 20 nearest neighbours of each row, by cosine, without the row itself.
 
     Args:
       embed: ``features -> [n, d]``.
       dataset: the scored data.
       clusters: int [n], the cluster of each of its rows.
+      embedding: the embedding [n, d] of its rows; empty if it is to be computed here, for the compared rows alone.
 
     Returns:
       "knn_consistency" and, if there are labels, "knn_accuracy", see `clustering_jax.metrics`; and a note of what was
@@ -53,7 +56,8 @@ def feature_scores(embed: Callable, dataset: Dataset, clusters: np.ndarray) -> t
     rows = rows_to_compare(dataset)
     if len(rows) < 2:
         return {}, ""
-    features = embed({name: values[rows] for name, values in dataset.features.items()}).reshape(len(rows), -1)
+    few = {name: values[rows] for name, values in dataset.features.items()}
+    features = embedding[rows] if embedding.size else embed(few).reshape(len(rows), -1)
     count = min(NEIGHBOURS, len(rows) - 1)
     near = np.asarray(nearest_neighbours(jnp.asarray(features, jnp.float32), count))
     scores = {"knn_consistency": knn_consistency(clusters[rows], near)}

@@ -31,9 +31,12 @@ def lines(predictor: Predictor, path: str | Path, chunk: int, views: Sequence[in
     Raises:
       UserError: the examples can't be read, or are of another kind than the training data.
     """
-    yield from assignment_lines([], np.zeros((0, 1)), predictor.names, header=True)
+    header, names = True, dict(zip(predictor.clusters, predictor.names, strict=True)) if predictor.names else {}
     for ids, features in examples(predictor, path, chunk, views):
-        yield from assignment_lines(ids, predictor.predict_proba(features), predictor.names, header=False)
+        probabilities, rule = predictor.predict_proba(features), predictor.rule
+        clusters, columns = rule.clusters(probabilities), rule.columns(probabilities)
+        yield from assignment_lines(ids, probabilities, names, header=header, clusters=clusters, columns=columns)
+        header = False
 
 
 def examples(
@@ -62,7 +65,7 @@ def examples(
 
 def _embeddings(predictor: Predictor, path: Path) -> Iterator[tuple[list[str], dict[str, np.ndarray]]]:
     """Yields ``(ids, features)`` of stored embeddings, or of images that the model of the run embeds first."""
-    data, embed = predictor.config["data"], predictor.config["embed"]
+    data, embed = predictor.config["data"], predictor.config.get("embed", {})
     parts: Iterator[tuple[list[str], np.ndarray]]
     if not path.expanduser().is_dir() or (path.expanduser() / MANIFEST).is_file():
         keys = {name: data[name] for name in ("image_key",) if name in data}

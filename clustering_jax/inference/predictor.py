@@ -13,6 +13,7 @@ import numpy as np
 
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json
+from clustering_jax.inference.rule import PLAIN, Rule
 from clustering_jax.methods import from_config
 from clustering_jax.parallel import data_mesh, replicated
 from clustering_jax.training import seeds
@@ -34,11 +35,13 @@ class Predictor:
       variables: Flax variables of one seed.
       meta: what every checkpoint of the run carries.
       names: words for each cluster, if the method has them.
+      rule: what the run does with soft assignments.
     """
 
     variables: Any
     meta: Mapping[str, Any]
     names: list[list[str]]
+    rule: Rule
     _predict: Callable
     _embed: Callable
 
@@ -46,6 +49,11 @@ class Predictor:
     def config(self) -> dict[str, Any]:
         """The resolved configuration of the run."""
         return self.meta["config"]
+
+    @property
+    def clusters(self) -> list[int]:
+        """The number of the cluster of each column of the soft assignments."""
+        return self.rule.ids.tolist() or list(range(self.config["num_clusters"]))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -58,22 +66,30 @@ class Predictor:
         return self.meta["scalings"]
 
     @classmethod
-    def of(cls, variables: Any, meta: Mapping[str, Any], names: list[list[str]], batch_size: int = 0) -> Predictor:
+    def of(
+        cls,
+        variables: Any,
+        meta: Mapping[str, Any],
+        names: list[list[str]],
+        rule: Rule = PLAIN,
+        batch_size: int = 0,
+    ) -> Predictor:
         """Builds a predictor from trained variables.
 
         Args:
           variables: Flax variables of one seed.
           meta: what `fit` stores as `meta`.
           names: words for each cluster, or [].
+          rule: what the run does with soft assignments.
           batch_size: rows at a time, over all devices; 0 is the batch size of the run.
         """
         method = from_config(meta["config"], meta["steps_per_epoch"])
         size = _padded(batch_size or meta["config"]["batch_size"])
-        return cls(variables, meta, names, make_infer(method.predict, size), make_infer(method.embed, size))
+        return cls(variables, meta, names, rule, make_infer(method.predict, size), make_infer(method.embed, size))
 
     def __reduce__(self) -> tuple:
         # Compiled functions don't pickle.
-        return type(self).of, (jax.device_get(self.variables), self.meta, self.names)
+        return type(self).of, (jax.device_get(self.variables), self.meta, self.names, self.rule)
 
     def save(self, directory: Path, step: int) -> None:
         """Writes a checkpoint that `restore` can read. Its optimiser states are those of a new run.
@@ -130,18 +146,26 @@ class Predictor:
         variables = checkpoint[1].variables
         if len(seed_list) > 1:
             variables = seeds.take_seed(variables, seed_list.index(kept))
-        names = _names(Path(workdir) / "clusters.json", config["num_clusters"])
-        return cls.of(variables, {**meta, "config": {**config, "seed": kept, "num_seeds": 1}}, names, batch_size)
+        rule = Rule.read(Path(workdir))
+        names = _names(Path(workdir) / "clusters.json", len(rule.ids) or config["num_clusters"])
+        return cls.of(variables, {**meta, "config": {**config, "seed": kept, "num_seeds": 1}}, names, rule, batch_size)
 
     def predict_proba(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Returns soft assignments, float [n, k]. Each row sums to 1."""
+        """Returns soft assignments, float [n, k]. Each row sums to 1.
+
+        After corrections by hand, k is the number of corrected clusters, in the order of their numbers.
+        """
+        return self.rule.mapped(self.model_proba(features), lambda: self.embed(features))
+
+    def model_proba(self, features: dict[str, np.ndarray]) -> np.ndarray:
+        """Returns soft assignments to the outputs of the model, before any corrections by hand, float [n, k]."""
         return self._predict(self.variables, features)
 
     def predict(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Returns the most probable cluster of each row, int [n], from 0 to k - 1."""
-        return self.predict_proba(features).argmax(1)
+        """Returns the cluster of each row, int [n]. It is -1 where the run rejects rows that it is not sure of."""
+        return self.rule.clusters(self.predict_proba(features))
 
-    def embed(self, features: dict[str, np.ndarray]) -> np.ndarray:
+    def embed(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
         """Returns the features of the encoder, float [n, d]."""
         return self._embed(self.variables, features)
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -20,6 +21,8 @@ from clustering_jax.data.base import Dataset
 from clustering_jax.files import write_atomic, write_json
 from clustering_jax.metrics import evaluate
 
+# Words of each cluster: in their order, or by the number of the cluster.
+Names = Sequence[Sequence[str]] | Mapping[int, Sequence[str]]
 TABLE = ("acc", "nmi", "ari", "purity")
 
 
@@ -75,7 +78,12 @@ def score_all(assignments: Sequence[np.ndarray], dataset: Dataset) -> dict[str, 
 
 
 def write_assignments(
-    path: Path, ids: Iterable, probabilities: np.ndarray, names: Sequence[Sequence[str]] = ()
+    path: Path,
+    ids: Iterable,
+    probabilities: np.ndarray,
+    names: Names = (),
+    clusters: np.ndarray | None = None,
+    columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
     """Writes assignments.csv: one row per example, in input order.
 
@@ -84,12 +92,21 @@ def write_assignments(
       ids: n ids.
       probabilities: [n, k].
       names: words for each cluster, or [].
+      clusters: see `assignment_lines`.
+      columns: see `assignment_lines`.
     """
-    write_atomic(path, assignment_lines(ids, probabilities, names, header=True))
+    text = assignment_lines(ids, probabilities, names, header=True, clusters=clusters, columns=columns)
+    write_atomic(path, text)
 
 
 def assignment_lines(
-    ids: Iterable, probabilities: np.ndarray, names: Sequence[Sequence[str]] = (), *, header: bool
+    ids: Iterable,
+    probabilities: np.ndarray,
+    names: Names = (),
+    *,
+    header: bool,
+    clusters: np.ndarray | None = None,
+    columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Iterable[str]:
     """Formats assignments as CSV. File names are quoted if they need it.
 
@@ -98,17 +115,22 @@ def assignment_lines(
       probabilities: [n, k].
       names: words for each cluster, or [].
       header: whether the first line holds the names of the columns.
+      clusters: cluster of each row, int [n]; -1 is no cluster, and has no names. None is the most probable one.
+      columns: n texts of each further column, by its name.
 
     Returns:
-      The text, with the columns id, cluster, probability of that cluster and, if there are any, its names.
+      The text, with the columns id, cluster, largest probability and, if there are any, the names of the cluster, and
+      the further columns.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     if header:
-        writer.writerow(["id", "cluster", "probability"] + ["names"] * bool(names))
-    for name, row in zip(ids, probabilities, strict=True):
-        cluster = int(row.argmax())
-        writer.writerow([name, cluster, f"{row.max():.6f}"] + (["; ".join(names[cluster])] if names else []))
+        writer.writerow(["id", "cluster", "probability"] + ["names"] * bool(names) + list(columns))
+    clusters = probabilities.argmax(1) if clusters is None else clusters
+    words = [["; ".join(names[cluster]) if cluster >= 0 else "" for cluster in clusters]] if names else []
+    rest = zip(*words, *columns.values(), strict=True) if words or columns else [()] * len(clusters)
+    for name, cluster, row, more in zip(ids, clusters, probabilities, rest, strict=True):
+        writer.writerow([name, cluster, f"{row.max():.6f}", *more])
     return [buffer.getvalue()]
 
 

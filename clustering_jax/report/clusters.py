@@ -55,18 +55,26 @@ def clusters(content: Content, kind: str) -> list[Html]:
 
 
 def _labelled(content: Content, assigned: Assigned) -> tuple[np.ndarray, np.ndarray] | None:
-    """``(classes, clusters)`` of the rows that have a label; None if no row has one."""
+    """``(classes, clusters)`` of the rows that have a label and a cluster; None if there are none."""
     labels = content.dataset.labels if content.dataset else None
-    if labels is None or not (labels >= 0).any():
+    known = labels is not None and (labels >= 0) & (assigned.clusters >= 0)
+    if labels is None or not np.any(known):
         return None
-    return labels[labels >= 0], assigned.clusters[labels >= 0]
+    return labels[known], assigned.clusters[known]
 
 
 def _sizes(assigned: Assigned) -> Html:
-    sizes, n = metrics.cluster_sizes(assigned.clusters, assigned.k), len(assigned.clusters)
-    occupied = f"{metrics.occupied(assigned.clusters, assigned.k)} of {assigned.k} clusters are occupied"
-    note = f"{occupied}; {n:,} members; dashed line: the mean size, {n / assigned.k:,.0f}."
+    sizes = _cluster_sizes(assigned)
+    n, without = int(sizes.sum()), int((assigned.clusters < 0).sum())
+    occupied = f"{int((sizes > 0).sum())} of {assigned.k} clusters are occupied"
+    rejected = f"; {without:,} rows of low confidence have no cluster" if without else ""
+    note = f"{occupied}; {n:,} members{rejected}; dashed line: the mean size, {n / assigned.k:,.0f}."
     return bars(sizes.tolist(), title="Cluster sizes", x_label="cluster", level=n / assigned.k, note=note)
+
+
+def _cluster_sizes(assigned: Assigned) -> np.ndarray:
+    """Number of rows of each cluster, without the rows that have none."""
+    return metrics.cluster_sizes(assigned.clusters[assigned.clusters >= 0], assigned.k)
 
 
 def _confusion(true: np.ndarray, predicted: np.ndarray, matched: dict[int, int]) -> Html:
@@ -99,11 +107,13 @@ class _Embedded(NamedTuple):
 
 def _embedded(content: Content, assigned: Assigned) -> _Embedded | None:
     """The embedded members; None if there are too few for a map."""
-    if content.rows is None or content.embedding is None or len(content.rows) < 4:
+    if content.rows is None or content.embedding is None:
         return None
-    m, n = len(content.rows), len(assigned.clusters)
+    clusters = assigned.clusters[content.rows]
+    points, clusters = content.embedding[clusters >= 0], clusters[clusters >= 0]
+    m, n = len(points), int((assigned.clusters >= 0).sum())
     phrase = f"all {m:,} members" if m == n else f"{m:,} members, drawn at random"
-    return _Embedded(content.embedding, assigned.clusters[content.rows], phrase)
+    return None if m < 4 else _Embedded(points, clusters, phrase)
 
 
 def _map(content: Content, assigned: Assigned, kind: str) -> list[Html]:
@@ -137,7 +147,7 @@ def _silhouettes(content: Content, assigned: Assigned) -> tuple[dict[int, float]
 
 def _largest(assigned: Assigned) -> list[int]:
     """The largest clusters that are not empty, in ascending order of their numbers."""
-    sizes = metrics.cluster_sizes(assigned.clusters, assigned.k)
+    sizes = _cluster_sizes(assigned)
     return sorted(i for i in np.argsort(-sizes, kind="stable")[:MAX_CARDS].tolist() if sizes[i])
 
 

@@ -26,7 +26,7 @@ class Assigned(NamedTuple):
     """The hard assignments.
 
     Attributes:
-      clusters: cluster of each row, int [n].
+      clusters: cluster of each row, int [n]; -1 for a row that the model is not sure of.
       confidence: probability of that cluster, float32 [n].
       k: number of clusters.
     """
@@ -124,7 +124,8 @@ def of_workdir(workdir: Path) -> Content:
     else:
         config = {**run_config, **{k: v for k, v in chosen.items() if k in run_config}}
     dataset = _or_note(notes, lambda: data.load(**(config["scored"] or config["data"])))
-    assigned = read_assignments(workdir / "assignments.csv", config["num_clusters"]) if result else None
+    k = 1 + max((result or {}).get("clusters", [config["num_clusters"] - 1]))  # after corrections, not all are there
+    assigned = read_assignments(workdir / "assignments.csv", k) if result else None
     if dataset and (change := _difference(workdir, dataset, predictor, assigned)):
         notes.append(f"the data has {change}")
         dataset = None

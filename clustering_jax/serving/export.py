@@ -47,9 +47,11 @@ def of_run(workdir: str | Path, *, photos: bool = True) -> Contents:
       The contents to export.
 
     Raises:
-      UserError: see `Predictor.restore`; or the encoder can't be read.
+      UserError: see `Predictor.restore`; or the encoder can't be read; or the run was corrected by hand.
     """
     run = Predictor.restore(workdir)
+    if run.rule.outputs:
+        raise UserError(f"{workdir} was corrected by hand, which an exported model can't follow: export the run before")
     manifest = {
         "format": FORMAT,
         "method": run.config["method"],

@@ -42,6 +42,11 @@ class Config(NamedTuple):
     recipe: str = "published"
     # Score k-means on the pixels, views or embeddings too, where there are labels.
     kmeans_baseline: bool = False
+    # Rows that the model is not sure of get the cluster -1, so that this share of the others is expected to be right,
+    # for example 0.9; 0 keeps every row in its cluster. No labels are used.
+    reject: NonNegativeFloat = 0.0
+    # Coarser levels: for each number here, the clusters are put into so many groups, in a column of assignments.csv.
+    levels: tuple[int, ...] = ()
     # Data set to train on: `data.source` and the settings of this source. A config file replaces the group as a whole.
     data: dict[str, Any] = {}  # noqa: RUF012
     # Another data set to score and assign, with the keys of `data`; empty is the one trained on. Not for views.
@@ -109,6 +114,17 @@ class Streaming(NamedTuple):
     shuffle_window: int = 16
 
 
+class Rows(NamedTuple):
+    """Keys of the group `rows`: what a run says of each row besides its cluster."""
+
+    # Rows that each row is compared with, for the outlier scores; 0 leaves out outliers, duplicates and typical rows.
+    neighbours: int = 10
+    # Smallest cosine of near-duplicates in the embedding, below 1 because of rounding; 0 looks for none.
+    duplicates: float = 0.98
+    # Sets of more rows are not compared, with a warning: the time grows with the square of the number of rows.
+    limit: int = 50_000
+
+
 class Embeddings(NamedTuple):
     """Keys of the group `data` for embeddings."""
 
@@ -169,7 +185,7 @@ class Photos(NamedTuple):
 ADAM, RUN = Optimizer()._asdict(), Run()._asdict()
 STREAMING, EMBEDDINGS, PHOTOS = Streaming()._asdict(), Embeddings()._asdict(), Photos()._asdict()
 
-MERGED = ("model", "optimizer", "run", "embed")
+MERGED = ("model", "optimizer", "run", "embed", "rows")
 
 
 def new_config(method: str, changes: Mapping[str, Any], **defaults: Any) -> ConfigDict:
@@ -184,7 +200,7 @@ def new_config(method: str, changes: Mapping[str, Any], **defaults: Any) -> Conf
     Returns:
       The config.
     """
-    groups = {"model": {}, "optimizer": Optimizer(), "run": Run(), **defaults}
+    groups = {"model": {}, "optimizer": Optimizer(), "run": Run(), "rows": Rows(), **defaults}
     plain = {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in groups.items()}
     config = ConfigDict({**Config(method)._asdict(), **plain})
     for name, value in changes.items():

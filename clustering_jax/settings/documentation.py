@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from clustering_jax.settings import sources
-from clustering_jax.settings.base import Config, Embed, Embeddings, Optimizer, Photos, Run
+from clustering_jax.settings.base import Config, Embed, Embeddings, Optimizer, Photos, Rows, Run
 from clustering_jax.settings.cc import CC, Digits, Natural
 from clustering_jax.settings.cmmc import CMMC
 from clustering_jax.settings.dmim import DMIM
@@ -80,6 +80,7 @@ def documented(config: Mapping[str, Any]) -> Iterator[Key]:
         "augment": _of(AUGMENTATIONS, config.get("augment", {}).get("kind", "natural")),
         "optimizer": comments(Optimizer),
         "run": comments(Run),
+        "rows": comments(Rows),
         "embed": comments(Embed),
     }
     for name, value in _ordered(config, [*comments(Config), *groups]):

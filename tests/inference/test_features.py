@@ -21,7 +21,7 @@ def embed(batch):
 
 
 def scores(data):
-    return feature_scores(embed, data, np.arange(data.num_examples) % 3)
+    return feature_scores(embed, data, np.arange(data.num_examples) % 3, np.zeros((0, 0)))
 
 
 def test_good_features_and_labels():
@@ -67,7 +67,7 @@ def test_the_result_and_the_table_have_the_scores(labels):
     plain = {"occupied": 3, "smallest": 1, "largest": 9, "confidence": 0.9}
     result = {"method": "cc", "seed": 0, "wall_time_seconds": 1.0, "baselines": [], "scores": plain}
     result["protocol"] = {"trained_on": "a", "scored_on": "b", "labels": "none"}
-    found = with_feature_scores(result, embed, dataset(labels=labels), np.arange(60) % 3)
+    found = with_feature_scores(result, embed, dataset(labels=labels), np.arange(60) % 3, np.zeros((0, 0)))
     assert plain.items() <= found["scores"].items() and result["scores"] == plain
     assert "(20 nearest of all rows, by cosine, leave one out)" in table(found)
     assert ("accuracy of their vote 1.000" in table(found)) == labels

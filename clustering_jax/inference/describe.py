@@ -1,0 +1,151 @@
+"""What a finished run says of its rows: the columns of assignments.csv after the first ones, and their summary."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from clustering_jax.data.base import Dataset
+from clustering_jax.errors import UserError
+from clustering_jax.inference import levels
+from clustering_jax.inference.rejection import (
+    agreement_of_neighbours,
+    agreement_of_seeds,
+    rejection,
+    reliability,
+)
+from clustering_jax.inference.results import known_scores
+from clustering_jax.inference.rows import duplicate_groups, medoids, outlier_scores, similar_rows, unit
+from clustering_jax.inference.rule import Rule, decimals, numbers
+
+
+class Described(NamedTuple):
+    """What is known of the rows.
+
+    Attributes:
+      clusters: cluster of each row, int [n]; -1 where the model is not sure.
+      columns: n texts by the name of the column.
+      summary: additions to result.json.
+      embedding: the embedding of the rows, [n, d] of norm 1; empty if it was not needed.
+    """
+
+    clusters: np.ndarray
+    columns: dict[str, list[str]]
+    summary: dict[str, Any]
+    embedding: np.ndarray
+
+
+def check(config: Mapping[str, Any], n: int) -> None:
+    """Checks the settings of the rows.
+
+    Args:
+      config: the config of the run, with the number of clusters.
+      n: number of scored rows.
+
+    Raises:
+      UserError: a value is out of its range, or `reject` has nothing to be calibrated by.
+    """
+    k, rows = config["num_clusters"], config["rows"]
+    if not 0 <= config["reject"] <= 1:
+        raise UserError(f"reject is {config['reject']}: choose a share from 0 (off) to 1, for example 0.9")
+    wrong = [count for count in config["levels"] if not (isinstance(count, int) and 2 <= count < k)]
+    if wrong:
+        raise UserError(f"levels has {wrong[0]}: a level has from 2 to {k - 1} groups of the {k} clusters")
+    if rows["neighbours"] < 0 or not 0 <= rows["duplicates"] <= 1:
+        raise UserError(
+            f"rows.neighbours is {rows['neighbours']} and rows.duplicates {rows['duplicates']}: choose 0 or more "
+            "neighbours, and a cosine from 0 to 1"
+        )
+    if config["reject"] and config["num_seeds"] == 1 and not _compares(config, n):
+        raise UserError(
+            f"reject compares each row with its neighbours: raise rows.neighbours (now {rows['neighbours']}) or "
+            f"rows.limit (now {rows['limit']} of {n} rows), or train several seeds (num_seeds)"
+        )
+
+
+def describe(
+    config: Mapping[str, Any],
+    scored: Dataset,
+    assigned: Sequence[np.ndarray],
+    best: int,
+    embed: Callable[[Mapping[str, Any]], np.ndarray],
+) -> Described:
+    """Describes the rows of a finished run. Every process calls this.
+
+    Args:
+      config: the config of the run, with the number of clusters.
+      scored: the rows.
+      assigned: soft assignments [n, k] of each seed.
+      best: the seed that is kept.
+      embed: computes the embedding [n, d] of features.
+    """
+    probabilities, n = assigned[best], scored.num_examples
+    clusters = probabilities.argmax(1)
+    summary: dict[str, Any] = {}
+    columns: dict[str, list[str]] = {}
+    compared = _compares(config, n)
+    if config["rows"]["neighbours"] and not compared:
+        warnings.warn(
+            f"{n} rows are more than rows.limit, {config['rows']['limit']}: they are not compared with each other, so "
+            "there are no outliers and duplicates; raise it if you have the time",
+            stacklevel=2,
+        )
+    rows = unit(embed(scored.features)) if compared or config["levels"] else np.zeros((0, 0))
+    neighbours = np.zeros((0, 0), int)
+    if compared:
+        neighbours, cosines = similar_rows(rows, config["rows"]["neighbours"])
+        columns["outlier"] = decimals(outlier_scores(cosines))
+        groups = duplicate_groups(rows, neighbours, cosines, config["rows"]["duplicates"] or np.inf)
+        columns["duplicate_group"] = numbers(groups, -1)
+        columns["typical"] = numbers(medoids(rows, clusters), 0)
+    if config["reject"]:
+        summary["rejection"] = _rejection(config, scored, assigned, best, neighbours)
+    if config["levels"]:
+        summary["levels"] = _levels(config, rows, clusters)
+    rule = Rule.of_run(summary)
+    first = rule.columns(probabilities)
+    last = {name: first.pop(name) for name in list(first) if name.startswith("level_")}
+    return Described(rule.clusters(probabilities), {**first, **columns, **last}, summary, rows)
+
+
+def _compares(config: Mapping[str, Any], n: int) -> bool:
+    return config["rows"]["neighbours"] > 0 and n <= config["rows"]["limit"]
+
+
+def _rejection(
+    config: Mapping[str, Any], scored: Dataset, assigned: Sequence[np.ndarray], best: int, neighbours: np.ndarray
+) -> dict[str, Any]:
+    """The threshold of the confidence, how it was found, and the scores of the rows it keeps if there are labels."""
+    clusters, confidence = [p.argmax(1) for p in assigned], assigned[best].max(1)
+    if len(assigned) > 1:
+        by, agreement = f"agreement of {len(assigned)} seeds", agreement_of_seeds(clusters, best)
+    else:
+        by, agreement = "agreement with the nearest rows", agreement_of_neighbours(clusters[0], neighbours)
+    found = rejection(confidence, agreement, config["reject"])
+    kept = confidence >= found.threshold
+    if found.expected < config["reject"]:
+        warnings.warn(
+            f"reject is {config['reject']}, but no more than {found.expected:.2f} of the surest rows are expected to "
+            f"be right; the {int(kept.sum())} surest of {len(kept)} rows keep their clusters",
+            stacklevel=2,
+        )
+    labels, scores = scored.labels, {}
+    if labels is not None and (labels[kept] >= 0).any():
+        scores = {"scores": known_scores(labels[kept], clusters[best][kept])}
+    return {
+        "share": config["reject"],
+        **found._asdict(),
+        "assigned": int(kept.sum()),
+        "calibrated_by": by,
+        "reliability": reliability(confidence, agreement),
+        **scores,
+    }
+
+
+def _levels(config: Mapping[str, Any], rows: np.ndarray, clusters: np.ndarray) -> dict[str, Any]:
+    occupied, links = levels.tree(rows, clusters)
+    groups = levels.groups(occupied, links, config["num_clusters"], config["levels"])
+    return {"groups": groups, "clusters": occupied.tolist(), "linkage": links.tolist()}
