@@ -1,4 +1,4 @@
-"""Pretrained image encoders from local files; nothing is downloaded.
+"""Pretrained image encoders from local files; nothing is downloaded, except by timm for a name that starts so.
 
 `load_encoder` recognises a model by its `config.json`, or by its tensors where it is a file alone.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from clustering_jax.encoders import clip, dinov2, dinov3, lite0, resnet, siglip
+from clustering_jax.encoders import clip, dinov2, dinov3, lite0, pytorch, resnet, siglip
 from clustering_jax.encoders.base import Encoder, directory_of
 from clustering_jax.errors import UserError, nearest
 from clustering_jax.nn.vit.clip_config import read_json
@@ -49,14 +49,17 @@ def load_encoder(path_or_name: str | os.PathLike, *, dtype: Any = jnp.float32) -
     Args:
       path_or_name: "lite0" (EfficientNet-Lite0 from the package that the extra "photos" installs), the directory of
         a model as Hugging Face's `save_pretrained`, timm or open_clip write it, or a file: the weights in such a
-        directory, or torchvision's of a ResNet.
-      dtype: of products and activations; parameters and features are float32. EfficientNet-Lite0 is always float32.
+        directory, or torchvision's of a ResNet; or "timm:NAME" or "hf:DIR" for any other model, by PyTorch.
+      dtype: of products and activations; parameters and features are float32. EfficientNet-Lite0 and
+        models of PyTorch are always float32.
 
     Raises:
       UserError: a file is missing, damaged or of an architecture that is not known; the line says which.
     """
     if str(path_or_name) in NAMES:
         return NAMES[str(path_or_name)]()
+    if str(path_or_name).partition(":")[0] in pytorch.PREFIXES and not Path(path_or_name).exists():
+        return pytorch.load(str(path_or_name))
     path = Path(path_or_name).expanduser()
     if not path.exists():
         raise UserError(f"'{path}' does not exist: give a model's directory or file, or one of {', '.join(NAMES)}")

@@ -20,8 +20,9 @@ class Encoder(NamedTuple):
       name: of its directory or file.
       checksum: sha256 of its weights, in hexadecimal.
       params: its parameters, a tree of float32 arrays.
-      features: ``(params, uint8 [n, h, w, 3]) -> float32 [n, d]``, pure, not normalised.
+      features: ``(params, uint8 [n, h, w, 3]) -> float32 [n, d]``, not normalised; pure, of JAX, if `compiled`.
       preprocessing: how images become `features`'s input, see `data.images.preprocessing.preprocess`.
+      compiled: whether JAX can compile `features`. Otherwise it takes and gives NumPy arrays.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Encoder(NamedTuple):
     params: Mapping[str, Any]
     features: Callable[[Mapping[str, Any], Array], Array]
     preprocessing: Preprocessing
+    compiled: bool = True
 
 
 def directory_of(path: Path) -> Path:

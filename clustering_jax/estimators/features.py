@@ -13,13 +13,15 @@ from clustering_jax import data, settings
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.embeddings import MANIFEST, unit_rows
 from clustering_jax.data.images.arrays import as_images
+from clustering_jax.data.images.for_embedding import array_rows
 from clustering_jax.data.kinds import PHOTOS, kind_of
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import is_path
 from clustering_jax.estimators.inputs import is_images
 from clustering_jax.estimators.views import DATA, ViewsClustering
 from clustering_jax.files import read_json
-from clustering_jax.inference.embedding import embed_arrays
+from clustering_jax.inference.embedding import iter_embedded
+from clustering_jax.inference.image_model import image_model_of
 
 HEADS = ("turtle", "temi")
 
@@ -122,9 +124,8 @@ class FeatureClustering(ViewsClustering):
             config["data"]["path"] = str(X)
             return None
         if self._embeds:
-            images = as_images(np.asarray(X), "X")
             config["data"] = {**settings.EMBEDDINGS, "split": "all"}
-            return Dataset({"image": _embedded(images, config)}, row_ids(len(images)), None, "X", "all")
+            return _embedded(X, config)
         if is_path(X):
             written = (Path(X).expanduser() / MANIFEST).is_file()
             config["data"] |= {"path": str(X), "split": "train" if written else "all"}
@@ -139,11 +140,8 @@ class FeatureClustering(ViewsClustering):
         return Dataset({"image": rows}, row_ids(len(rows)), None, "X", "all")
 
     def _features(self, X: Any) -> dict[str, np.ndarray]:
-        embed = self._predictor.config.get("embed") or {}
-        if is_images(X) and not (embed.get("encoder") or embed.get("clip")):
-            raise UserError("X holds images, but the run was trained on features: embed the images as those were")
         if is_images(X):
-            return {"image": _embedded(as_images(np.asarray(X), "X"), self._predictor.config)}
+            return _embedded(X, self._predictor.config).features
         if "image" not in self._predictor.shapes:
             return super()._features(X)
         rows, (columns,) = self._checked(X, reset=False), self._predictor.shapes["image"]
@@ -170,7 +168,12 @@ def _is_photos(X: Any) -> bool:
     return path.is_dir() and not (path / MANIFEST).is_file() and kind_of(path) == PHOTOS
 
 
-def _embedded(images: np.ndarray, config: Mapping[str, Any]) -> np.ndarray:
+def _embedded(X: Any, config: Mapping[str, Any]) -> Dataset:
     """Embeds images by the encoder of a config, as rows of norm 1."""
-    options = {name: config["embed"][name] for name in ("clip", "encoder", "resize", "batch_size")}
-    return unit_rows(embed_arrays(images, **options), "X")
+    model = image_model_of(config)
+    if model is None:
+        raise UserError("X holds images, but the run was trained on features: embed the images as those were")
+    images = as_images(np.asarray(X), "X")
+    dataset = Dataset({"image": images}, row_ids(len(images)), None, "X", "all")
+    parts = [rows for _, rows in iter_embedded(array_rows(dataset), model, config["embed"]["batch_size"])]
+    return dataset._replace(features={"image": unit_rows(np.concatenate(parts), "X")})

@@ -8,16 +8,14 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from clustering_jax.data.base import known_labels, row_ids
+from clustering_jax.data.base import known_labels
 from clustering_jax.data.embeddings import MANIFEST
 from clustering_jax.data.images.for_embedding import ImageRows, image_rows
 from clustering_jax.data.nouns import read_nouns
@@ -82,25 +80,22 @@ def embed(
         raise UserError(f"{output} can't be written ({error.strerror}): choose another directory") from error
     manifest = Manifest(output / MANIFEST, model.settings)
     batch_size += -batch_size % jax.device_count()
-    params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
+    embedder = model.embedder(batch_size)
     for name, images in rows.items():
-        _embed_split(output, manifest, name, images, model, params, batch_size)
+        _embed_split(output, manifest, name, images, model, embedder, batch_size)
     if words:
         directory = Path(cache).expanduser() if cache else None
+        params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
         _embed_nouns(output, manifest, words, model.clip, params, batch_size, directory)
     return output
 
 
-def iter_embedded(
-    path: str | Path, *, clip: str = "", encoder: str = "", resize: int = 0, batch_size: int = 64
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Embeds the images below a folder, a few batches at a time, in constant memory.
+def iter_embedded(images: ImageRows, model: ImageModel, batch_size: int = 64) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Embeds images, a few batches at a time, in constant memory.
 
     Args:
-      path: the folder.
-      clip: as for `embed`.
-      encoder: as for `embed`.
-      resize: as for `embed`.
+      images: the images.
+      model: what embeds them.
       batch_size: as for `embed`.
 
     Yields:
@@ -109,38 +104,11 @@ def iter_embedded(
     Raises:
       UserError: as `embed`; an unreadable image is an error.
     """
-    yield from _embedded(image_rows("folder", path=path), image_model(clip, encoder, resize), batch_size)
-
-
-def embed_arrays(
-    images: np.ndarray, *, clip: str = "", encoder: str = "", resize: int = 0, batch_size: int = 64
-) -> np.ndarray:
-    """Embeds images in memory.
-
-    Args:
-      images: uint8 [n, h, w, c] with c = 1 or 3.
-      clip: as for `embed`.
-      encoder: as for `embed`.
-      resize: as for `embed`.
-      batch_size: as for `embed`.
-
-    Returns:
-      float32 [n, d].
-    """
-    pixels = images[..., 0] if images.shape[3] == 1 else images
-    rows = ImageRows(lambda row, fit: fit(Image.fromarray(pixels[row])), row_ids(len(images)), None, "X", "all")
-    parts = _embedded(rows, image_model(clip, encoder, resize), batch_size)
-    return np.concatenate([features for _, features in parts])
-
-
-def _embedded(images: ImageRows, model: ImageModel, batch_size: int) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yields the ids and the features of some batches of images at a time."""
     batch_size += -batch_size % jax.device_count()
-    params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
-    infer = make_infer(lambda params, batch: model.features(params, batch["image"]), batch_size)
+    embedder = model.embedder(batch_size)
     for start in range(0, len(images.ids), CHUNK * batch_size):
         ids = images.ids[start : start + CHUNK * batch_size]
-        yield ids, infer(params, {"image": np.stack(images.batch(start, start + len(ids), model.fitted))})
+        yield ids, embedder(np.stack(images.batch(start, start + len(ids), model.fitted)))
 
 
 class Manifest:
@@ -169,7 +137,13 @@ class Manifest:
 
 
 def _embed_split(
-    output: Path, manifest: Manifest, name: str, images: ImageRows, model: ImageModel, params: Any, batch_size: int
+    output: Path,
+    manifest: Manifest,
+    name: str,
+    images: ImageRows,
+    model: ImageModel,
+    embedder: Callable[[np.ndarray], np.ndarray],
+    batch_size: int,
 ) -> None:
     mark = _digest(manifest.content["checksum"], manifest.content["resize"], images.ids)
     if manifest.content["splits"].get(name, {}).get("mark") == mark:
@@ -184,9 +158,8 @@ def _embed_split(
         blank = np.zeros(model.shape, np.uint8)
         return {"image": np.stack([blank if isinstance(image, str) else image for image in batch])}
 
-    infer = make_infer(lambda params, batch: model.features(params, batch["image"]), batch_size)
     path = output / f"{name}.npy"
-    _stream(path, mark, len(images.ids), batch_size, read, partial(infer, params), failures)
+    _stream(path, mark, len(images.ids), batch_size, read, lambda batch: embedder(batch["image"]), failures)
     kept = np.isfinite(np.load(path, mmap_mode="r")).all(1)
     if not kept.any():
         raise UserError(f"none of the {len(kept)} images of '{name}' can be read: {failures[0]}")

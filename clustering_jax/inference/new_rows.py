@@ -10,9 +10,11 @@ import numpy as np
 
 from clustering_jax.data.embeddings import MANIFEST, embeddings, unit_rows
 from clustering_jax.data.images.folder import iter_images
+from clustering_jax.data.images.for_embedding import image_rows
 from clustering_jax.data.views.new_rows import new_rows
 from clustering_jax.errors import UserError
 from clustering_jax.inference.embedding import iter_embedded
+from clustering_jax.inference.image_model import image_model_of
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import assignment_lines
 
@@ -65,8 +67,8 @@ def _embeddings(predictor: Predictor, path: Path) -> Iterator[tuple[list[str], d
         keys = {name: data[name] for name in ("image_key",) if name in data}
         dataset = embeddings(path, split="all" if path.is_file() else data["split"], **keys)
         parts = iter([(dataset.ids, dataset.features["image"])])
-    elif embed["clip"] or embed["encoder"]:
-        parts = iter_embedded(path, **{name: embed[name] for name in ("clip", "encoder", "resize", "batch_size")})
+    elif model := image_model_of(predictor.config):
+        parts = iter_embedded(image_rows("folder", path=path), model, embed["batch_size"])
     else:
         raise UserError(f"{path}: the run was trained on embeddings without a model: give embeddings of the same kind")
     for ids, rows in parts:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from clustering_jax.errors import UserError
-from clustering_jax.inference.image_model import ImageModel, image_model
+from clustering_jax.inference.image_model import ImageModel, image_model_of
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import versions
 from clustering_jax.losses import normalize
@@ -67,11 +67,11 @@ def of_run(workdir: str | Path, *, photos: bool = True) -> Contents:
 
 def _encoder_of(config: Mapping[str, Any]) -> ImageModel | None:
     """The pretrained model that embedded the photos of a run; None if the run took no photos."""
-    embed = config.get("embed") or {}
-    if not (embed.get("clip") or embed.get("encoder")):
-        return None
     try:
-        return image_model(embed["clip"], embed["encoder"], embed["resize"])
+        model = image_model_of(config)
+        if model and not model.compiled:
+            raise UserError(f"embed.encoder is '{config['embed']['encoder']}': a model of PyTorch can't be exported")
+        return model
     except UserError as error:
         raise UserError(f"{error}; --input=embeddings exports the head without the encoder") from error
 

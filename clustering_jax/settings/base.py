@@ -125,7 +125,8 @@ class Embed(NamedTuple):
     """Keys of the group `embed`: embeddings to make where `data.path` is empty."""
 
     # Image encoder: "lite0" (EfficientNet-Lite0, from the extra "photos"), or the directory or file of a DINOv2,
-    # DINOv3, SigLIP, CLIP or ResNet model. Methods that need nouns take `clip` instead.
+    # DINOv3, SigLIP, CLIP or ResNet model. With the extra "torch" also "timm:NAME" and "hf:DIR", any other model of
+    # timm or transformers, by PyTorch. Methods that need nouns take `clip` instead.
     encoder: str = ""
     # Directory of a CLIP model with model.safetensors, config.json and tokenizer.json, or with the files of open_clip.
     clip: str = ""

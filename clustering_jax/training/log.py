@@ -91,11 +91,12 @@ class MetricsLog:
     def _advance(self, step: int) -> None:
         """Shows the steps that have finished. The first call of a phase ends the compilation."""
         self._finished = step
-        self._bar.update(step - self._bar.n)
         if not self._compiled:
             self._compiled = True
-            self._bar.set_description(self._phase)
+            self._bar.set_description(self._phase, refresh=False)
+            self._bar.unpause()  # The bar's own rate leaves compilation out too.
             self.restart(step)
+        self._bar.update(step - self._bar.n)
         self._estimate(*self._window())
 
     def _window(self) -> tuple[float, int]:

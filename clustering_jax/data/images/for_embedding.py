@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from clustering_jax.data.base import Dataset
 from clustering_jax.data.images.decode import read_image
 from clustering_jax.data.images.listing import list_images
 from clustering_jax.data.kinds import right_source
@@ -83,6 +84,12 @@ def image_rows(source: str = "", **options: Any) -> ImageRows:
     images = dataset.features.get("image")
     if images is None or images.ndim != 4:
         raise UserError(f"data source '{source}' has no images to embed")
+    return array_rows(dataset)
+
+
+def array_rows(dataset: Dataset) -> ImageRows:
+    """Returns the images of a data set, features ``{"image": uint8 [n, h, w, c]}``."""
+    images = dataset.features["image"]
 
     def read(row: int, fit: Fit) -> np.ndarray:
         image = np.asarray(images[row])
