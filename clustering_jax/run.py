@@ -68,7 +68,7 @@ def train(
         seconds = result["wall_time_seconds"]
         _print(f"{workdir} is finished (wall time {seconds:.0f} s); a new run needs a new --workdir", quiet)
         return result
-    original, config = config, config if streams else _with_embeddings(config, workdir)
+    original, config = config, config if streams else with_embeddings(config, workdir)
     streams = dict(streams or load_streams(config))
     _warn(streams)
     scored = data.load(**config["scored"]) if config["scored"] else None
@@ -98,8 +98,16 @@ def train(
     return result
 
 
-def _with_embeddings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
-    """Fills in the path of the embeddings. If the config names a model but no path, computes them in the workdir."""
+def with_embeddings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    """The config with the path of the embeddings. If it names a model but no path, they are computed in the workdir.
+
+    Args:
+      config: the config of a run.
+      workdir: directory of the run.
+
+    Raises:
+      UserError: there is nothing to embed, or the images can't be embedded.
+    """
     config = _of_photos(config)
     settings, path = config.get("embed"), config["data"].get("path", "")
     if not settings or "path" not in config["data"]:

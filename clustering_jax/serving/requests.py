@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from clustering_jax.data.images.decode import HEIC
 from clustering_jax.errors import UserError
 from clustering_jax.serving.inputs import Inputs
 
@@ -23,7 +24,7 @@ JSON = "application/json"
 NUMPY = ("application/octet-stream", "application/x-npy", "application/x-npz")
 FORM = "multipart/form-data"
 # The formats of `data.images.listing.EXTENSIONS`. Pillow knows more, and it starts other programs for some of them.
-IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", *(("HEIF",) if HEIC else ()))
 
 
 class Limits(NamedTuple):
