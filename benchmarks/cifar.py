@@ -33,7 +33,7 @@ from clustering_jax.training.loop import Schedule, fit
 BATCH = 128
 DECAY = 0.995
 TEN = "average, ten crops"
-# Ten times the work: at some epochs only.
+# Ten crops take ten times as long, so they are scored only at some epochs.
 TEN_EPOCHS = (10, 15, 20)
 # The predictions that are scored, and their colours.
 CURVES = {"last step": "#E69F00", "average": "#0072B2", TEN: "#009E73"}

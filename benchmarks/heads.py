@@ -1,10 +1,10 @@
-"""TURTLE and TEMI on frozen features beside k-means: seeds trained side by side, and the seed kept without labels.
+"""TURTLE, TEMI and k-means on frozen features: scores of all seeds, and of the seed that is kept without labels.
 
     python -m benchmarks.heads --data=FILE.npz [--methods=kmeans,turtle,temi --seeds=10 --num_clusters=10
         --steps=3000 --epochs=40 --batch_size=256 --heads=16 --temi_seeds=1 --output=docs/heads]
 
-FILE holds `image`, `labels` and `train` (the rows trained on; the others are scored). The last step is scored; labels
-are for scoring alone. Each method is one row of OUTPUT.json, which a new run replaces.
+FILE holds `image`, `labels` and `train` (the rows for training; the other rows are scored). The last step is scored.
+Labels are used only for scores. Each method is one row of OUTPUT.json, which a new run replaces.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def options(path: str, split: str) -> dict[str, str]:
 
 
 def kmeans_row(arguments: argparse.Namespace) -> dict[str, Any]:
-    """k-means with ten restarts, fitted to the training rows and scored on the others, once for each seed."""
+    """Runs k-means with ten restarts for each seed. It is fitted to the training rows and scored on the other rows."""
     train, test = (data.load(**options(arguments.data, split)) for split in ("train", "test"))
     each = []
     for seed in range(arguments.seeds):
         model = KMeans(arguments.num_clusters, n_init=10, random_state=seed).fit(train.features["image"])
-        found = metrics.scores(test.labels, model.predict(test.features["image"]))
-        each.append({"seed": seed, **{name: found[name] for name in SCORES}})
+        values = metrics.scores(test.labels, model.predict(test.features["image"]))
+        each.append({"seed": seed, **{name: values[name] for name in SCORES}})
     return {"each": each}
 
 
 def trained_row(config: dict[str, Any]) -> dict[str, Any]:
-    """The scores of every seed of one run, the seed that it kept, and its seconds."""
+    """The scores of every seed of one run, the seed that the run kept, and the seconds of the run."""
     with tempfile.TemporaryDirectory() as workdir:
         result = run.train(config, Path(workdir), reported=False)
     several = result.get("seeds", {"each": [{"seed": 0, "criterion": result["criterion"], **result["scores"]}]})

@@ -54,7 +54,7 @@ def main() -> None:
     x = overlapping()
     compiled, _ = timed(ours, x)
     rounds = [{name: timed(side, x) for name, side in SIDES.items()} for _ in range(ROUNDS)]
-    best = {name: min(found[name] for found in rounds) for name in SIDES}
+    best = {name: min(seconds[name] for seconds in rounds) for name in SIDES}
     print(f"{'':16}{'seconds':>10}{'inertia':>14}{'iterations':>12}")
     for name, (seconds, (inertia, iterations)) in best.items():
         print(f"{name:16}{seconds:10.2f}{inertia:14.1f}{iterations:12}")

@@ -18,7 +18,7 @@ from clustering_jax.training.update import init_state, make_update, optimizers
 
 
 class Loop:
-    """A training loop for one seed or for several seeds side by side. The first call compiles. Phases are named."""
+    """A training loop for one seed or for several seeds side by side. The first call compiles."""
 
     def __init__(self, method: Method, dataset: Dataset, batch: int, seeds: int = 1):
         self.dataset, self.batch, self.seeds, chosen = dataset, batch, seeds, tuple(range(seeds))
@@ -31,12 +31,12 @@ class Loop:
         txs = optimizers(method)
         self.updates = {name: make_update(p, txs, mesh, self.feed.resident, seeds) for name, p in self.phases.items()}
         self.infers: dict = {}
-        self.found: dict[str, np.ndarray] = {}
+        self.target_values: dict[str, np.ndarray] = {}
 
     def steps(self, name: str, count: int) -> float:
         """Seconds of `count` steps of a phase, grouped into calls as in the training loop."""
         began, phase = time.perf_counter(), self.phases[name]
-        targets = self.found if phase.targets else {}
+        targets = self.target_values if phase.targets else {}
         for first in range(0, count, LOOP_STEPS):
             inputs = self.feed(phase, first, min(LOOP_STEPS, count - first), targets, min(LOOP_STEPS, count))
             self.state, terms = self.updates[name](self.state, *inputs, self.key)
@@ -48,7 +48,9 @@ class Loop:
         began = time.perf_counter()
         everyone = each_seed(self.key, self.state.variables, self.seeds)
         each = [self.phases[name].targets(key, variables, self._infer) for key, variables in everyone]
-        self.found = each[0] if self.seeds == 1 else {name: np.stack([e[name] for e in each]) for name in each[0]}
+        self.target_values = (
+            each[0] if self.seeds == 1 else {name: np.stack([e[name] for e in each]) for name in each[0]}
+        )
         return time.perf_counter() - began
 
     def _infer(self, function, variables):

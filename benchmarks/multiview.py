@@ -5,7 +5,7 @@
 DIR holds bdgp.npz, mnist_usps.npz, fashion_mv3.npz and handwritten.npz with the keys view0, view1, ... and y. All
 objects are used for training and for scores, at the last step; labels are used only for scores. `--dtype` is
 `model.dtype`; each dtype has its own rows. Seeds that are already in FILE.json (docs/multiview.json) are not run again,
-so that the hours can be divided. For a changed setting use another FILE.
+so that you can split the work into several calls. For a changed setting use another FILE.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from clustering_jax.methods.views import view_names
 from clustering_jax.settings import cmmc
 from clustering_jax.training.seeds import disagreement
 
-# File, clusters, contrastive epochs, scaling, source of the pseudo-labels, the code's double softmax, least mean ACC.
+# File, clusters, contrastive epochs, scaling, source of the pseudo-labels, double softmax, smallest allowed mean ACC.
 SETS = {
     "bdgp": ("bdgp", 5, 10, "none", "features", True, 0.985),
     "mnist_usps": ("mnist_usps", 10, 50, "none", "features", True, 0.990),

@@ -23,7 +23,8 @@ from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.method import Spec
 from clustering_jax.methods.cmmc import method as cmmc
 
-# What the project promises: our whole run in half the peer's time, ten seeds in six times one seed's.
+# The project promises: a whole run takes at most half the time of PyTorch, and ten seeds take at most six times as long
+# as one seed.
 WALL, SEEDS = 0.5, 6.0
 
 

@@ -1,13 +1,13 @@
-"""Photos embedded by EfficientNet-Lite0: k-means, DXMC without nouns, TURTLE and TEMI, on the same embeddings.
+"""k-means, DXMC without nouns, TURTLE and TEMI on the same embeddings of photos by EfficientNet-Lite0.
 
     pip install -e '.[photos,tfds]'
     python -m benchmarks.photos --workdir=DIR [--folder=PHOTOS --tfds=DATA_DIR
         --methods=kmeans,dxmc,turtle,temi,choose_k --seeds=10 --steps=1000 --epochs=40 --heads=4 --temi_seeds=10
         --output=docs/photos]
 
-Two sets: PHOTOS, a folder of photos with one subfolder for each class; and the 10,000 test images of CIFAR-10 in
-DATA_DIR. All rows are trained and scored, the last step counts, and labels are for scoring alone. The embeddings stay
-in DIR. Each row of OUTPUT.json is one method on one set, which a new run replaces.
+There are two sets: PHOTOS, a folder of photos with one subfolder for each class; and the 10,000 test images of CIFAR-10
+in DATA_DIR. All rows are used for training and for scores, at the last step. Labels are used only for scores. The
+embeddings are kept in DIR. Each row of OUTPUT.json is one method on one set. A new run replaces it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from clustering_jax.settings import dxmc, temi, turtle
 
 
 def sets(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """The images of each set that was named."""
+    """The images of each set that the arguments name."""
     folder = {"source": "folder", "path": arguments.folder, "labels_from_folders": True}
     cifar = {"source": "tfds", "name": "cifar10", "splits": "test", "tfds_dir": arguments.tfds}
     given = {"folder": (arguments.folder, folder), "cifar10_test": (arguments.tfds, cifar)}
@@ -40,7 +40,7 @@ def sets(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def embedded(directory: Path, images: dict[str, Any]) -> tuple[dict[str, Any], float]:
-    """The settings of the embeddings of a set, and the seconds that they took; an earlier call's embeddings stay."""
+    """Embeds a set unless an earlier call did, and returns the settings of the embeddings and the seconds."""
     start, exists = time.perf_counter(), (directory / "train.npy").is_file()
     embed(directory, encoder="lite0", splits={"train": images})
     seconds = 0.0 if exists else time.perf_counter() - start
@@ -48,12 +48,12 @@ def embedded(directory: Path, images: dict[str, Any]) -> tuple[dict[str, Any], f
 
 
 def kmeans_row(rows: Dataset, num_clusters: int, seeds: int) -> dict[str, Any]:
-    """k-means with ten restarts, once for each seed."""
+    """Runs k-means with ten restarts for each seed."""
     start, each = time.perf_counter(), []
     for seed in range(seeds):
         labels = KMeans(num_clusters, n_init=10, random_state=seed).fit_predict(rows.features["image"])
-        found = metrics.scores(rows.labels, labels)
-        each.append({"seed": seed, **{name: found[name] for name in SCORES}})
+        values = metrics.scores(rows.labels, labels)
+        each.append({"seed": seed, **{name: values[name] for name in SCORES}})
     return {"each": each, "seconds": time.perf_counter() - start}
 
 
@@ -94,10 +94,10 @@ def main() -> None:
     path = Path(arguments.output).with_suffix(".json")
     for name, images in sets(arguments).items():
         options, seconds = embedded(Path(arguments.workdir) / name, images)
-        rows, found = data.load(**options), read_json(path) or {}
-        found.setdefault(name, {"rows": rows.num_examples})
+        rows, results = data.load(**options), read_json(path) or {}
+        results.setdefault(name, {"rows": rows.num_examples})
         if seconds:
-            found[name]["embedding_seconds"] = seconds
+            results[name]["embedding_seconds"] = seconds
         num_clusters = len(np.unique(rows.labels))
         for method in filter(None, arguments.methods.split(",")):
             if method == "choose_k":
@@ -106,8 +106,8 @@ def main() -> None:
                 row = kmeans_row(rows, num_clusters, arguments.seeds)
             else:
                 row = trained_row(config_of(method, options, num_clusters, arguments))
-            found[name][method] = row
-            write_json(path, found)
+            results[name][method] = row
+            write_json(path, results)
             print(name, line(method, row) if "each" in row else row, flush=True)
 
 

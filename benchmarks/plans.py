@@ -89,12 +89,12 @@ def collectives(text: str) -> Iterator[Collective]:
 
 def _within(bodies: Mapping[str, str], name: str, times: int | None) -> Iterator[Collective]:
     for line in bodies[name].splitlines():
-        found = re.search(rf" = (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
-        if found:
+        match = re.search(rf" = (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
+        if match:
             if times is None:
                 raise ValueError(f"runs an unknown number of times: {line}")
             label = re.search(r'op_name="([^"]*)"', line)
-            yield Collective(found[2], shapes_of(found[1]), times, label[1] if label else "")
+            yield Collective(match[2], shapes_of(match[1]), times, label[1] if label else "")
         for kind, called in re.findall(
             r"\b(body|calls|to_apply|branch_computations)=\{?(%[\w.-]+(?:, %[\w.-]+)*)", line
         ):
@@ -107,5 +107,5 @@ def _within(bodies: Mapping[str, str], name: str, times: int | None) -> Iterator
 
 def shapes_of(result: str) -> list[tuple[str, tuple[int, ...]]]:
     """The arrays in the result of an operation, by dtype and shape."""
-    found = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", result)
-    return [(kind, tuple(int(x) for x in shape.split(",") if x)) for kind, shape in found]
+    arrays = re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", result)
+    return [(kind, tuple(int(x) for x in shape.split(",") if x)) for kind, shape in arrays]

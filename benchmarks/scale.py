@@ -48,13 +48,14 @@ HELD: dict[str, steps.Lower] = {
     "CMMC, BDGP, contrast, chunks of 16,384": steps.cmmc("contrast", chunk=16384),
 }
 ROWS = (16384, 65536, 262144, 1048576)
-# Chips, bfloat16 FLOP/s, bytes, bytes/s of the memory, bytes/s to other chips (H100: the network card) of each.
+# For each machine: chips; per chip bfloat16 FLOP/s, bytes and bytes/s of the memory, and bytes/s to other chips (for
+# the H100: the network card).
 MACHINES = {
     "TPU v5e-256": (256, 197e12, 16e9, 819e9, 200e9),
     "64 H100 SXM": (64, 989e12, 80e9, 3.35e12, 50e9),
 }
-# Of the programs in `benchmarks.memory` the one in `SENT` with the same gradient, the width of what is contrasted, and
-# the rows of a chunk on each device.
+# For some programs in `benchmarks.memory`: the program in `SENT` with the same gradient, the width of the contrasted
+# rows, and the rows of a chunk on each device.
 BOUNDED = {
     "CC, ResNet50, 224 px": ("CC, ResNet50, 224 px", 128, 0),
     "CC, ResNet50, 224 px, remat": ("CC, ResNet50, 224 px", 128, 0),

@@ -20,9 +20,9 @@ from clustering_jax import run
 from clustering_jax.files import read_json, write_json
 from clustering_jax.settings import dxmc
 
-# What each row of the table changes.
+# The settings that each row of the table changes.
 ROWS = {"DXMC": {}, "TAC": {"consistent": True}}
-# One semantic space for all seeds, as the authors keep it in files, or one for each.
+# One semantic space for all seeds, as in the authors' code, which stores it in files; or one space for each seed.
 SPACES = {"": 0, ", spaces drawn anew": -1}
 
 

@@ -41,14 +41,14 @@ def our_loop(image: np.ndarray, text: np.ndarray, partners: dict[str, np.ndarray
 def timed(function: Callable, *arguments: object) -> tuple[np.ndarray, float]:
     """The result of a call, and its seconds."""
     began = time.perf_counter()
-    found = np.asarray(function(*arguments))
-    return found, time.perf_counter() - began
+    result = np.asarray(function(*arguments))
+    return result, time.perf_counter() - began
 
 
 def our_nouns(image: np.ndarray, nouns: np.ndarray, centers: int) -> np.ndarray:
     """Our counterpart of `torch_dxmc.kept_nouns`."""
-    found = semantic_centers(jax.random.key(0), jnp.asarray(image), centers, restarts=RESTARTS)
-    return select_nouns(found, nouns, torch_dxmc.PER_CENTER)
+    means = semantic_centers(jax.random.key(0), jnp.asarray(image), centers, restarts=RESTARTS)
+    return select_nouns(means, nouns, torch_dxmc.PER_CENTER)
 
 
 def show(name: str, ours: float, theirs: float) -> None:

@@ -33,7 +33,7 @@ ROUNDS = 3
 BATCH = 128
 PHASE = Phase("any", 0, ())
 BLOCKS = {"shuffle_block": 256, "shuffle_window": 16}
-# A JPEG of 256 pixels stands under so many names.
+# Number of file names that each JPEG of 256 pixels has.
 LARGE, NAMES = 400, 25
 
 
@@ -50,14 +50,14 @@ def batches(dataset: Dataset):
         done += count
         return BATCH * count / (time.perf_counter() - began)
 
-    run(4)  # what is read ahead before the first batch is taken
+    run(4)  # images that are prefetched before the first batch is used
     return run
 
 
 def table(what: str, runs: dict, count: int) -> None:
     """Prints one row per source: images/s, and the ratio to the first row."""
     rounds = [{name: run(count) for name, run in runs.items()} for _ in range(ROUNDS)]
-    best = {name: max(found[name] for found in rounds) for name in runs}
+    best = {name: max(rates[name] for rates in rounds) for name in runs}
     print(f"{what:44}{'images/s':>10}{'of memory':>11}")
     for name, rate in best.items():
         print(f"  {name:42}{rate:10.0f}{rate / next(iter(best.values())):11.3f}", flush=True)
@@ -123,7 +123,7 @@ def main() -> None:
             "array_record, blocks of 256, 16 at a time": data.load("tfds", **cifar, streaming=True, **BLOCKS),
             "folder": data.load("folder", path=root / "small", size=32, streaming=True),
         }
-        table("batches of 32-pixel images", {name: batches(found) for name, found in sets.items()}, 150)
+        table("batches of 32-pixel images", {name: batches(dataset) for name, dataset in sets.items()}, 150)
         steps = {name: rate_of(ours(sets[name], 32, BATCH)) for name in ("memory", "array_record", "folder")}
         table("training CC, ResNet18, 32 pixels", steps, 20)
 

@@ -87,9 +87,9 @@ class Trainer:
     @torch.inference_mode()
     def labels(self) -> np.ndarray:
         self.network.eval()
-        found = self.network(self.views[0])[0].argmax(1).numpy()
+        clusters = self.network(self.views[0])[0].argmax(1).numpy()
         self.network.train()
-        return found
+        return clusters
 
 
 def main() -> None:
@@ -101,13 +101,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=300)
     arguments = parser.parse_args()
-    data, found = planted(), []
+    data, accuracies = planted(), []
     for seed in range(arguments.seeds):
         trainer = Trainer([data.features["view0"], data.features["view1"]], 8, seed)
         trainer.steps(arguments.epochs)
-        found.append(scores(data.labels, trainer.labels())["acc"])
-        print(f"seed {seed}: ACC {found[-1]:.3f}", flush=True)
-    print(f"ACC {np.mean(found):.3f} +- {np.std(found):.3f}")
+        accuracies.append(scores(data.labels, trainer.labels())["acc"])
+        print(f"seed {seed}: ACC {accuracies[-1]:.3f}", flush=True)
+    print(f"ACC {np.mean(accuracies):.3f} +- {np.std(accuracies):.3f}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from clustering_jax.training.batches import Feed
 from clustering_jax.training.update import init_state, make_update, optimizers
 
 ROUNDS = 3
-# Pixels, batch, steps in a round, the least ratio the project promises.
+# Pixels, batch, steps in a round, the smallest ratio that the project promises.
 TRAINING = ((32, 128, 20, 1.2), (96, 64, 10, 0.7))
 
 

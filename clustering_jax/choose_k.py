@@ -29,9 +29,9 @@ from absl import flags
 from clustering_jax import cli, data
 from clustering_jax.cli import read_flags
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.views.pca import apply_pca, fit_pca
+from clustering_jax.data.views.pca import apply_pca, fit_pca, safe_factor
 from clustering_jax.errors import UserError
-from clustering_jax.files import write_json
+from clustering_jax.files import output_directory, write_json, writing
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.kmeans import number_of_clusters
 from clustering_jax.run import train, with_embeddings
@@ -142,6 +142,7 @@ def principal(rows: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     """
     if len(rows) // 2 <= ks[-1]:
         raise UserError(f"--range ends with {ks[-1]}: half of the {len(rows)} rows must be more than that")
+    rows = (rows * np.float64(safe_factor(rows))).astype(rows.dtype)  # which changes no cluster
     with np.errstate(invalid="ignore"):  # If all rows are equal, the shares of the variance are 0 / 0.
         fitted = fit_pca(rows, min(MAX_COMPONENTS, *rows.shape))
     components = apply_pca(fitted, rows)
@@ -241,7 +242,7 @@ def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, A
     for note in dataset.notes:
         warnings.warn(note, stacklevel=2)
     if values.train:
-        train({**config, "num_clusters": OVERCLUSTERING * ks[-1]}, Path(values.workdir))
+        train({**config, "num_clusters": OVERCLUSTERING * ks[-1]}, Path(values.workdir).expanduser())
     if not values.workdir and dataset.features.get("image", np.zeros(0)).ndim == 4:
         warnings.warn(
             "pixels say little about the number of clusters, so do not trust this answer: give --workdir of a finished "
@@ -250,7 +251,7 @@ def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, A
         )
     index = sampled(dataset, values.seed)
     learnt = bool(values.workdir) and not (photos or values.generalization)
-    points = learnt_rows(dataset, index, Path(values.workdir)) if learnt else raw_rows(dataset, index)
+    points = learnt_rows(dataset, index, Path(values.workdir).expanduser()) if learnt else raw_rows(dataset, index)
     rows = principal(points, ks)
     result = number_of_clusters.recommend(
         number_of_clusters.curves(rows, ks, seed=values.seed, samples=values.samples), ks, seed=values.seed
@@ -267,7 +268,7 @@ def main(argv: list[str]) -> None:
     """Reads the flags, computes the recommendation, prints it and writes it."""
     values = _flags()
     config, _ = read_flags(argv, "", __doc__, values)
-    output = Path(values.output) if values.output else None
+    output = output_directory(values.output, "--output") if values.output else None
     if output and not output.parent.is_dir():
         raise UserError(f"--output={output}: there is no directory {output.parent}")
     result = choose_k(config, values)
@@ -275,7 +276,8 @@ def main(argv: list[str]) -> None:
     print(f"{result['data']}: {result['rows']} rows, {result['components']} principal components of {result['judged']}")
     print(summary_line(result))
     if output:
-        output.mkdir(exist_ok=True)
+        with writing(output):
+            output.mkdir(exist_ok=True)
         write_json(output / "choose_k.json", result)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -64,7 +65,7 @@ def read_flags(
     if values["print"].value:
         print(json.dumps(config, indent=2))
         sys.exit(0)
-    return config, Path(str(values[directory].value or "") if directory else "")
+    return config, Path(str(values[directory].value or "") if directory else "").expanduser()
 
 
 def _defined(argv: list[str], directory: str, more: flags.FlagValues | None) -> flags.FlagValues:
@@ -129,6 +130,9 @@ def _default(value: Any) -> str:
 
 def run(command: Callable[[], None]) -> NoReturn:
     """Runs `command` and exits by the table above."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # messages may quote file names that are not UTF-8
+            stream.reconfigure(errors="backslashreplace")
     logging.set_verbosity(logging.ERROR)  # Orbax warns there of what it was asked to do
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in (signal.SIGTERM, signal.SIGINT):

@@ -52,6 +52,8 @@ def _check_processes(values: flags.FlagValues) -> bool:
 
 def _reached(bucket: str) -> epath.Path:
     """The path of a directory in a bucket; UserError where it can't be reached."""
+    if bucket.startswith("file:"):
+        raise UserError(f"--workdir={bucket}: give a directory of this machine by its path alone, without file://")
     path = epath.Path(bucket)
     try:
         path.exists()
@@ -66,16 +68,16 @@ def main(argv: list[str]) -> None:
     config, workdir = read_flags(argv, "workdir", __doc__, values)
     several = _check_processes(values)
     workdir = _reached(values.workdir) if "://" in values.workdir else workdir
-    from clustering_jax import parallel, run  # with JAX, which takes seconds: not before the flags are right
+    from clustering_jax import parallel, recipe  # with JAX, which takes seconds: not before the flags are right
 
     if not several:
-        run.train(config, workdir)
+        recipe.train(config, workdir)
         return
     parallel.connect(values.coordinator, values.num_processes, values.process_id, values.heartbeat)
     # One can't stop alone. Entered here, and not before, since JAX has put a handler of its own in place.
     with Signals() as signals:
         try:
-            run.train(config, workdir, signals)
+            recipe.train(config, workdir, signals)
         except (Interrupted, Diverged):
             raise  # as all do
         except Exception as error:

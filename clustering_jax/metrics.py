@@ -3,7 +3,7 @@
 Scores that compare with true labels take ``(labels_true, labels_pred)``, in scikit-learn's order. Both are [n]. The
 labels may have any values (negative numbers, strings, numbers with gaps), and the number of clusters may differ from
 the number of classes. Renaming the clusters does not change a score. These functions raise a ValueError that names both
-shapes if the lengths differ or if there are no points.
+shapes if the lengths differ or if there are no points, or that names the first label that is NaN, infinite or None.
 """
 
 from __future__ import annotations
@@ -21,7 +21,24 @@ def _codes(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[Any, Any, An
     true, pred = np.asarray(labels_true), np.asarray(labels_pred)
     if true.ndim != 1 or true.shape != pred.shape or not true.size:
         raise ValueError(f"labels must be two [n] of equal length above 0, got {true.shape} and {pred.shape}")
+    _check_known("labels_true", true)
+    _check_known("labels_pred", pred)
     return (*np.unique(true, return_inverse=True), *np.unique(pred, return_inverse=True))
+
+
+def _check_known(name: str, labels: np.ndarray) -> None:
+    """Raises a ValueError where a label is NaN, infinite or None: it would be a class of its own."""
+    if labels.dtype.kind not in "fcO":
+        return
+    numbers = labels.dtype.kind != "O"
+    bad = ~np.isfinite(labels) if numbers else np.array([_is_missing(label) for label in labels], bool)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(f"{name} has {labels[row]} in row {row}: leave out the rows whose label is not known")
+
+
+def _is_missing(label: Any) -> bool:
+    return label is None or (isinstance(label, float | np.floating) and not np.isfinite(label))
 
 
 def _contingency(labels_true: ArrayLike, labels_pred: ArrayLike) -> tuple[Any, Any, np.ndarray]:
@@ -54,8 +71,12 @@ def purity(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
 
     It is at least `accuracy`, and it is not symmetric in its arguments.
     """
-    table = _contingency(labels_true, labels_pred)[2]
-    return float(table.max(1).sum() / table.sum())
+    classes, true, clusters, pred = _codes(labels_true, labels_pred)
+    # Not as a table, which 60,000 labels of their own on both sides would make 27 GiB large.
+    pairs, counts = np.unique(pred.astype(np.int64) * len(classes) + true, return_counts=True)
+    largest = np.zeros(len(clusters), np.int64)
+    np.maximum.at(largest, pairs // len(classes), counts)
+    return float(largest.sum() / len(true))
 
 
 def nmi(labels_true: ArrayLike, labels_pred: ArrayLike) -> float:
@@ -123,6 +144,7 @@ def silhouette_samples(
     rows, codes = np.asarray(features), np.asarray(labels)
     if codes.ndim != 1 or rows.shape[:1] != codes.shape or not codes.size:
         raise ValueError(f"features [n, ...] and labels [n] must have equal length, got {rows.shape}, {codes.shape}")
+    _check_known("labels", codes)
     if len(codes) > sample:
         chosen = np.random.default_rng(seed).choice(len(codes), sample, replace=False)
         rows, codes = rows[chosen], codes[chosen]

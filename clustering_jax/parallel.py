@@ -96,6 +96,16 @@ def broadcast_from_first(tree: Any) -> Any:
     return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
 
 
+def text_of_first(text: str) -> str:
+    """Returns process 0's text in every process."""
+    if jax.process_count() == 1:
+        return text
+    sent = np.frombuffer(text.encode(), np.uint8)
+    size = int(broadcast_from_first(np.array(len(sent), np.int32)))
+    received = broadcast_from_first(np.resize(sent, size))
+    return np.asarray(received).astype(np.uint8).tobytes().decode()
+
+
 def _barrier() -> None:
     """Waits until all processes are here, up to a day. The CPU backend's collectives would give up after 30 seconds."""
     if jax.process_count() > 1:

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from clustering_jax import cli
+from clustering_jax.data.views.files import names
 from clustering_jax.errors import UserError
-from clustering_jax.files import write_atomic
+from clustering_jax.files import output_file, write_atomic
 from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.parallel import device_per_core
@@ -41,9 +41,9 @@ def _numbers(views: str) -> list[int]:
 def main(argv: list[str]) -> None:
     """Reads the arguments and writes the CSV."""
     arguments = _arguments(argv)
-    output = Path(arguments.output)
-    if not output.parent.is_dir():
-        raise UserError(f"--output={output}: there is no directory {output.parent}")
+    if arguments.batch_size < 0:
+        raise UserError(f"--batch_size={arguments.batch_size}: give 1 or more, or 0 for the batch size of the run")
+    output = output_file(arguments.output, "--output", *names(arguments.input))
     predictor = Predictor.restore(arguments.workdir, batch_size=arguments.batch_size)
     chunk = arguments.batch_size or predictor.config["batch_size"]
     write_atomic(output, lines(predictor, arguments.input, chunk, _numbers(arguments.views)))

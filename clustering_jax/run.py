@@ -21,15 +21,16 @@ from clustering_jax.inference.embedding import embed
 from clustering_jax.kmeans import number_of_clusters
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
-from clustering_jax.parallel import data_mesh, is_first, local
+from clustering_jax.parallel import is_first, local
 from clustering_jax.training import seeds
-from clustering_jax.training.batches import is_resident
+from clustering_jax.training.batches import batch_size_of, is_resident
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.evaluate import make_infer
+from clustering_jax.training.lock import locked
 from clustering_jax.training.log import MetricsLog
 from clustering_jax.training.loop import Schedule, fit
 from clustering_jax.training.signals import Signals
-from clustering_jax.training.workdir import check_workdir, create_workdir
+from clustering_jax.training.workdir import check_run, check_workdir, create_workdir, finished
 
 CHOSEN = "num_clusters.json"
 
@@ -63,25 +64,41 @@ def train(
     """
     check_workdir(workdir, config)
     seeds.check_numbers(config)
-    result = read_json(workdir / "result.json")
+    result = finished(workdir)
     if result:
         seconds = result["wall_time_seconds"]
         _print(f"{workdir} is finished (wall time {seconds:.0f} s); a new run needs a new --workdir", quiet)
+        if reported:
+            report.if_missing(workdir, quiet=quiet)
         return result
+    with locked(workdir, "--workdir"):
+        return _run(config, workdir, signals, streams, quiet, reported)
+
+
+def _run(
+    config: dict[str, Any],
+    workdir: Path,
+    signals: Signals | None,
+    streams: Mapping[str, Dataset] | None,
+    quiet: bool,
+    reported: bool,
+) -> dict[str, Any]:
+    """Trains in a workdir that no other process uses. The arguments are those of `train`."""
+    check_workdir(workdir, config)  # which another process may have filled in between
     original, config = config, config if streams else with_embeddings(config, workdir)
-    streams = dict(streams or load_streams(config))
-    _warn(streams)
+    _warn(streams := dict(streams or load_streams(config)))
     scored = data.load(**config["scored"]) if config["scored"] else None
     _check_scored(streams["train"], scored)
     if config["kmeans_baseline"] and isinstance((scored or streams["train"]).features.get("image"), LazyArray):
         raise UserError("kmeans_baseline needs all pixels in memory: set kmeans_baseline=False or streaming=False")
-    chosen = _num_clusters(config, streams["train"], workdir, quiet)
+    chosen = chosen_clusters(config, streams["train"], workdir, quiet)
     settings = {**config, "num_clusters": chosen["num_clusters"]}
-    settings["batch_size"] = _batch_size(settings, streams)
+    settings["batch_size"] = batch_size_of(settings, streams)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
     method = from_config(settings, steps)
     # The preparation may take long, so that this check is done before it and after it.
     seeds.check(config, method, is_resident(streams, _resident_bytes(config)))
+    described = check_run(workdir, settings, {**streams, **({"scored": scored} if scored else {})})
     variables = _initial(method, settings, streams["train"])
     if method.prepare:
         streams["train"] = method.prepare(seeds.keys_of((config["seed"],)), streams["train"], workdir / "prepared")
@@ -90,7 +107,7 @@ def train(
     if "curve" in chosen:
         write_json(workdir / CHOSEN, chosen)
     scored = scored or streams["train"]
-    result, embedder = _train(method, variables, settings, streams, scored, steps, workdir, signals, quiet)
+    result, embedder = _train(method, variables, settings, streams, scored, steps, described, workdir, signals, quiet)
     _print(results.table(result), quiet)
     write_json(workdir / "result.json", result)
     if reported:
@@ -169,10 +186,17 @@ def _check_scored(dataset: Dataset, scored: Dataset | None) -> None:
         raise UserError(f"scored has features {theirs}, the training data {ours}: use the same source for both")
 
 
-def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, quiet: bool) -> dict[str, Any]:
-    """``{"num_clusters": K}``. If the config has 0, K is chosen, and the result also holds the curve of the criterion.
+def chosen_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, quiet: bool) -> dict[str, Any]:
+    """Chooses the number of clusters if the config has 0. A choice in the workdir is used again.
 
-    The choice is stored in the workdir, so that a resumed run uses the same number.
+    Args:
+      config: the config of the run.
+      dataset: the training data.
+      workdir: directory of the run.
+      quiet: whether to print nothing.
+
+    Returns:
+      ``{"num_clusters": K}``; of a choice, what `number_of_clusters.num_clusters` returns.
     """
     if config["num_clusters"]:
         return {"num_clusters": config["num_clusters"]}
@@ -181,23 +205,6 @@ def _num_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, qu
     )
     _print(number_of_clusters.summary_line(choice), quiet)
     return choice
-
-
-def _batch_size(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> int:
-    k, n = config["num_clusters"], streams["train"].num_examples
-    wanted = config["batch_size"] or n
-    smallest = min(d.num_examples for d in streams.values())
-    if not 2 <= k <= n:
-        raise UserError(f"num_clusters is {k}: choose between 2 and the number of examples, {n}")
-    if wanted < 2:
-        raise UserError(f"batch_size is {wanted}: choose at least 2, or 0 for all examples")
-    if config["epochs"] < (0 if config["init_from"] else 1):
-        raise UserError(f"epochs is {config['epochs']}: nothing would be trained (0 needs init_from)")
-    if smallest < wanted:
-        warnings.warn(f"only {smallest} examples: batch size {smallest} instead of {wanted}", stacklevel=2)
-    size = min(wanted, smallest)
-    data_mesh(size)  # Raises UserError if several processes can't divide a batch.
-    return size
 
 
 def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any:
@@ -219,6 +226,7 @@ def _train(
     streams: dict[str, Dataset],
     scored: Dataset,
     steps: dict,
+    described: dict,
     workdir: Path,
     signals: Signals | None,
     quiet: bool,
@@ -262,6 +270,7 @@ def _train(
                 "steps_per_epoch": steps,
                 "features": _shapes(dataset),
                 "scalings": dataset.scalings,
+                "data": described,
             },
             infer=infer,
             evaluate=lambda variables: results.score_all(assign(variables), scored),

@@ -1,8 +1,8 @@
 """CC on your own array of images, `.npy` or `.npz`: [n, h, w] or [n, h, w, 1 or 3], uint8 or floats in [0, 1].
 
 Paper: https://arxiv.org/abs/2009.09687
-Expected: no published figure; look at the clusters, and at the label-free scores in result.json.
-Hours: about .3 GFLOP an image and step at 32 px (ResNet18, two views): minutes for 10,000 images on two CPU cores.
+Expected: no published figure. Look at the clusters, and at the scores without labels in result.json.
+Hours: minutes for 10,000 images on two CPU cores, at about .3 GFLOP per image and step (ResNet18, 32 px, two views).
 Command: python -m clustering_jax.main --config=configs/cc_arrays.py --workdir=runs/arrays \
   --config.data.path=images.npz --config.num_clusters=12
 """

@@ -1,11 +1,12 @@
-"""CC on CIFAR-10's 60,000 images at their own 32 px, then SCAN's two phases: about ten minutes on one H100.
+"""CC on the 60,000 images of CIFAR-10 at 32 px, then the two phases of SCAN: about ten minutes on one H100.
 
-Paper: https://arxiv.org/abs/2009.09687; phases after it: https://arxiv.org/abs/2005.12320
+Paper: https://arxiv.org/abs/2009.09687; the phases of SCAN: https://arxiv.org/abs/2005.12320
 Expected (published, at 1,000 epochs, NMI / ACC / ARI): .705 / .790 / .637 for CC, .797 / .883 / .772 for SCAN.
-Minutes: about six on one H200 for CC's 150 epochs and 60 of SCAN's; days on 2 CPU cores.
+Minutes: about six on one H200, for 150 epochs of CC and 60 epochs of SCAN; days on 2 CPU cores.
 Command: python -m clustering_jax.main --config=configs/cc_cifar10_fast.py --workdir=runs/cifar10_fast
-ResNet18 with a 3x3 stem, bfloat16, Adam with a cosine schedule, and the crops of SCAN's pretext task.
-Trained and scored on the train and test images together; labels are for scoring alone.
+The network is a ResNet18 with a 3x3 stem in bfloat16. The optimiser is Adam with a cosine schedule. The crops are those
+of the pretext task of SCAN. The run trains on and scores the train and test images together. Labels are used for
+scoring only.
 """
 
 from clustering_jax.settings import STREAMING, cc

@@ -2,10 +2,11 @@
 
 Paper: https://arxiv.org/abs/2009.09687
 Expected (NMI / ACC / ARI, published, 1000 epochs): .431 / .429 / .266.
-Hours: about 14.7 at a sustained 50 TFLOP/s, an estimate from 44 GFLOP an image and step (ResNet34, 224 px, two views).
+Hours: about 14.7 at a sustained 50 TFLOP/s. This is an estimate from 44 GFLOP per image and step (ResNet34, 224 px,
+  two views).
 Command: python -m clustering_jax.main --config=configs/cc_cifar20.py --workdir=runs/cc_cifar20
-Prepare once (extra [prepare]): python -m clustering_jax.data.images.prepare cifar100
-Trained and scored on the same images; labels are for scoring alone.
+Prepare the data once (extra [prepare]): python -m clustering_jax.data.images.prepare cifar100
+The run trains on and scores the same images. Labels are used for scoring only.
 """
 
 from clustering_jax.settings import STREAMING, cc

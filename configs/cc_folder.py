@@ -1,13 +1,14 @@
-"""CC on a folder of your own photos, labels optional.
+"""CC on a folder of your own photos. Labels are optional.
 
 Paper: https://arxiv.org/abs/2009.09687
-Expected: no published figure; look at the clusters, and at the label-free scores in result.json.
-Hours: count 12 GFLOP an image and step at 128 px (ResNet34, two views): 10,000 photos for 300 epochs take
-  about 12 minutes at a sustained 50 TFLOP/s, and about 4 days on two CPU cores: there, choose a smaller
+Expected: no published figure. Look at the clusters, and at the scores without labels in result.json.
+Hours: a step takes about 12 GFLOP per image at 128 px (ResNet34, two views). For 10,000 photos and 300 epochs this is
+  about 12 minutes at a sustained 50 TFLOP/s, and about 4 days on two CPU cores. On CPUs, use smaller settings:
   --config.model.image_size=32 --config.model.backbone=resnet18 --config.epochs=50.
 Command: python -m clustering_jax.main --config=configs/cc_folder.py --workdir=runs/photos \
   --config.data.path=photos/ --config.num_clusters=12
-With one folder per class and --config.data.labels_from_folders=True the classes score the result, and nothing else.
+If the photos are in one folder per class, --config.data.labels_from_folders=True uses the classes to score the result,
+and for nothing else.
 """
 
 from clustering_jax.settings import STREAMING, cc

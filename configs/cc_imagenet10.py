@@ -2,11 +2,13 @@
 
 Paper: https://arxiv.org/abs/2009.09687
 Expected (NMI / ACC / ARI, published, 1000 epochs): .859 / .893 / .822.
-Hours: about 3.2 at a sustained 50 TFLOP/s, an estimate from 44 GFLOP an image and step (ResNet34, 224 px, two views).
+Hours: about 3.2 at a sustained 50 TFLOP/s. This is an estimate from 44 GFLOP per image and step (ResNet34, 224 px,
+  two views).
 Command: python -m clustering_jax.main --config=configs/cc_imagenet10.py --workdir=runs/cc_imagenet10 \
   --config.data.path=DIR
-DIR: ImageNet's training folder, a folder per synset; others in it are left alone, and counts are checked.
-Trained and scored on the same images; labels are for scoring alone.
+DIR is the training folder of ImageNet, with one folder per synset. Other synsets in it are ignored, and the number of
+images is checked.
+The run trains on and scores the same images. Labels are used for scoring only.
 """
 
 from clustering_jax.settings import STREAMING, cc

@@ -1,12 +1,14 @@
-"""CC on STL-10: train + test, 13,000 images, 10 clusters, and 100,000 unlabelled.
+"""CC on STL-10: train + test, 13,000 images, 10 clusters, and 100,000 unlabelled images.
 
 Paper: https://arxiv.org/abs/2009.09687
 Expected (NMI / ACC / ARI, published, 1000 epochs): .764 / .850 / .726.
-Hours: about 27.6 at a sustained 50 TFLOP/s, an estimate from 44 GFLOP an image and step (ResNet34, 224 px, two views).
+Hours: about 27.6 at a sustained 50 TFLOP/s. This is an estimate from 44 GFLOP per image and step (ResNet34, 224 px,
+  two views).
 Command: python -m clustering_jax.main --config=configs/cc_stl10.py --workdir=runs/cc_stl10
-Prepare once (extra [prepare]): python -m clustering_jax.data.images.prepare stl10
-Trained and scored on the same images; labels are for scoring alone.
-An epoch is one pass over the unlabelled images with the instance loss alone, then one over the others with both losses.
+Prepare the data once (extra [prepare]): python -m clustering_jax.data.images.prepare stl10
+The run trains on and scores the same images. Labels are used for scoring only.
+An epoch is one pass over the unlabelled images with the instance loss alone, and then one pass over the other images
+with both losses.
 """
 
 from clustering_jax.settings import STREAMING, cc

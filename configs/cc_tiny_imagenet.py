@@ -2,11 +2,12 @@
 
 Paper: https://arxiv.org/abs/2009.09687
 Expected (NMI / ACC / ARI, published, 1000 epochs): .340 / .140 / .071.
-Hours: about 24.4 at a sustained 50 TFLOP/s, an estimate from 44 GFLOP an image and step (ResNet34, 224 px, two views).
+Hours: about 24.4 at a sustained 50 TFLOP/s. This is an estimate from 44 GFLOP per image and step (ResNet34, 224 px,
+  two views).
 Command: python -m clustering_jax.main --config=configs/cc_tiny_imagenet.py --workdir=runs/cc_tiny_imagenet \
   --config.data.path=DIR
-DIR: the set's train/ folder (train/<synset>/images/*.JPEG); the counts are checked.
-Trained and scored on the same images; labels are for scoring alone.
+DIR is the folder train/ of the data set (train/<synset>/images/*.JPEG). The number of images is checked.
+The run trains on and scores the same images. Labels are used for scoring only.
 """
 
 from clustering_jax.settings import STREAMING, cc

@@ -1,12 +1,13 @@
-"""CMMC on BDGP: 2,500 objects, drosophila embryos: 1,750 visual and 79 textual features; 5 clusters.
+"""CMMC on BDGP: 2,500 drosophila embryos with 1,750 visual and 79 textual features; 5 clusters.
 
 Paper: https://arxiv.org/abs/2106.11193
 Expected (published, ACC / NMI): .9908 / .9702, one chosen seed of the released models.
 Minutes: two to three on 2 CPU cores.
 Command: python -m clustering_jax.main --config=configs/cmmc_bdgp.py --workdir=runs/bdgp \
   --config.data.path=BDGP.mat
-The path is MFLVC's own .mat (X1, X2, ..., Y), or any file with such keys (`--config.data.views`, `label_key`).
-Trained and scored on all objects; labels are for scoring alone, `--config.data.label_key=` reads none.
+The path is the .mat file of MFLVC (keys X1, X2, ..., Y), or any file whose keys `--config.data.views` and
+`--config.data.label_key` name.
+The run trains on and scores all objects. Labels are used for scoring only; `--config.data.label_key=` reads none.
 """
 
 from clustering_jax.settings import cmmc

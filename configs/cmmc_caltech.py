@@ -1,14 +1,14 @@
-"""CMMC on Caltech-2V to Caltech-5V: 1,400 pictures in 2 to 5 descriptors, min-max scaled; 7 clusters.
+"""CMMC on Caltech-2V to Caltech-5V: 1,400 pictures with 2 to 5 descriptors, min-max scaled; 7 clusters.
 
 Paper: https://arxiv.org/abs/2106.11193
 Expected (published, ACC / NMI, one chosen seed of the released models): 2v .6200 / .5430, 3v .6679 / .5842,
   4v .7843 / .7106, 5v .8621 / .7701.
-Minutes: about one for every two views on 2 CPU cores, estimated from its operations.
+Minutes: about one for every two views on 2 CPU cores, estimated from the number of operations.
 Command: python -m clustering_jax.main --config=configs/cmmc_caltech.py:5v --workdir=runs/caltech_5v \
   --config.data.path=Caltech-5V.mat
-The variant is the number of views: 2v (the default), 3v, 4v or 5v; with ",smoke", as in 5v,smoke, it is the smoke run.
-The path is the .mat file of MFLVC, whose views are taken in the order of the published runs. Their widths in this order
-are 40, 254, 928, 512 and 1,984. Trained and scored on all objects; labels are used for scoring only, and
+The variant is the number of views: 2v (the default), 3v, 4v or 5v. With ",smoke", as in 5v,smoke, it is the smoke run.
+The path is the .mat file of MFLVC. The views have the order of the published runs, with widths of 40, 254, 928, 512 and
+1,984. The run trains on and scores all objects. Labels are used for scoring only, and
 `--config.data.label_key=` reads none.
 """
 

@@ -1,10 +1,10 @@
-"""CMMC on three views computed from scikit-learn's 1,797 handwritten digits: nothing to download.
+"""CMMC on three views that are computed from scikit-learn's 1,797 handwritten digits. Nothing is downloaded.
 
 Paper: https://arxiv.org/abs/2106.11193
-Measured: ACC .722 (seed 0), below the .792 of k-means on the views side by side.
+Measured: ACC .722 (seed 0). k-means on the concatenated views has .792.
 Minutes: three to four on 2 CPU cores.
 Command: python -m clustering_jax.main --config=configs/cmmc_digits.py --workdir=runs/digits_views
-Trained and scored on all objects; labels are for scoring alone.
+The run trains on and scores all objects. Labels are used for scoring only.
 """
 
 from clustering_jax.settings import cmmc

@@ -1,12 +1,13 @@
-"""CMMC on Fashion: 10,000 objects, three different items of the same class, 784 pixels each; 10 clusters.
+"""CMMC on Fashion: 10,000 objects with pictures of three items of the same class, 784 pixels each; 10 clusters.
 
 Paper: https://arxiv.org/abs/2106.11193
 Expected (published, ACC / NMI): .9938 / .9837, one chosen seed of the released models.
-Minutes: about twenty on 2 CPU cores, by its operations.
+Minutes: about twenty on 2 CPU cores, estimated from the number of operations.
 Command: python -m clustering_jax.main --config=configs/cmmc_fashion.py --workdir=runs/fashion \
   --config.data.path=Fashion.mat
-The path is MFLVC's own .mat (X1, X2, ..., Y), or any file with such keys (`--config.data.views`, `label_key`).
-Trained and scored on all objects; labels are for scoring alone, `--config.data.label_key=` reads none.
+The path is the .mat file of MFLVC (keys X1, X2, ..., Y), or any file whose keys `--config.data.views` and
+`--config.data.label_key` name.
+The run trains on and scores all objects. Labels are used for scoring only; `--config.data.label_key=` reads none.
 """
 
 from clustering_jax.settings import cmmc

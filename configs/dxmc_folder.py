@@ -1,13 +1,14 @@
 """DXMC on a folder of your own photos with a CLIP model and a list of nouns: clusters with names.
 
 Paper: https://arxiv.org/abs/2409.04561
-Expected: no published figure; see the names in clusters.json, and the label-free scores in result.json.
-Minutes: some 30 photos a second with CLIP ViT-B/32 on 2 CPU cores, an estimate; training less than a minute.
+Expected: no published figure. Look at the names in clusters.json, and at the scores without labels in result.json.
+Minutes: embedding with CLIP ViT-B/32 takes about a second for 30 photos on 2 CPU cores (an estimate). Training takes
+  less than a minute.
 Command: python -m clustering_jax.main --config=configs/dxmc_folder.py --workdir=runs/photos \
   --config.embed.splits.train.path=photos/ --config.embed.clip=CLIP --config.embed.nouns=NOUNS --config.num_clusters=12
-CLIP: a directory with `model.safetensors`, `config.json` and `tokenizer.json` (Hugging Face's files of
-openai/clip-vit-base-patch32, or open_clip's). NOUNS: WordNet's directory, or a text file with one noun a line.
---config.num_clusters=auto chooses in `cluster_range`.
+CLIP is a directory with `model.safetensors`, `config.json` and `tokenizer.json` (the files of Hugging Face for
+openai/clip-vit-base-patch32, or the files of open_clip). NOUNS is the directory of WordNet, or a text file with one
+noun per line. --config.num_clusters=auto chooses the number of clusters in `cluster_range`.
 """
 
 from clustering_jax.settings import dxmc

@@ -1,16 +1,18 @@
 """DXMC on ImageNet-1k: 1,000 clusters, 1,281,167 training images.
 
 Paper: https://arxiv.org/abs/2409.04561
-Expected (NMI / ACC / ARI, published, CLIP ViT-B/32): no figure at hand.
-Minutes: days on CPUs: embedding at some 30 images/s and k-means with 4,271 centres; an accelerator is meant.
+Expected (NMI / ACC / ARI, published, CLIP ViT-B/32): no figure is known here.
+Minutes: days on CPUs, for embedding at about 30 images/s and for k-means with 4,271 centres. Use an accelerator.
 Command: python -m clustering_jax.main --config=configs/dxmc_imagenet1k.py --workdir=runs/dxmc_imagenet1k \
   --config.embed.clip=CLIP --config.embed.nouns=WORDNET \
   --config.embed.splits.train.path=IMAGENET/train --config.embed.splits.val.path=IMAGENET/val
-CLIP: a directory with CLIP ViT-B/32 (Hugging Face's or open_clip's files); WORDNET: the directory of WordNet 3.0.
-Trained on the 1,281,167 training images, scored on the 50,000 validation images; labels are for scoring alone.
-`python -m clustering_jax.embed` with this config makes the embeddings alone;
---config.data.path=DIR --config.scored.path=DIR then takes them.
-IMAGENET/train and IMAGENET/val: a folder per synset. k-means and neighbours work in blocks beside the embeddings.
+CLIP is a directory with CLIP ViT-B/32 (files of Hugging Face or open_clip). WORDNET is the directory of WordNet 3.0.
+The run trains on the 1,281,167 training images and scores the 50,000 validation images. Labels are used for scoring
+only.
+`python -m clustering_jax.embed` with this config only computes the embeddings. After that,
+`--config.data.path=DIR --config.scored.path=DIR` trains on them.
+IMAGENET/train and IMAGENET/val have one folder per synset. k-means and the search of neighbours work in blocks, so they
+need little memory in addition to the embeddings.
 """
 
 from clustering_jax.settings import EMBEDDINGS, dxmc

@@ -2,17 +2,19 @@
 
 Paper: https://arxiv.org/abs/2409.04561
 Expected (NMI / ACC / ARI, published, CLIP ViT-B/32): .791 / .861 / .750.
-Minutes: embedding takes most: some 30 images/s on 2 CPU cores, an estimate; training less than ten minutes.
+Minutes: embedding takes most of the time, at about 30 images/s on 2 CPU cores (an estimate). Training takes less than
+  ten minutes.
 Command: python -m clustering_jax.main --config=configs/dxmc_imagenet_dogs.py --workdir=runs/dxmc_imagenet_dogs \
   --config.embed.clip=CLIP --config.embed.nouns=WORDNET \
   --config.embed.splits.train.path=IMAGENET/train --config.embed.splits.val.path=IMAGENET/val
-CLIP: a directory with CLIP ViT-B/32 (Hugging Face's or open_clip's files); WORDNET: the directory of WordNet 3.0.
-Trained on the 19,500 training images, scored on the 750 validation images; labels are for scoring alone.
-`python -m clustering_jax.embed` with this config makes the embeddings alone;
---config.data.path=DIR --config.scored.path=DIR then takes them.
-IMAGENET/train and IMAGENET/val: a folder per synset; others in it are left alone, and counts are checked.
-The authors' released code scores the training images instead, TAC the validation images as here: for the former
---config.scored.split=train. result.json says which it was.
+CLIP is a directory with CLIP ViT-B/32 (files of Hugging Face or open_clip). WORDNET is the directory of WordNet 3.0.
+The run trains on the 19,500 training images and scores the 750 validation images. Labels are used for scoring only.
+`python -m clustering_jax.embed` with this config only computes the embeddings. After that,
+`--config.data.path=DIR --config.scored.path=DIR` trains on them.
+IMAGENET/train and IMAGENET/val have one folder per synset. Other synsets are ignored, and the number of images is
+checked.
+TAC also scores the validation images, but the authors' released code scores the training images. To do the same, set
+--config.scored.split=train. result.json names the scored split.
 """
 
 from clustering_jax.settings import EMBEDDINGS, dxmc

@@ -1,21 +1,21 @@
 # shellcheck shell=bash
-# Read by the scripts beside it: help, one-line errors, and commands that --dry-run prints instead of running them.
+# Functions that the other scripts source: help, one-line errors, and commands that --dry-run prints instead of running.
 
 dry_run=
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# fail MESSAGE: what the user can put right, as the program itself reports it.
+# fail MESSAGE: reports an error that the user can correct, in the same format and with the same exit code as the program.
 fail() {
   printf 'error: %s\n' "$*" >&2
   exit 2
 }
 
-# usage: the script's own header comment.
+# usage: prints the header comment of the script.
 usage() {
   awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"
 }
 
-# quote WORD...: the words on one line, as any POSIX shell reads them back. Plain words stay as they are.
+# quote WORD...: prints the words on one line, quoted for any POSIX shell. Words without special characters are unchanged.
 quote() {
   local word plain blank='' LC_ALL=C
   for word in "$@"; do
@@ -31,7 +31,7 @@ quote() {
   done
 }
 
-# run COMMAND...: runs it, or prints it under --dry-run.
+# run COMMAND...: runs the command; with --dry-run, prints it instead.
 run() {
   if [[ $dry_run ]]; then
     quote "$@"
@@ -41,13 +41,13 @@ run() {
   fi
 }
 
-# pack FILE: what a worker needs of this project, as an archive.
+# pack FILE: writes an archive with the files of this project that a worker needs.
 pack() {
   run tar -czf "$1" --exclude=__pycache__ -C "$root" \
     pyproject.toml constraints.txt README.md LICENSE clustering_jax configs launch
 }
 
-# unpack FILE DIRECTORY: the command for a worker that installs what `pack` made.
+# unpack FILE DIRECTORY: prints the command that installs the archive of `pack` on a worker.
 unpack() {
   local directory
   directory=$(quote "$2")

@@ -23,7 +23,7 @@ import time
 from typing import BinaryIO, NoReturn
 
 SAVED = 75
-_writing = threading.Lock()  # whole lines
+_writing = threading.Lock()  # so that each line is written as a whole
 
 
 def main(argv: list[str]) -> int:
@@ -48,13 +48,13 @@ def _options(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
     )
     parser.error = _fail
-    parser.add_argument("--num_processes", type=int, default=2, metavar="N", help="processes (2)")
+    parser.add_argument("--num_processes", type=int, default=2, metavar="N", help="number of processes (2)")
     parser.add_argument(
-        "--devices", type=int, default=0, metavar="M", help="simulated CPU devices of each (as JAX finds)"
+        "--devices", type=int, default=0, metavar="M", help="simulated CPU devices per process (JAX's own)"
     )
-    parser.add_argument("--port", type=int, default=0, help="of the coordinator (a free one)")
+    parser.add_argument("--port", type=int, default=0, help="port of the coordinator (a free port)")
     parser.add_argument(
-        "--grace", type=float, default=30, metavar="S", help="seconds before what must end is killed (30)"
+        "--grace", type=float, default=30, metavar="S", help="seconds before a process that must end is killed (30)"
     )
     parser.add_argument("--dry-run", action="store_true", help="prints the commands and does nothing")
     end = argv.index("--") if "--" in argv else len(argv)
@@ -89,7 +89,7 @@ def _run(commands: list[list[str]], environment: dict[str, str], grace: float) -
         signal.signal(number, pass_on)
     for command in commands:
         processes.append(_start(command, environment))
-        if caught:  # came while there were only some
+        if caught:  # the signal came before all processes were started
             _signal(processes[-1:], caught[-1])
     threads = [_copy(i, p.stdout, sys.stdout.buffer) for i, p in enumerate(processes)]
     threads += [_copy(i, p.stderr, sys.stderr.buffer) for i, p in enumerate(processes)]
@@ -101,7 +101,7 @@ def _run(commands: list[list[str]], environment: dict[str, str], grace: float) -
 
 def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen:
     try:
-        # A session of its own: Ctrl-C comes once, through pass_on.
+        # The child has a session of its own, so that it gets Ctrl-C only once, from pass_on.
         return subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )

@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
-# Runs a command again, by its exit code, until it is done.
+# Runs a command, and restarts it until it is done. The exit code decides:
 #
 #   launch/supervise.sh [OPTION...] -- COMMAND [ARGUMENT...]
 #
-#   0        done: stop
-#   75       interrupted and saved: start again at once
-#   2, 3     something to put right, or diverged: stop with that code
-#   others   start again after a delay that doubles; after --max-tries in a row without a 75 between, stop with that code
+#   0        done: the script ends
+#   75       interrupted and saved: the command is restarted at once
+#   2, 3     an error that the user can correct, or a diverged training: the script ends with this code
+#   others   the command is restarted after a delay, which doubles each time; after --max-tries such codes in a row, without
+#            a 75 in between, the script ends with the last code
 #
-# SIGTERM and SIGINT go on to the command, and the script ends with the command's code; between two tries with 75.
+# SIGTERM and SIGINT are forwarded to the command, and the script ends with the exit code of the command. If no command is
+# running, because the script waits for the next try, it ends with 75.
 #
-#   --max-tries=N      runs that may fail in a row (10)
+#   --max-tries=N      number of runs that may fail in a row (10)
 #   --first-delay=S    seconds before the second try (5)
-#   --max-delay=S      the delay doubles up to this (300)
+#   --max-delay=S      largest delay in seconds (300)
 #   --dry-run          prints the command and does nothing
-#   --help             shows this
+#   --help             shows this text
 set -euo pipefail
-# The command's own process group: a shell without job control would start it with SIGINT ignored.
+# Job control gives the command its own process group. Without job control, bash would start it with SIGINT ignored.
 set -m
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -52,18 +54,19 @@ pass_on() {
 trap 'pass_on TERM' TERM
 trap 'pass_on INT' INT
 
-# start COMMAND...: runs it to its end, whatever signals come; its exit code in `code`.
+# start COMMAND...: runs the command and waits for its end, also after signals. Its exit code is in `code`.
 start() {
   local before
   "$@" &
   child=$!
-  ((caught == 0)) || kill -s TERM "$child" 2>/dev/null || true # it came while there was no child
+  ((caught == 0)) || kill -s TERM "$child" 2>/dev/null || true # the signal came before the child was started
   while :; do
     before=$caught code=0
     wait "$child" || code=$?
-    ((caught == before)) && break # a trap ends `wait` early, with a code of its own
+    ((caught == before)) && break # after a trap, `wait` returns early with another code
   done
-  # The command ended at the moment of the signal, and the trap cost bash its code: started again, it will show.
+  # If the command ended at the moment of the signal, bash has lost its exit code because of the trap. 75 makes the caller
+  # restart the command, which then shows whether it was done.
   ((code >= 0 && code != 127)) || ((caught == 0)) || code=75
   child=
 }

@@ -2,33 +2,33 @@
 # Runs clustering_jax on TPU VMs of Compute Engine (v5p, v6e, TPU7x) in managed instance groups: one group is one slice.
 #
 #   launch/tpu_mig.sh create --name=NAME --machine-type=TYPE --topology=AxB --hosts=N --image-family=FAMILY [-- GCLOUD FLAGS]
-#   launch/tpu_mig.sh wait   --name=NAME               until all machines are there
-#   launch/tpu_mig.sh setup  --name=NAME               copies this project to all of them and installs it
+#   launch/tpu_mig.sh wait   --name=NAME               waits until all machines exist
+#   launch/tpu_mig.sh setup  --name=NAME               copies this project to all machines and installs it
 #   launch/tpu_mig.sh run    --name=NAME --config=FILE --workdir=gs://... [-- PROGRAM FLAGS]
 #   launch/tpu_mig.sh logs   --name=NAME [--instance=INSTANCE] [--follow]
 #   launch/tpu_mig.sh stop   --name=NAME               saves and ends the run; `run` again resumes it
 #   launch/tpu_mig.sh status --name=NAME
-#   launch/tpu_mig.sh delete --name=NAME               groups, template and policy
+#   launch/tpu_mig.sh delete --name=NAME               deletes the groups, the template and the policy
 #
 #   --project=ID             the Google Cloud project ($CLUSTERING_PROJECT)
-#   --zone=ZONE              ($CLUSTERING_ZONE)
-#   --name=NAME              of the template and the policy; the groups are NAME-0, NAME-1, ... ($CLUSTERING_NAME)
-#   --machine-type=TYPE      as ct6e-standard-4t ($CLUSTERING_MACHINE_TYPE)
-#   --topology=AxB           chips of a slice, as 4x4 ($CLUSTERING_TOPOLOGY)
-#   --hosts=N                machines of a slice, its chips divided by those of a machine ($CLUSTERING_HOSTS)
-#   --slices=N               groups; more than one make a multislice (1; $CLUSTERING_SLICES)
-#   --image-family=FAMILY    of the machines' disks ($CLUSTERING_IMAGE_FAMILY)
-#   --image-project=ID       (ubuntu-os-accelerator-images; $CLUSTERING_IMAGE_PROJECT)
-#   --spot                   cheaper, and may be taken away
+#   --zone=ZONE              the zone ($CLUSTERING_ZONE)
+#   --name=NAME              name of the template and the policy; the groups are NAME-0, NAME-1, ... ($CLUSTERING_NAME)
+#   --machine-type=TYPE      machine type, for example ct6e-standard-4t ($CLUSTERING_MACHINE_TYPE)
+#   --topology=AxB           topology of the chips of a slice, for example 4x4 ($CLUSTERING_TOPOLOGY)
+#   --hosts=N                number of machines in a slice: chips of a slice / chips of a machine ($CLUSTERING_HOSTS)
+#   --slices=N               number of groups; several groups are a multislice (1; $CLUSTERING_SLICES)
+#   --image-family=FAMILY    image family of the machines' disks ($CLUSTERING_IMAGE_FAMILY)
+#   --image-project=ID       project of the images (ubuntu-os-accelerator-images; $CLUSTERING_IMAGE_PROJECT)
+#   --spot                   uses spot machines, which are cheaper and can be preempted
 #   --config=FILE            config, relative to this project ($CLUSTERING_CONFIG)
-#   --workdir=DIR            where the run writes, within reach of all machines ($CLUSTERING_WORKDIR)
-#   --remote-dir=DIR         this project on the machines, relative to the home directory (clustering_jax)
-#   --instance=INSTANCE      whose log (the first one listed)
-#   --dry-run                prints the commands, with stand-ins for names only known later, and does nothing
-#   --help                   shows this
+#   --workdir=DIR            directory that the run writes to; all machines need access to it ($CLUSTERING_WORKDIR)
+#   --remote-dir=DIR         directory of this project on the machines, relative to the home directory (clustering_jax)
+#   --instance=INSTANCE      machine whose log is shown (the first machine in the list)
+#   --dry-run                prints the commands, with placeholders for names that are not known yet, and does nothing
+#   --help                   shows this text
 #
-# create's GCLOUD FLAGS go to the template: -- --provisioning-model=FLEX_START --max-run-duration=7d
-# --instance-termination-action=DELETE, or a reservation's.
+# The GCLOUD FLAGS of `create` are passed to the template, for example -- --provisioning-model=FLEX_START
+# --max-run-duration=7d --instance-termination-action=DELETE, or the flags of a reservation.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -85,7 +85,8 @@ create() {
     "--machine-type=$machine_type" "--image-family=$image_family" "--image-project=$image_project" \
     --maintenance-policy=TERMINATE --scopes=cloud-platform "${provisioning[@]}" "$@"
   for ((slice = 0; slice < slices; slice++)); do
-    # In bulk: a slice needs all its machines at once. Template and policy by their full paths, as gcloud wants them here.
+    # A slice needs all its machines at once, so they are created in bulk. gcloud needs the full paths of the template and
+    # the policy here.
     run "${groups[@]}" create "$name-$slice" "${zonal[@]}" --size=0 --target-size-policy-mode=bulk \
       "--template=projects/$project/regions/$region/instanceTemplates/$name" \
       "--workload-policy=projects/$project/regions/$region/resourcePolicies/$name" \
@@ -94,7 +95,7 @@ create() {
   done
 }
 
-# list SLICE: the names of its machines, one a line, in `listing`.
+# list SLICE: sets `listing` to the names of the machines of the slice, one per line.
 list() {
   local command=("${groups[@]}" list-instances "$name-$1" "${zonal[@]}" '--format=value(instance.basename())')
   if [[ $dry_run ]]; then
@@ -106,7 +107,7 @@ list() {
   [[ $listing ]] || fail "'$name-$1' has no machines yet; see launch/tpu_mig.sh status"
 }
 
-# each FUNCTION: FUNCTION SLICE INSTANCE for all machines, at once; fails with the code of one that failed.
+# each FUNCTION: calls FUNCTION SLICE INSTANCE for all machines in parallel. If calls fail, returns the code of one of them.
 each() {
   local slice machine pid pids=() code=0
   for ((slice = 0; slice < slices; slice++)); do
@@ -147,7 +148,8 @@ setup() {
   each copy
 }
 
-# The groups know nothing of each other: slices meet at worker 0 of slice 0, which JAX and the TPU runtime read from here.
+# The groups do not know each other, so all slices connect to worker 0 of slice 0. JAX and the TPU runtime read its address
+# from the environment variable that `start` sets.
 find_coordinator() {
   local endpoints='http://metadata.google.internal/computeMetadata/v1/instance/attributes/worker-network-endpoints'
   list 0
@@ -157,7 +159,7 @@ find_coordinator() {
     coordinator=WORKER-0-OF-SLICE-0
     return
   fi
-  coordinator=${endpoints%%,*} # names, or name:id:address, separated by commas
+  coordinator=${endpoints%%,*} # entries are name or name:id:address, separated by commas
   coordinator=${coordinator##*:}
 }
 

@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
-# Runs clustering_jax on Cloud TPU VMs that a queued resource asks for: one slice, or several as a multislice.
+# Runs clustering_jax on Cloud TPU VMs of a queued resource: one slice, or several slices as a multislice.
 #
 #   launch/tpu_vm.sh create --name=NAME --accelerator-type=TYPE --runtime-version=VERSION [--spot] [-- GCLOUD FLAGS]
-#   launch/tpu_vm.sh wait   --name=NAME               until the slice is there; --every=S seconds between two looks (30)
+#   launch/tpu_vm.sh wait   --name=NAME               waits until the slice exists; checks it every --every=S seconds (30)
 #   launch/tpu_vm.sh setup  --name=NAME               copies this project to all workers and installs it
 #   launch/tpu_vm.sh run    --name=NAME --config=FILE --workdir=gs://... [-- PROGRAM FLAGS]
 #   launch/tpu_vm.sh logs   --name=NAME [--worker=0] [--follow]
 #   launch/tpu_vm.sh stop   --name=NAME               saves and ends the run; `run` again resumes it
 #   launch/tpu_vm.sh status --name=NAME
-#   launch/tpu_vm.sh delete --name=NAME               with its workers
+#   launch/tpu_vm.sh delete --name=NAME               deletes the queued resource and its workers
 #
-#   --project=ID                 the Google Cloud project (gcloud's own setting; $CLUSTERING_PROJECT)
-#   --zone=ZONE                  (gcloud's own setting; $CLUSTERING_ZONE)
-#   --name=NAME                  of the queued resource and its slice ($CLUSTERING_NAME)
-#   --accelerator-type=TYPE      as v6e-16 ($CLUSTERING_ACCELERATOR_TYPE)
-#   --runtime-version=VERSION    as v2-alpha-tpuv6e ($CLUSTERING_RUNTIME_VERSION)
-#   --slices=N                   slices of that type, named NAME-0, NAME-1, ... if there are several (1; $CLUSTERING_SLICES)
-#   --spot                       cheaper, and may be taken away
+#   --project=ID                 the Google Cloud project (the setting of gcloud; $CLUSTERING_PROJECT)
+#   --zone=ZONE                  the zone (the setting of gcloud; $CLUSTERING_ZONE)
+#   --name=NAME                  name of the queued resource and its slice ($CLUSTERING_NAME)
+#   --accelerator-type=TYPE      accelerator type, for example v6e-16 ($CLUSTERING_ACCELERATOR_TYPE)
+#   --runtime-version=VERSION    runtime version, for example v2-alpha-tpuv6e ($CLUSTERING_RUNTIME_VERSION)
+#   --slices=N                   number of slices; several slices are named NAME-0, NAME-1, ... (1; $CLUSTERING_SLICES)
+#   --spot                       uses spot machines, which are cheaper and can be preempted
 #   --config=FILE                config, relative to this project ($CLUSTERING_CONFIG)
-#   --workdir=DIR                where the run writes, within reach of all workers ($CLUSTERING_WORKDIR)
-#   --remote-dir=DIR             this project on the workers, relative to the home directory (clustering_jax)
+#   --workdir=DIR                directory that the run writes to; all workers need access to it ($CLUSTERING_WORKDIR)
+#   --remote-dir=DIR             directory of this project on the workers, relative to the home directory (clustering_jax)
 #   --dry-run                    prints the commands and does nothing
-#   --help                       shows this
+#   --help                       shows this text
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -67,12 +67,12 @@ else
   workers=("${queue[@]}") every_node=(--node=all)
 fi
 
-# on WORKERS COMMAND: the command on workers of the slices, all at once.
+# on WORKERS COMMAND: runs the command on workers of the slices in parallel.
 on() {
   run "${workers[@]}" ssh "$name" "${where[@]}" "${every_node[@]}" "--worker=$1" "--command=$2"
 }
 
-# worker_script ARGUMENT...: the command that calls launch/worker.sh on a worker.
+# worker_script ARGUMENT...: prints the command that calls launch/worker.sh on a worker.
 worker_script() {
   quote bash "$remote_dir/launch/worker.sh" "$@"
 }
@@ -104,7 +104,7 @@ setup() {
   local archive=clustering_jax.tgz
   if [[ -z $dry_run ]]; then
     archive=$(mktemp "${TMPDIR:-/tmp}/clustering_jax.XXXXXX")
-    # shellcheck disable=SC2064  # the name as it is now: the variable is gone when the trap runs
+    # shellcheck disable=SC2064  # expand now, because the variable does not exist any more when the trap runs
     trap "rm -f $(quote "$archive")" EXIT
   fi
   pack "$archive"

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# The run on one worker: starts it in the background, stops it, shows its log. The launchers call it over ssh.
+# Starts the run on one worker in the background, stops it, or shows its log. The launchers call this script over ssh.
 #
 #   launch/worker.sh start --config=FILE --workdir=DIR [--distributed=auto] [-- PROGRAM FLAGS]
 #   launch/worker.sh stop
 #   launch/worker.sh logs [--follow]
 #
 #   --config=FILE        config, relative to this project ($CLUSTERING_CONFIG)
-#   --workdir=DIR        where the run writes; with several workers one that all reach, as gs://... ($CLUSTERING_WORKDIR)
-#   --distributed=auto   the processes find each other (left out: one process)
-#   --follow             the log as it grows
+#   --workdir=DIR        where the run writes, for example gs://...; all workers need access to it ($CLUSTERING_WORKDIR)
+#   --distributed=auto   connects the processes of all workers (without it, the run has one process)
+#   --follow             shows new lines of the log as they are written
 #   --dry-run            prints the command and does nothing
-#   --help               shows this
+#   --help               shows this text
 #
-# The run outlives the connection, under launch/supervise.sh; its output goes to run.log in this project. `stop` lets it
-# save, and returns when it has ended.
+# The run continues when the connection ends. launch/supervise.sh restarts it, and its output goes to run.log in this
+# project. `stop` lets the run save, and returns when the run has ended.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 cd "$root"
@@ -45,10 +45,10 @@ start() {
     run "${command[@]}"
     return
   fi
-  # The run inherits the lock, which so tells whether there is one.
+  # The run inherits the lock, so the lock is held as long as the run exists.
   exec 9>run.lock
   flock --nonblock 9 || fail "a run is going on here; stop it first: launch/worker.sh stop"
-  # A session of its own, and none of ssh's streams: the connection may end.
+  # The run has a session of its own and does not use the streams of ssh, so that the connection may end.
   setsid "${command[@]}" </dev/null >>run.log 2>&1 &
   echo $! >run.pid
 }

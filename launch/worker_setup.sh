@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Prepares one worker: a virtual environment .venv beside this project, the project in it, huge pages.
+# Prepares one worker: creates the virtual environment .venv in the directory of this project, installs the project into it,
+# and enables huge pages.
 #
 #   launch/worker_setup.sh [OPTION...]
 #
-#   --extra=NAME     the project's extra for the accelerator: tpu, cuda12, or none (tpu; $CLUSTERING_EXTRA)
-#   --python=FILE    an interpreter of version 3.11 or newer (the newest found; with none, uv fetches one; $CLUSTERING_PYTHON)
+#   --extra=NAME     extra of the project for the accelerator: tpu, cuda12, or none (tpu; $CLUSTERING_EXTRA)
+#   --python=FILE    Python 3.11 or newer (the newest one in PATH; if there is none, uv downloads one; $CLUSTERING_PYTHON)
 #   --dry-run        prints the commands and does nothing
-#   --help           shows this
+#   --help           shows this text
 #
-# Again on a worker that has the environment, it brings the installation up to date.
+# If the worker already has the environment, the script updates the installation.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -29,7 +30,7 @@ case $extra in
   *) fail "--extra=$extra is none of tpu, cuda12, none" ;;
 esac
 
-# recent PYTHON: whether it runs and is new enough.
+# recent PYTHON: returns whether the interpreter runs and is new enough.
 recent() {
   "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
@@ -39,20 +40,20 @@ make_environment() {
   for name in python3.13 python3.12 python3.11 python3; do
     [[ -z $python ]] && recent "$name" && python=$name
   done
-  if [[ -z $python ]]; then # as on tpu-ubuntu2204-base, which has 3.10
+  if [[ -z $python ]]; then # for example on tpu-ubuntu2204-base, which has Python 3.10
     run python3 -m pip install --quiet --user uv
     run python3 -m uv venv --seed --python=3.12 "$root/.venv"
     return
   fi
   recent "$python" || fail "--python=$python does not run or is older than Python 3.11"
-  if ! "$python" -c 'import ensurepip' 2>/dev/null; then # Debian and Ubuntu keep it in a package of its own
+  if ! "$python" -c 'import ensurepip' 2>/dev/null; then # Debian and Ubuntu have ensurepip in a separate package
     run sudo apt-get update
     run sudo apt-get install --yes python3-venv
   fi
   run "$python" -m venv "$root/.venv"
 }
 
-# The TPU runtime starts and stops faster, and host memory costs fewer page faults, with transparent huge pages always on.
+# With transparent huge pages always on, the TPU runtime starts and stops faster, and host memory has fewer page faults.
 use_huge_pages() {
   run sudo --non-interactive sh -c 'echo always > /sys/kernel/mm/transparent_hugepage/enabled' ||
     printf 'warning: transparent huge pages stay as they are\n' >&2
@@ -61,5 +62,5 @@ use_huge_pages() {
 [[ -x $root/.venv/bin/python ]] || make_environment
 run "$root/.venv/bin/python" -m pip install --quiet --constraint "$root/constraints.txt" --editable "$project"
 use_huge_pages
-# Only the import: the TPUs of a slice start on all its workers together or not at all.
+# The check only imports JAX and starts no TPU, because the TPUs of a slice can only start on all its workers together.
 run "$root/.venv/bin/python" -c 'import clustering_jax.main, jax; print("jax", jax.__version__)'

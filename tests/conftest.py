@@ -1,7 +1,7 @@
-"""Eight simulated devices for every test, and one compilation cache for all of them and the programs they start.
+"""Gives the tests eight simulated devices, and one compilation cache that the programs they start also use.
 
-Compiling is most of the tests' time. XLA therefore compiles without optimisation, except in the longest slow tests.
-The variables must be set before JAX starts.
+Compilation takes most of the time of the tests. XLA therefore compiles without optimisation, except in the longest slow
+tests. The variables must be set before JAX starts.
 """
 
 import os
@@ -20,5 +20,5 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "jax")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
-# In a shell's background everything starts with SIGINT ignored, which programs started here would inherit.
+# A shell starts background processes with SIGINT ignored, and programs started here would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""Workdirs without the training: random weights of tiny networks, saved as a run saves its own."""
+"""Workdirs without training: random weights of tiny networks, saved in the format of a run."""
 
 import copy
 
@@ -39,7 +39,7 @@ NAMES = [[f"noun {i}", "thing"] for i in range(CLUSTERS)]
 
 
 def rows(method, n, seed=0):
-    """New rows as a user has them."""
+    """New rows in the form in which a user has them."""
     rng = np.random.default_rng(seed)
     if method == "cc":
         return {"image": (rng.integers(0, 256, (n, 8, 8, 1)) * rng.random((n, 1, 1, 1))).astype(np.uint8)}
@@ -90,15 +90,15 @@ def _model(method):
 
 
 def contents_of(method):
-    """What is to be exported of such a run."""
+    """The contents of such a run that are exported."""
     config, features, scalings, variables = _model(method)
-    told = {"method": method, "num_clusters": CLUSTERS, "names": NAMES if method == "dxmc" else [], "config": config}
+    facts = {"method": method, "num_clusters": CLUSTERS, "names": NAMES if method == "dxmc" else [], "config": config}
     inputs = preprocessing({k: v.shape[1:] for k, v in features.items()}, scalings, config["data"])
-    return Contents({"format": FORMAT, **told}, inputs, variables)
+    return Contents({"format": FORMAT, **facts}, inputs, variables)
 
 
 def workdir_of(method, directory):
-    """The workdir of such a run."""
+    """Writes the workdir of such a run."""
     config, features, scalings, variables = _model(method)
     meta = {
         "config": config,

@@ -1,4 +1,4 @@
-"""`benchmarks.accelerator` at toy size on the CPU: parts run, resume, and end in a table."""
+"""Runs `benchmarks.accelerator` at toy size on the CPU: parts run and resume, and a table is written."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from benchmarks.accelerator.parts import Context, cifar
 from tests.paths import ROOT
 
 
-def test_parts_that_ended_are_not_run_again(tmp_path):
+def test_finished_parts_are_not_run_again(tmp_path):
     lines = [{"part": "a", "x": 1.5}, {"part": "b", "y": 2}, {"part": "a", "end": True}]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert finished(tmp_path) == {"a"}

@@ -1,4 +1,4 @@
-"""The vote on planted clusters, the command's table, file and refusals, and the honest test on real data."""
+"""Tests the vote on planted clusters, the table, file and errors of the command, and the result on real data."""
 
 import json
 import os
@@ -21,7 +21,7 @@ KS = range(2, 9)
 
 
 def centers(rng):
-    """Eight in a box, no two nearer than 9 standard deviations of a cluster."""
+    """Eight centers in a box, with distances of at least 9 standard deviations of a cluster."""
     while True:
         drawn = rng.uniform(-10, 10, size=(8, 4))
         if pdist(drawn).min() > 9:
@@ -29,7 +29,7 @@ def centers(rng):
 
 
 def planted(sizes, seed=0):
-    """Clusters in rows [240, 4]: of one shape, so that the tests share one compiled program."""
+    """Rows [240, 4] with clusters. All tests use this shape, so that they share one compiled program."""
     rng = np.random.default_rng(seed)
     return np.repeat(centers(rng)[: len(sizes)], sizes, axis=0) + rng.normal(size=(240, 4))
 
@@ -50,7 +50,7 @@ SIZES = {
 
 @pytest.mark.parametrize("name", SIZES)
 def test_every_criterion_finds_planted_clusters(name):
-    """At the least and at the greatest number of the range too; the gap can't stop at its end."""
+    """Also at the smallest and at the largest number of the range. The gap can't stop at the end of the range."""
     k = len(SIZES[name])
     found = vote(planted(SIZES[name]))
     expected = dict.fromkeys(criteria.RULES, k) | ({"gap": None} if k == KS[-1] else {})
@@ -59,7 +59,7 @@ def test_every_criterion_finds_planted_clusters(name):
     assert found["agree"] == (4 if k < KS[-1] else 3)
 
 
-def test_one_cluster_divides_the_criteria():
+def test_the_criteria_disagree_on_one_cluster():
     found = vote(np.random.default_rng(0).normal(size=(240, 4)))
     assert found["votes"]["gap"] == 2
     assert found["interval"][1] - found["interval"][0] >= 3
@@ -82,14 +82,14 @@ def test_the_vote_does_not_depend_on(name):
     assert found["votes"] == plain["votes"] and found["num_clusters"] == 5
 
 
-def test_the_seed_decides_all():
+def test_the_seed_determines_all_draws():
     first, again, other = (vote(ROWS, seed=seed) for seed in (0, 0, 1))
     assert first == again != other and other["num_clusters"] == 5
     assert json.loads(json.dumps(first)) == first
 
 
-def test_clusters_and_dispersion_are_the_textbooks():
-    """Rows of the other half by the nearest mean; W as the pairwise squares of each cluster over twice its size."""
+def test_clusters_and_dispersion_equal_the_textbook():
+    """The other half is assigned to the nearest mean. W sums squared distances in a cluster over twice its size."""
     rows, others = (ROWS[half::2].astype(np.float32) for half in (0, 1))
     own, crossed, inertia = number_of_clusters._fits(jax.random.key(0), rows, others, ks=tuple(KS))
     for k, labels, theirs, found in zip(KS, own, crossed, inertia, strict=True):
@@ -110,7 +110,7 @@ SAME = [[0, 0, 1, 0]] * 3
 
 
 def test_the_median_of_the_votes_is_taken():
-    """The lower of two; a vote that is not cast counts nothing, and is no agreement."""
+    """Of two middle votes the lower one is used. A missing vote has no effect and does not count as agreement."""
     last = [[0, 0, 0, 1]] * 3
     found = number_of_clusters.recommend(
         curves(silhouette=SAME, stability=last, merge=[[1, 0, 0, 0]] * 3), range(2, 6), seed=0
@@ -123,7 +123,7 @@ def test_the_median_of_the_votes_is_taken():
     assert found["votes"] == {"silhouette": 4, "gap": None} and found["interval"] == [4, 4] and found["agree"] == 1
 
 
-def test_the_interval_is_of_votes_on_resampled_samples():
+def test_the_interval_comes_from_votes_on_resampled_samples():
     mixed = [[0, 0, 3, 0], [2, 0, 0, 0]] * 3
     found = number_of_clusters.recommend(curves(silhouette=mixed), range(2, 6), seed=0)
     assert found["num_clusters"] == 4 and found["interval"] == [2, 4]
@@ -141,7 +141,7 @@ def test_principal_components_hold_nine_tenths_of_the_variance():
     np.testing.assert_allclose(found.var(0) / found.var(0)[0], values[:3] / values[0], rtol=1e-3)
 
 
-def test_pixels_are_bytes_and_views_lie_side_by_side():
+def test_pixels_are_divided_by_255_and_views_are_concatenated():
     image = np.random.default_rng(0).integers(256, size=(5, 2, 2, 1)).astype(np.uint8)
     found = choose_k.raw_rows(SimpleNamespace(features={"image": image}), np.array([1, 3]))
     np.testing.assert_allclose(found, image[[1, 3]].reshape(2, 4) / 255, rtol=1e-6)
@@ -188,7 +188,7 @@ def test_the_summary_line(agree, odds):
 
 
 def embedding(monkeypatch, tmp_path, shapes, embed=lambda features: features["view0"]):
-    """A finished run whose embedding is a function."""
+    """Replaces the embedding of a finished run by a function."""
     (tmp_path / "result.json").write_text("{}")
     predictor = SimpleNamespace(shapes=shapes, embed=embed)
     monkeypatch.setattr(choose_k.Predictor, "restore", lambda _: predictor)
@@ -199,8 +199,8 @@ SHAPES = {"view0": (2,), "view1": (2,)}
 
 
 @pytest.mark.long
-def test_a_run_s_embedding_is_judged(views, tmp_path, monkeypatch, capsys):
-    """Parts of the rows in order; what it makes of them has two clusters."""
+def test_the_embedding_of_a_run_is_examined(views, tmp_path, monkeypatch, capsys):
+    """The rows are embedded in parts and in order. The embedding has two clusters."""
     monkeypatch.setattr(choose_k, "CHUNK", 70)
     cluster = 10.0 * (ROWS @ [1, 0, 0, 0] > 0)
     place = iter(range(0, 240, 60))
@@ -237,7 +237,7 @@ def test_ranges(views, ends):
     refuses(f"--range={ends}: give LEAST:MOST", *views, f"--range={ends}")
 
 
-def test_what_can_be_put_right(views, tmp_path, monkeypatch):
+def test_errors_of_the_user_are_one_line(views, tmp_path, monkeypatch):
     refuses("half of the 240 rows must be more than that", *views, "--range=2:120")
     refuses("--config is missing: choose_k --config=NAME$", "--range=2:5")
     refuses("unexpected argument 'more'; flags are --config=NAME --config.KEY=VALUE", *views, "more")
@@ -258,7 +258,7 @@ def test_equal_rows(distinct):
         choose_k.principal(rows, range(2, 6))
 
 
-def test_the_range_is_the_configs_where_none_is_given():
+def test_the_default_range_is_the_one_of_the_config():
     assert choose_k.range_of(None, (2, 30)) == range(2, 31)
 
 
@@ -268,7 +268,7 @@ def test_exit_codes(capsys):
     assert stopped.value.code == 2 and capsys.readouterr().err.startswith("error: --range=9:3: give LEAST:MOST")
 
 
-# --- Real data, whose labels are looked at here alone
+# --- Real data, whose labels are used only here
 
 VIEWS = "--config=configs/cmmc_arrays.py", "--config.data.label_key=y"
 SHORT = "--config.model.reconstruction_epochs=50", "--config.run.checkpoint_every=0"
@@ -282,7 +282,7 @@ SETS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_the_true_number_is_near_the_recommendation(name, tmp_path):
-    """Of the embedding of a run with twice as many clusters as the range ends with."""
+    """Examines the embedding of a run with twice as many clusters as the end of the range."""
     true, ends, options = SETS[name]
     path = DATA / f"{name}.npz"
     if name != "digits":

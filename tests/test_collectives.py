@@ -1,4 +1,4 @@
-"""What training steps send between eight devices: sums of clusters and gradients, never the rows of the batch."""
+"""Training steps on eight devices exchange sums over clusters and gradients, and never the rows of the batch."""
 
 from collections import Counter
 from functools import partial
@@ -47,7 +47,7 @@ def cases(table):
 
 
 def sent(n, name, settings, phase, features, targets):
-    """Bytes by kind of collective in a step on n rows."""
+    """Bytes of each kind of collective in a step on n rows."""
     method = METHODS[name](Spec(K, n, 10, {"train": 1}), **settings)
     batch = {name: ((n, *shape), dtype) for name, (shape, dtype) in (features | targets).items()}
     program = step(method, phase, batch, data_mesh(n), tuple(targets)).compile()
@@ -59,8 +59,8 @@ def sent(n, name, settings, phase, features, targets):
 
 @pytest.mark.parametrize("case", cases(SUMS))
 @pytest.mark.long
-def test_steps_of_cluster_losses_send_sums_alone(case):
-    """No gather, and as much of 128 rows as of 64."""
+def test_steps_of_cluster_losses_send_only_sums(case):
+    """There is no gather, and the size is the same for 128 and for 64 rows."""
     found = [sent(n, *SUMS[case]) for n in (64, 128)]
     assert list(found[0]) == ["all-reduce"] and found[0] == found[1]
 
@@ -68,7 +68,7 @@ def test_steps_of_cluster_losses_send_sums_alone(case):
 @pytest.mark.parametrize("case", cases(ROWS))
 @pytest.mark.long
 def test_only_the_contrast_of_rows_sends_rows(case):
-    """The sums are as large for 128 rows as for 64, what is gathered twice as large."""
+    """For 128 rows the sums are as large as for 64 rows, and the gathered arrays are twice as large."""
     half, whole = (sent(n, *ROWS[case]) for n in (64, 128))
     assert set(whole) == {"all-reduce", "all-gather"}
     assert half["all-reduce"] == whole["all-reduce"] and 2 * half["all-gather"] == whole["all-gather"]
@@ -86,8 +86,8 @@ def test_collectives_in_loops_count_as_often_as_they_run():
     assert found == {("collective-permute", 5, 5 * 48), ("all-reduce", 1, 12), ("all-gather", 1, 32 * 12)}
 
 
-def test_the_ring_sends_all_rows_past_each_device():
-    """Forward 512 rows and their examples, backward their log-sums and cotangents too."""
+def test_the_ring_sends_all_rows_to_each_device_in_turn():
+    """The forward pass sends 512 rows and their examples; the backward pass also sends log-sums and cotangents."""
     rows = jax.ShapeDtypeStruct((256, 4), np.float32)
     loss = partial(nt_xent, impl="ring", axis_name=AXIS)
     mapped = jax.shard_map(loss, mesh=data_mesh(8), in_specs=P(AXIS), out_specs=P())

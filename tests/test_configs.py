@@ -1,4 +1,4 @@
-"""Every config: loads, says what it must, and its smoke variant takes two steps."""
+"""Every config can be loaded, has a complete docstring, and its smoke variant takes two steps."""
 
 import json
 import re
@@ -33,6 +33,7 @@ PAPERS = {
     "photos": "https://arxiv.org/abs/2406.07236",
     "temi": "https://arxiv.org/abs/2303.17896",
     "turtle": "https://arxiv.org/abs/2406.07236",
+    "views": "https://arxiv.org/abs/2106.11193",
 }
 # Scores, clusters, epochs of contrast, views, scaling.
 PUBLISHED_VIEWS = {
@@ -45,7 +46,7 @@ PUBLISHED_VIEWS = {
     "cmmc_caltech:4v": (".7843 / .7106", 7, 50, ("X1", "X2", "X5", "X4"), "minmax"),
     "cmmc_caltech:5v": (".8621 / .7701", 7, 50, ("X1", "X2", "X5", "X4", "X3"), "minmax"),
 }
-# Scores, clusters, centres of the semantic space, the shorter side that images are resized to, what is scored.
+# Scores, clusters, centres of the semantic space, the shorter side of the resized images, the scored split.
 PUBLISHED_SPACES = {
     "dxmc_stl10": (".958 / .983 / .967", 10, 17, 224, "test"),
     "dxmc_cifar10": (".847 / .928 / .849", 10, 167, 224, "test"),
@@ -56,12 +57,12 @@ PUBLISHED_SPACES = {
     "dxmc_ucf101": ("no figure", 101, 303, 224, "test"),
     "dxmc_imagenet1k": ("no figure", 1000, 4271, 256, "val"),
 }
-# The others differ from these in numbers alone.
+# The other configs differ from these only in numbers.
 QUICK = ("cc_stl10", "cmmc_bdgp", "dmim_planted", "dxmc_embeddings", "temi_embeddings", "turtle_arrays")
 
 
 def configs_of(method):
-    """Those of a method; all but one or two are slow."""
+    """The configs of a method. Most of them are marked slow."""
     paths = [path for path in FILES if path.stem.startswith(f"{method}_")]
     return [pytest.param(p, id=p.stem, marks=[] if p.stem in QUICK else [pytest.mark.slow]) for p in paths]
 
@@ -172,7 +173,7 @@ def test_smoke_takes_two_steps_of_each_stage(path, tmp_path):
 @pytest.mark.long
 def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
     config = load(path, "smoke")[1].to_dict()
-    config["model"] |= {"backbone": "resnet18", "width": 4}  # the encoder is no part of what is tested here
+    config["model"] |= {"backbone": "resnet18", "width": 4}  # the encoder is not tested here
     result = run.train(config, tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
@@ -224,8 +225,8 @@ def test_the_published_settings_of_heads():
 
 
 @pytest.mark.long
-def test_the_authors_weights_alone(tmp_path):
-    """No epoch at all: the released weights are scored."""
+def test_epochs_0_scores_the_released_weights(tmp_path):
+    """There is no epoch, and the released weights are scored."""
     config = named("cc_cifar10:smoke")[1].to_dict()
     fixture = FIXTURES / "cc_resnet18.tar"
     config |= {

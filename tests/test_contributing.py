@@ -1,4 +1,4 @@
-"""The method and the config in CONTRIBUTING.md are run as they are printed there."""
+"""Runs the method and the config in CONTRIBUTING.md as they are printed there."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ FILES = "soft_kmeans.py", "soft_kmeans_config.py"
 
 @pytest.fixture
 def printed(tmp_path, monkeypatch):
-    """The current directory, with the files that the page prints."""
+    """Writes the files that the page prints to a new current directory."""
     for name, code in zip(FILES, CODE, strict=True):
         assert f"`{name}`" in TEXT
         (tmp_path / name).write_text(code)
@@ -39,7 +39,7 @@ def test_the_printed_command(printed, monkeypatch):
     main.main(["clustering-jax train", *shlex.split(COMMAND)])
     result = read_json(printed / "runs" / "soft_kmeans" / "result.json")
     assert result["method"] == "soft_kmeans.py:build" and result["scores"]["acc"] > 0.6
-    monkeypatch.chdir(ROOT)  # the run remembers where its method is
+    monkeypatch.chdir(ROOT)  # the run has stored the path of its method
     assert Predictor.restore(printed / "runs" / "soft_kmeans").config["model"] == {"temperature": 0.1}
 
 
@@ -50,7 +50,7 @@ def test_the_flag_trains_another_method(printed):
     assert '"phase": "other"' in (printed / "run" / "metrics.jsonl").read_text()
 
 
-def test_its_settings_are_checked_as_any(printed):
+def test_its_settings_are_checked_like_those_of_any_method(printed):
     settings = config()
     with pytest.raises(UserError, match="did you mean 'temperature'"):
         run.train({**settings, "model": {"temprature": 1.0}}, printed / "run")
@@ -65,7 +65,7 @@ def test_its_settings_are_checked_as_any(printed):
         ("cmcm", "unknown method 'cmcm' .did you mean 'cmmc'"),
     ],
 )
-def test_a_method_that_is_not_there_is_refused(printed, method, words):
+def test_a_missing_method_is_refused(printed, method, words):
     with pytest.raises(UserError, match=words):
         run.train(config(f"--method={method}"), printed / "run")
     assert not (printed / "run").exists()

@@ -1,4 +1,4 @@
-"""The promise of the demo, over five seeds (minutes)."""
+"""Checks the promised score of the demo over five seeds (takes minutes)."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""README and docs/: keys and defaults, commands, links, examples, words; and the site is built without a warning."""
+"""Checks keys, defaults, commands, links, examples and words of README and docs/, and builds the site."""
 
 import ast
 import doctest
@@ -28,7 +28,7 @@ METHODS = ("cc", "cmmc", "dmim", "dxmc", "temi", "turtle")
 COMMAND = re.compile(
     r"(?:python -m |^)((?:clustering_jax|benchmarks)[\w.]*|clustering-jax [\w-]+)([^`\n]*)", re.MULTILINE
 )
-# The commands of the console script: their modules.
+# Modules of the commands of the console script whose names differ.
 SCRIPT = {"train": "main", "choose-k": "choose_k", "report": "report.__main__"}
 
 
@@ -37,7 +37,7 @@ def name(path):
 
 
 def text(path):
-    """The page, lines that are continued joined."""
+    """The text of the page. Continued lines are joined."""
     return re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8"))
 
 
@@ -57,7 +57,7 @@ def test_the_page_of_a_method_lists_its_keys(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_tables_of_keys_are_the_settings(method, monkeypatch):
-    """Every key of the config, with its default as it can be read back, and a comment of a sentence or more."""
+    """The table has every key of the config with its default as a Python literal, and a comment that is a sentence."""
     pytest.importorskip("sphinx", reason="the extra 'docs' is not installed")
     monkeypatch.syspath_prepend(ROOT / "docs" / "_ext")
     rows = importlib.import_module("settings_table").keys(method)
@@ -79,13 +79,13 @@ def test_the_settings_of_a_data_source_are_the_arguments_of_its_function(source)
     fields = set(documentation.SOURCES[source]._fields) - {"source"}
     parameters = inspect.signature(SOURCES[source]).parameters
     assert fields == set(parameters)
-    if source != "embeddings":  # its tuple holds the defaults of DXMC's config
+    if source != "embeddings":  # its tuple has the defaults of the DXMC config
         defaults = {k: p.default for k, p in parameters.items() if p.default is not inspect.Parameter.empty}
         assert documentation.SOURCES[source]._field_defaults == defaults
 
 
 def test_photos_have_settings_of_a_folder():
-    """They are embedded as the split of a folder."""
+    """Photos are embedded like a split of the source "folder"."""
     assert set(documentation.SOURCES["photos"]._fields) - {"source"} <= set(inspect.signature(folder_rows).parameters)
 
 
@@ -98,7 +98,7 @@ def test_the_settings_of_an_augmentation_are_the_arguments_of_its_function(funct
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_data_source_of_a_page_has_a_table(method):
-    """Those below a heading that names a source, or the source of a split."""
+    """Every heading that names a source, or the source of a split, has a table below it."""
     sections = re.findall(r"^### [^\n]*source `(\w+)`\n(.*?)(?=^##|\Z)", page(method), re.MULTILINE | re.DOTALL)
     assert sections
     for source, text_of in sections:
@@ -139,7 +139,7 @@ def module_of(command):
 
 
 def check_flags(module, words):
-    # Not imported: benchmarks need their peers.
+    # The module is not imported, because benchmarks need packages for the comparison.
     source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
     known = set(re.findall(r"""["'](?:--)?(\w+)["']""", source))
     config = None
@@ -198,11 +198,11 @@ def test_python_in_the_pages_imports_what_exists(path):
                 assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
 
 
-def test_the_readme_is_short_and_sends_no_one_away():
+def test_the_readme_is_short_and_makes_no_excuses():
     words = README.read_text(encoding="utf-8")
     assert len(words.split()) <= 900
     assert re.findall(r"\b(?:aims?|hoped?|another day|TODO|soon)\b", words, re.IGNORECASE) == []
-    # Both commands of a newcomer are on the first screen.
+    # Both commands for new users are on the first screen.
     assert all(f"make {target}" in "\n".join(words.splitlines()[:12]) for target in ("demo", "test"))
 
 
@@ -237,9 +237,9 @@ def test_the_reference_names_members_that_exist(path):
 def test_the_examples_of_the_losses():
     examples = "\n".join(re.findall(r"```pycon\n(.*?)```", text(ROOT / "docs" / "losses.md"), re.DOTALL))
     parsed = doctest.DocTestParser().get_doctest(examples, {}, "losses.md", "losses.md", 0)
-    told = []
-    result = doctest.DocTestRunner().run(parsed, out=told.append)
-    assert result.attempted > 50 and not result.failed, "".join(told)
+    report = []
+    result = doctest.DocTestRunner().run(parsed, out=report.append)
+    assert result.attempted > 50 and not result.failed, "".join(report)
 
 
 def test_every_loss_has_an_example():
@@ -257,7 +257,7 @@ def extensions(monkeypatch):
 
 @pytest.mark.parametrize("formula", [r"x^2", r"\sum_{i=1}^{n} \frac{1}{n} \Bigl( \log \sum_{j} e^{s_{ij}} \Bigr)"])
 @pytest.mark.long
-def test_formulas_are_outlines_on_the_line_of_the_text(formula, extensions):
+def test_formulas_are_svg_paths_aligned_with_the_text(formula, extensions):
     pytest.importorskip("ziamath", reason="the extra 'docs' is not installed")
     drawing = extensions("formulas").to_svg(formula, inline=False)
     assert drawing.startswith("<svg") and drawing.count("<path") >= 2 and "<text" not in drawing
@@ -265,7 +265,7 @@ def test_formulas_are_outlines_on_the_line_of_the_text(formula, extensions):
     assert 0.3 < height < 5 and -height < below <= 0.2
 
 
-def test_a_formula_that_is_drawn_too_tall_is_refused(extensions):
+def test_a_formula_with_a_drawing_that_is_too_tall_is_refused(extensions):
     pytest.importorskip("ziamath", reason="the extra 'docs' is not installed")
     with pytest.raises(ValueError, match="Bigl"):
         extensions("formulas").to_svg(r"\left( \log \sum_{j \neq i} e^{s_{ij}} \right)", inline=False)

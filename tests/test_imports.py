@@ -1,4 +1,4 @@
-"""The import graph: one direction between the chapters, no circle, and data sets without JAX."""
+"""Imports between the chapters have one direction and no circle, and data sets do not import JAX."""
 
 import ast
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from tests.paths import ROOT
 
 PACKAGE = ROOT / "clustering_jax"
-# From the ground up: a file imports its own chapter and those of the lines before it.
+# From the lowest chapter up: a file imports only its own chapter and the chapters on the lines before.
 CHAPTERS = (
     ("errors", "typing"),
     ("settings", "parallel", "method", "metrics"),
@@ -23,6 +23,7 @@ CHAPTERS = (
     ("inference",),
     ("serving", "report"),
     ("run",),
+    ("recipe",),
     ("estimators",),
     ("cli",),
     ("main", "predict", "embed", "choose_k", "compare", "export", "serve", "report.__main__"),
@@ -40,7 +41,7 @@ MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(path):
-    """The package's own modules that a file imports, lazily too."""
+    """The modules of the package that a file imports, including lazy imports."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "clustering_jax":
             module = node.module.partition(".")[2]
@@ -58,31 +59,31 @@ def chapter(module):
 GRAPH = {module: set(imported(path)) - {module} for module, path in MODULES.items()}
 
 
-def test_there_is_no_circle():
+def test_there_is_no_import_circle():
     assert len(list(TopologicalSorter(GRAPH).static_order())) == len(GRAPH)
 
 
 @pytest.mark.parametrize("module", [module for module in GRAPH if module])
-def test_imports_point_down(module):
+def test_imports_point_to_lower_chapters(module):
     own = chapter(module)
     wrong = {n for n in GRAPH[module] if n and chapter(n) != own and LEVEL[chapter(n)] >= LEVEL[own]}
     assert not wrong, f"{own} must not import {wrong}"
 
 
-def test_methods_know_nothing_of_the_loop_but_optimisers():
+def test_methods_import_only_optimisers_from_training():
     used = {name for module in GRAPH if chapter(module) == "methods" for name in GRAPH[module]}
     assert {name for name in used if chapter(name) == "training"} == {"training.optim"}
 
 
 @pytest.mark.parametrize("name", ["data", "settings"])
-def test_no_jax_in(name):
+def test_a_chapter_does_not_import_jax(name):
     modules = [f"clustering_jax.{module}" for module in MODULES if chapter(module) == name]
     code = f"import sys, {', '.join(modules)}; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "torch", "matplotlib"])
-def test_no_file_needs(name):
+def test_no_file_imports_an_optional_library(name):
     allowed = {"prepare.py", "pytorch.py"}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text())

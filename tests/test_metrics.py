@@ -1,4 +1,4 @@
-"""Properties of every score, and brute force for the Hungarian one."""
+"""Tests properties of every score, and compares the Hungarian matching with brute force."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ def random_labels(seed, n=60, classes=4, clusters=6):
 
 
 def brute_force_accuracy(true, pred):
-    """Every one-to-one assignment of the smaller side to the larger."""
+    """Tries every one-to-one assignment of the smaller side to the larger side."""
     classes, clusters = np.unique(true), np.unique(pred)
     small, large = (clusters, classes) if len(clusters) <= len(classes) else (classes, clusters)
     rows, columns = (pred, true) if len(clusters) <= len(classes) else (true, pred)
@@ -32,7 +32,7 @@ def brute_force_accuracy(true, pred):
 @pytest.mark.parametrize("name", metrics.SCORES)
 class TestEveryScore:
     @pytest.mark.parametrize("seed", range(5))
-    def test_order_of_points_does_not_matter(self, name, seed):
+    def test_the_order_of_rows_does_not_matter(self, name, seed):
         true, pred = random_labels(seed)
         order = np.random.default_rng(seed + 100).permutation(len(true))
         score = metrics.SCORES[name]
@@ -44,13 +44,13 @@ class TestEveryScore:
         ids=["permuted", "gaps and negative", "strings"],
     )
     @pytest.mark.parametrize("side", [0, 1])
-    def test_names_do_not_matter(self, name, names, side):
+    def test_the_numbers_of_labels_do_not_matter(self, name, names, side):
         labels = list(random_labels(1))
         expected = metrics.SCORES[name](*labels)
         labels[side] = names[labels[side]]
         assert metrics.SCORES[name](*labels) == pytest.approx(expected, abs=1e-12)
 
-    def test_perfect_is_one(self, name):
+    def test_a_perfect_match_scores_one(self, name):
         true = random_labels(2)[0]
         assert metrics.SCORES[name](true, 7 - true) == pytest.approx(1)
 
@@ -80,7 +80,7 @@ class TestEveryScore:
         assert str(np.shape(pred)) in str(error.value)
 
     def test_pair_counts_do_not_overflow(self, name):
-        """200,000 points in 2 classes: 5e9 pairs within one are beyond int32."""
+        """With 200,000 points in 2 classes, the 5e9 pairs within a class exceed int32."""
         true = np.repeat(np.array([0, 1], np.int32), 100_000)
         pred = np.where(np.arange(200_000) % 10 == 0, 1 - true, true).astype(np.int32)
         same = (0.9**2 + 0.1**2) * 100_000 * 200_000 - 200_000
@@ -110,7 +110,7 @@ def test_accuracy_and_purity_bounds(seed):
     assert 1 / 5 <= acc <= purity
 
 
-def test_nmi_is_the_arithmetic_one():
+def test_nmi_uses_the_arithmetic_mean():
     true, pred = np.array([0, 0, 1, 1]), np.array([0, 1, 2, 3])
     assert metrics.nmi(true, pred) == pytest.approx(2 * math.log(2) / (math.log(2) + math.log(4)))
 
@@ -123,11 +123,11 @@ def test_match_attains_the_accuracy_one_to_one(seed):
     assert np.mean([pairs.get(p) == t for t, p in zip(true, pred, strict=True)]) == metrics.accuracy(true, pred)
 
 
-def test_match_keeps_the_values():
+def test_match_returns_the_given_label_values():
     assert metrics.match(np.array(["cat", "cat", "dog"]), np.array([-3, -3, 8])) == {-3: "cat", 8: "dog"}
 
 
-def test_scores_holds_all():
+def test_scores_has_all_scores():
     true, pred = random_labels(0)
     scores = metrics.scores(true, pred)
     assert list(scores) == ["acc", "nmi", "ami", "ari", "fmi", "purity"]
@@ -157,7 +157,7 @@ class TestSilhouette:
         assert first == pytest.approx(metrics.silhouette(features, labels), abs=0.1)
 
     @pytest.mark.parametrize("labels", [np.zeros(6, int), np.arange(6)], ids=["one cluster", "all alone"])
-    def test_undefined_is_nan(self, labels):
+    def test_an_undefined_silhouette_is_nan(self, labels):
         assert math.isnan(metrics.silhouette(np.eye(6), labels))
 
     @pytest.mark.parametrize("n", [0, 5])
@@ -174,7 +174,7 @@ class TestLabelFree:
         assert metrics.occupied([0, 3, 3], 5) == 2
 
     @pytest.mark.parametrize("labels", [[5], [-1], [[0, 1]]])
-    def test_labels_outside(self, labels):
+    def test_labels_out_of_range(self, labels):
         with pytest.raises(ValueError, match="must be"):
             metrics.cluster_sizes(np.array(labels), 5)
 

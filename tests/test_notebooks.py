@@ -1,4 +1,4 @@
-"""The notebooks: executed, their outputs committed, and true when they are executed again."""
+"""The notebooks are executed, have their outputs, and run again without errors."""
 
 import json
 import re
@@ -14,7 +14,7 @@ def code_cells(path):
     return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
-def test_they_are_there():
+def test_the_notebooks_exist():
     names = [path.stem for path in NOTEBOOKS]
     assert names == ["image_text", "multi_view", "own_images", "quickstart"]
 
@@ -25,14 +25,14 @@ def test_every_cell_was_executed_in_order_without_an_error(path):
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert outputs and not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
-    # Pictures of some size, and nothing of the machine they were made on.
+    # The pictures have a minimal size, and the outputs have no paths of the machine that made them.
     assert max(len(o.get("data", {}).get("image/png", "")) for o in outputs) > 10_000
     assert not re.search(r'"[^"]*/(home|root|tmp|work)/', path.read_text())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path, tmp_path, monkeypatch):
+def test_the_notebook_runs_again(path, tmp_path, monkeypatch):
     client = pytest.importorskip("nbclient", reason="needs the extra [notebooks]")
     nbformat = pytest.importorskip("nbformat", reason="needs the extra [notebooks]")
     monkeypatch.setenv("XLA_FLAGS", "")

@@ -1,4 +1,4 @@
-"""The package as a user installs it: the distributions, the console script, configs and methods by name."""
+"""Tests the installed package: the distributions, the console script, configs and methods by name."""
 
 import json
 import os
@@ -20,14 +20,14 @@ from clustering_jax.settings import config_files
 from tests.paths import ROOT
 from tests.test_run import environment
 
-# What the build reads. A build writes into its directory, so it gets a copy.
+# The files that the build reads. A build writes into its directory, so it gets a copy.
 SOURCES = ("clustering_jax", "configs", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "Makefile")
 KEYS = cli.documented
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
 
 def build(kind, source, output):
-    """Builds a distribution by the project's own backend, without an environment of its own: nothing is downloaded."""
+    """Builds a distribution with the project's build backend and without build isolation, so nothing is downloaded."""
     program = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(output)!r}))"
     done = subprocess.run([sys.executable, "-c", program], cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -68,12 +68,12 @@ def test_the_source_distribution_can_be_built_again(distributions):
 
 @pytest.fixture(scope="module")
 def installed(distributions, tmp_path_factory):
-    """The directory of programs of a fresh environment with the wheel. Other packages are those of the tests."""
+    """Installs the wheel in a new environment that sees the other packages of the tests; returns its bin directory."""
     directory = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
     pip = [sys.executable, "-m", "pip", "--python", directory / "bin" / "python", "install", "-q"]
     subprocess.run([*pip, "--no-deps", "--no-index", distributions[1]], check=True, env=outside())
-    # Only now, so that pip does not find the tests' own installation of the package.
+    # This comes last, so that pip does not find the installation of the package for the tests.
     (packages,) = directory.glob("lib/python*/site-packages")
     (packages / "tests.pth").write_text(f"{Path(find_spec('jax').origin).parents[1]}\n")
     return directory / "bin"
@@ -103,7 +103,7 @@ def test_the_installed_command_trains_a_config_by_name(installed, tmp_path):
 
 
 @pytest.mark.long
-def test_the_installed_command_names_itself(installed, tmp_path):
+def test_the_installed_command_prints_its_version(installed, tmp_path):
     program = installed / "clustering-jax"
     code, out, _ = call(program, "--version", cwd=tmp_path)
     assert code == 0 and out.startswith(f"clustering_jax {clustering_jax.__version__} (jax ")
@@ -114,7 +114,7 @@ def test_the_installed_command_names_itself(installed, tmp_path):
 # --- The commands
 
 
-def test_without_arguments_every_command_has_a_line(capsys):
+def test_without_arguments_every_command_is_listed(capsys):
     __main__.main(["/somewhere/clustering-jax"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("usage: clustering-jax ")
@@ -131,7 +131,7 @@ def test_an_unknown_command_is_refused_with_the_nearest(capsys):
 
 
 @pytest.mark.parametrize("name", __main__.COMMANDS)
-def test_help_names_the_command_as_it_was_called(name, monkeypatch, capsys):
+def test_help_shows_the_command_as_it_was_called(name, monkeypatch, capsys):
     monkeypatch.setattr("clustering_jax.cli.use_huge_pages", lambda: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("warnings.formatwarning", None)

@@ -1,4 +1,4 @@
-"""Whole runs from the command line: what a workdir holds, resumption, refusals, exit codes."""
+"""Tests whole runs from the command line: files of the workdir, resumption, errors, exit codes."""
 
 import csv
 import json
@@ -33,7 +33,7 @@ TINY = [
 
 
 def environment():
-    """One device, and programs compiled as those of the tests."""
+    """The environment of a process with one device and the compiler options of the tests."""
     flags = " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag)
     return {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
@@ -52,7 +52,7 @@ def call(module, *flags):
 
 
 def refusal(monkeypatch, capfd, module, *flags):
-    """The one line, with exit code 2, that a command ends with in this process."""
+    """Runs a command in this process that must end with exit code 2, and returns its one-line error."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
@@ -64,7 +64,7 @@ def refusal(monkeypatch, capfd, module, *flags):
 
 
 def checksums(workdir):
-    """Of every array of the newest checkpoint."""
+    """The checksum of every array of the newest checkpoint."""
     store = Store(workdir / "checkpoints", read_only=True)
     meta = store.newest_meta()
     store.close()
@@ -79,14 +79,15 @@ def metrics(workdir):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run from start to end, and what it printed."""
+    """A complete run, and its output."""
     workdir = tmp_path_factory.mktemp("run") / "digits"
     code, out, err = call("main", *TINY, f"--workdir={workdir}")
     assert code == 0, err
     return workdir, out
 
 
-def test_the_workdir_holds_what_is_promised(finished):
+@pytest.mark.long
+def test_the_workdir_has_the_documented_files(finished):
     workdir, out = finished
     result = json.loads((workdir / "result.json").read_text())
     assert set(result["scores"]) >= {
@@ -116,19 +117,22 @@ def test_the_workdir_holds_what_is_promised(finished):
     assert not list(workdir.glob(".*part"))
 
 
+@pytest.mark.long
 def test_assignments_are_in_input_order(finished):
     rows = list(csv.DictReader((finished[0] / "assignments.csv").open()))
     assert [row["id"] for row in rows] == [str(i) for i in range(1797)]
     assert all(0 <= int(row["cluster"]) < 10 and 0.1 <= float(row["probability"]) <= 1 for row in rows)
 
 
-def test_a_finished_run_says_so(finished, monkeypatch, capsys):
+@pytest.mark.long
+def test_a_finished_run_is_not_repeated(finished, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["main", *TINY, f"--workdir={finished[0]}"])
     main.main(sys.argv)
     assert f"{finished[0]} is finished" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_another_config_in_the_same_workdir_is_refused(finished, monkeypatch, capfd):
     changes = "--config.seed=1", "--config.model.width=5"
     err = refusal(monkeypatch, capfd, main, *TINY, f"--workdir={finished[0]}", *changes)
@@ -146,8 +150,8 @@ def wait_for_step(workdir, step, process):
 
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.long
-def test_kill_9_at_random_moments_ends_bitwise_equal(finished, tmp_path, kills):
-    """Each kill comes a random moment after a random step is logged: within a step, an evaluation or a save."""
+def test_kills_at_random_moments_end_bitwise_equal(finished, tmp_path, kills):
+    """Each kill comes at a random moment after a random step is logged: in a step, an evaluation or a save."""
     rng, workdir, killed = random.Random(0), tmp_path / "killed", 0
     for step in sorted(rng.sample(range(1, 12), kills)):
         process = start("main", *TINY, f"--workdir={workdir}")
@@ -224,7 +228,7 @@ def test_errors_are_one_line_and_write_nothing(tmp_path, monkeypatch, capfd, fla
 
 
 @pytest.mark.long
-def test_a_program_ends_so_too(tmp_path):
+def test_a_process_ends_in_the_same_way(tmp_path):
     flags = ["--config=configs/cc_digits.py", "--config.num_clusters=5000", f"--workdir={tmp_path / 'run'}"]
     code, out, err = call("main", *flags)
     assert code == 2 and not out and err.startswith("error: ") and len(err.strip().splitlines()) == 1, err
@@ -243,7 +247,7 @@ def test_a_smaller_set_than_the_batch_trains_with_a_warning(tmp_path):
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
-    """The digits as `.npy`, `.npz` and a folder of PNGs."""
+    """Writes the digits as `.npy`, as `.npz` and as a folder of PNGs."""
     from clustering_jax.data import load
 
     directory, images = tmp_path_factory.mktemp("images"), load("digits").features["image"]
@@ -276,6 +280,7 @@ def test_predict_gives_the_assignments_of_the_run(finished, digits, tmp_path, na
         ("", "digits.npy", "absent/out.csv", "absent"),
     ],
 )
+@pytest.mark.long
 def test_predict_refuses_in_one_line(finished, digits, tmp_path, monkeypatch, capfd, workdir, source, output, word):
     where = tmp_path / workdir if workdir else finished[0]
     flags = [f"--workdir={where}", f"--input={digits / source}", f"--output={tmp_path / output}"]
@@ -283,13 +288,16 @@ def test_predict_refuses_in_one_line(finished, digits, tmp_path, monkeypatch, ca
     assert not list(tmp_path.rglob("*.csv")) and not list(tmp_path.rglob("*.part"))
 
 
-def test_predict_reads_as_it_writes(finished, digits, monkeypatch):
-    """Constant memory: no chunk is read before the lines of the one before it are out."""
+@pytest.mark.long
+def test_predict_alternates_reading_and_writing(finished, digits, monkeypatch):
+    """Memory is constant: no chunk is read before the lines of the previous chunk are written."""
     from clustering_jax.inference import new_rows
 
     read = []
     original = new_rows.iter_images
-    monkeypatch.setattr(new_rows, "iter_images", lambda *a: (read.append(len(c[0])) or c for c in original(*a)))
+    monkeypatch.setattr(
+        new_rows, "iter_images", lambda *a, **k: (read.append(len(c[0])) or c for c in original(*a, **k))
+    )
     stream = new_rows.lines(new_rows.Predictor.restore(finished[0], batch_size=64), digits / "digits.npy", 64)
     next(stream)
     for chunk in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""Whole runs of DMIM on pairs whose number neither the batch nor the devices divide; what a step of many rows takes."""
+"""Tests DMIM runs on a number of pairs that batch and devices do not divide, and the memory of a large step."""
 
 import json
 
@@ -19,7 +19,7 @@ DATA = {"source": "planted", "n": N, "shared": 1.0, "private": 0.5, "num_cluster
 
 @pytest.mark.parametrize("full_batch, steps", [(True, 4), (False, 8)])
 @pytest.mark.long
-def test_rows_that_divide_by_nothing(tmp_path, full_batch, steps):
+def test_a_prime_number_of_rows(tmp_path, full_batch, steps):
     settings = {"num_clusters": K, "batch_size": 16, "epochs": 4, "data": DATA}
     model = {"full_batch": full_batch, "refresh_epochs": 2}
     config = dmim(**settings, model=model, run={"evaluate_every": 2, "log_every": 1}).to_dict()
@@ -28,12 +28,12 @@ def test_rows_that_divide_by_nothing(tmp_path, full_batch, steps):
     assert len((tmp_path / "run" / "assignments.csv").read_text().splitlines()) == N + 1
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, steps + 1))
-    # An epoch is one step on all rows, whatever the batch size says, or the batches of all rows.
+    # An epoch is one step on all rows for any batch size, or the batches of all rows.
     assert [line["step"] for line in lines if "eval/acc" in line] == [steps // 2, steps]
 
 
 def taken(lowered):
-    """Bytes that a compiled program holds at most, its arguments and results too."""
+    """The largest number of bytes that a compiled program holds, including its arguments and results."""
     found = lowered.compile().memory_analysis()
     return found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
 

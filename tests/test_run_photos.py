@@ -86,17 +86,17 @@ def test_new_photos_are_assigned_by_the_encoder_of_the_run(finished):
         (("", ENCODER, 300, False), "embed.resize"),
     ],
 )
-def test_one_model_embeds(arguments, message):
+def test_only_one_model_can_embed(arguments, message):
     with pytest.raises(UserError, match=message):
         image_model(*arguments[:3], texts=arguments[3])
 
 
-def test_no_folder_is_one_line(tmp_path):
+def test_a_missing_folder_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"--config\.data\.path=FOLDER"):
         run.train(config_of(""), tmp_path / "run", quiet=True)
 
 
-def test_thumbnails_of_lost_files_are_grey(tmp_path):
+def test_thumbnails_of_missing_files_are_grey(tmp_path):
     write_photos(tmp_path / "all", 1)
     path = tmp_path / "all" / "kind0" / "0.png"
     pictures = Thumbnails([path, tmp_path / "lost.png"])
@@ -154,6 +154,7 @@ def test_the_head_alone_takes_embeddings(finished):
     assert "fit" not in contents.preprocessing and len(contents.preprocessing["shapes"]["image"]) == 1
 
 
+@pytest.mark.long
 def test_compare_ranks_encoders_and_numbers_of_clusters(finished, tmp_path, capsys):
     photos = str(finished[0] / "all")
     given = [f"--config.data.path={photos}", "--config.model.num_steps=20", "--config.embed.batch_size=8"]
@@ -183,6 +184,7 @@ def test_compare_refuses(flags, message, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.long
 def test_choose_k_embeds_photos_and_ranks_by_the_score(finished, tmp_path, capsys):
     """The run that follows in the same directory takes the embeddings."""
     folder, workdir = finished[0] / "all", tmp_path / "run"
@@ -195,7 +197,7 @@ def test_choose_k_embeds_photos_and_ranks_by_the_score(finished, tmp_path, capsy
     assert not workdir.exists()
     choose_k.main(["choose_k", *flags, f"--workdir={workdir}", "--samples=2", "--generalization"])
     lines = capsys.readouterr().out.splitlines()
-    header = next(line.split() for line in lines if line.split()[0] == "k")
+    header = next(line.split() for line in lines if line.split()[:1] == ["k"])
     assert header[-1] == "generalization" and "24 rows" in lines[-2] and "the photos' embeddings" in lines[-2]
     curve = json.loads((tmp_path / "choose_k.json").read_text())["curve"]
     assert [point["k"] for point in curve] == [3, 4] and all(0 <= point["generalization"] <= 1 for point in curve)

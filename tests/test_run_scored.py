@@ -1,4 +1,4 @@
-"""Runs on embeddings of a file: one split trained and another scored, names, a number of clusters chosen, refusals."""
+"""Tests runs on embeddings: training and scoring on different splits, names, choice of the number, errors."""
 
 import contextlib
 import csv
@@ -30,7 +30,7 @@ SMALL = {"hidden": 64, "instance_dim": 16, "neighbours": 8, "center_restarts": 2
 
 
 def write(path, seed=0, labels=True, nouns=True):
-    """Four classes; a third of the rows is for scoring, five of them without label."""
+    """Writes four classes. A third of the rows is for scoring; five of these rows have no label."""
     found = planted_embeddings(N, num_clusters=K, width=12, num_nouns=40, seed=seed)
     train = np.arange(N) % 3 > 0
     arrays = {"image": found.features["image"], "train": train}
@@ -64,7 +64,7 @@ def config(path, labels=True, **changes):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """File, workdir, result and what was printed of a run from start to end."""
+    """The file, the workdir, the result and the output of a complete run."""
     directory, printed = tmp_path_factory.mktemp("scored"), io.StringIO()
     path = write(directory / "emb.npz")
     with contextlib.redirect_stdout(printed):
@@ -93,7 +93,7 @@ def test_the_protocol_names_both_splits(finished):
 
 
 @pytest.mark.long
-def test_the_scored_split_is_what_is_assigned_and_scored(finished):
+def test_the_scored_split_is_assigned_and_scored(finished):
     path, workdir, result, _ = finished
     scored = embeddings(path, split="test", train_key="train", label_key="y")
     found = Predictor.restore(workdir).predict_proba(scored.features)
@@ -109,7 +109,8 @@ def test_the_scored_split_is_what_is_assigned_and_scored(finished):
     assert (result["scores"]["smallest"], result["scores"]["largest"]) == (sizes.min(), sizes.max())
 
 
-def test_evaluations_on_the_way_are_of_the_scored_split(finished):
+@pytest.mark.long
+def test_evaluations_during_training_use_the_scored_split(finished):
     _, workdir, result, _ = finished
     lines = [line for line in logged(workdir) if "eval/acc" in line]
     assert [line["step"] for line in lines] == [60, 120]
@@ -117,7 +118,8 @@ def test_evaluations_on_the_way_are_of_the_scored_split(finished):
     assert last == pytest.approx(result["scores"])
 
 
-def test_names_in_every_file_and_in_the_table(finished):
+@pytest.mark.long
+def test_every_file_and_the_table_have_the_names(finished):
     _, workdir, result, out = finished
     clusters, rows = json.loads((workdir / "clusters.json").read_text()), rows_of(workdir)
     counts = np.bincount([int(row["cluster"]) for row in rows], minlength=K).tolist()
@@ -130,7 +132,8 @@ def test_names_in_every_file_and_in_the_table(finished):
     assert all(f"cluster {i}: {', '.join(names)}" in out.splitlines() for i, names in enumerate(result["names"]))
 
 
-def test_baselines_are_of_the_scored_rows_with_labels(finished):
+@pytest.mark.long
+def test_baselines_use_the_scored_rows_with_labels(finished):
     path, _, result, out = finished
     assert [b["name"] for b in result["baselines"]] == ["k-means on image", "k-means on [image; text]"]
     scored = embeddings(path, split="test", train_key="train", label_key="y")
@@ -147,7 +150,7 @@ def test_baselines_are_of_the_scored_rows_with_labels(finished):
 
 @pytest.fixture(scope="module")
 def automatic(tmp_path_factory):
-    """Two seeds, cut short once, without labels; what was printed and which call chose."""
+    """A run of two seeds without labels that was interrupted once; its output, and the call that chose the number."""
     directory, printed, chosen, original = (
         tmp_path_factory.mktemp("auto"),
         io.StringIO(),
@@ -172,7 +175,7 @@ def automatic(tmp_path_factory):
 
 
 @pytest.mark.long
-def test_the_curve_is_kept_and_not_computed_again(automatic):
+def test_the_curve_is_saved_and_not_computed_again(automatic):
     workdir, _, _, out, chosen = automatic
     assert len(chosen) == 1 and json.loads((workdir / "num_clusters.json").read_text()) == chosen[0]
     assert chosen[0]["num_clusters"] == K and [k for k, _ in chosen[0]["curve"]] == list(range(2, 8))
@@ -181,7 +184,7 @@ def test_the_curve_is_kept_and_not_computed_again(automatic):
 
 
 @pytest.mark.long
-def test_the_run_has_the_number_chosen_and_the_config_as_given(automatic):
+def test_the_run_has_the_chosen_number_and_the_config_keeps_auto(automatic):
     workdir, _, result, _, _ = automatic
     assert json.loads((workdir / "config.json").read_text())["num_clusters"] == 0
     assert len(result["names"]) == K == len(json.loads((workdir / "clusters.json").read_text()))
@@ -190,13 +193,15 @@ def test_the_run_has_the_number_chosen_and_the_config_as_given(automatic):
     assert Predictor.restore(workdir).predict_proba({"image": np.eye(1, 12, dtype=np.float32)}).shape == (1, K)
 
 
-def test_without_labels_there_are_no_scores_of_them(automatic):
+@pytest.mark.long
+def test_without_labels_there_are_no_scores_that_need_them(automatic):
     _, _, result, out, _ = automatic
     assert result["baselines"] == [] and result["protocol"]["labels"] == "none" and "ACC" not in out
     assert "acc" not in result["scores"] and result["scores"]["occupied"] > 1
     assert [row["seed"] for row in result["seeds"]["each"]] == [0, 1] and "cluster 0: " in out
 
 
+@pytest.mark.long
 def test_another_range_in_the_same_workdir_is_refused(automatic):
     workdir, settings, *_ = automatic
     with pytest.raises(UserError, match=re.escape("cluster_range ([2, 7] there, [2, 6] now)")):
@@ -204,11 +209,11 @@ def test_another_range_in_the_same_workdir_is_refused(automatic):
 
 
 @pytest.mark.parametrize("value, expected", [("auto", 0), ("0", 0), ("7", 7)])
-def test_the_flag(value, expected):
+def test_values_of_the_flag_num_clusters(value, expected):
     assert flags(value)[0]["num_clusters"] == expected
 
 
-def test_a_misspelt_word_for_the_flag():
+def test_a_misspelt_value_of_the_flag_num_clusters():
     with pytest.raises(UserError, match="num_clusters"):
         flags("atuo")
 
@@ -288,7 +293,7 @@ def test_refusals_are_one_line_and_write_nothing(tmp_path, refused):
 
 
 @pytest.mark.long
-def test_scored_rows_are_by_default_in_the_same_file(finished, tmp_path):
+def test_the_default_file_of_scored_rows_is_the_training_file(finished, tmp_path):
     settings = config(write(tmp_path / "emb.npz"), epochs=1)
     settings["scored"] = {**settings["scored"], "path": ""}
     result = run.train({**settings, "kmeans_baseline": True}, tmp_path / "run")
@@ -296,6 +301,7 @@ def test_scored_rows_are_by_default_in_the_same_file(finished, tmp_path):
     assert result["baselines"][0]["name"] == "k-means on embeddings" and len(result["baselines"]) == 3
 
 
+@pytest.mark.long
 def test_a_workdir_that_is_a_file(finished, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="can't be written"):
@@ -306,7 +312,7 @@ def test_a_workdir_that_is_a_file(finished, tmp_path):
 
 
 @pytest.mark.slow
-def test_kill_9_while_preparing_and_while_training_ends_bitwise_equal(tmp_path):
+def test_kills_in_preparation_and_training_end_bitwise_equal(tmp_path):
     path = write(tmp_path / "emb.npz")
     flags = [
         "--config=configs/dxmc_embeddings.py",
@@ -338,7 +344,7 @@ def test_kill_9_while_preparing_and_while_training_ends_bitwise_equal(tmp_path):
 
 
 def wait_for_file(directory, process):
-    """Until something is kept of the preparation, or half-written."""
+    """Waits until a result of the preparation is stored or half-written."""
     until = time.monotonic() + 240
     while time.monotonic() < until and process.poll() is None and not (directory.is_dir() and any(directory.iterdir())):
         time.sleep(0.005)

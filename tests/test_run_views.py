@@ -1,4 +1,4 @@
-"""Whole CMMC runs: what a workdir holds, kills in every stage and between them, refusals."""
+"""Tests whole CMMC runs: files of the workdir, kills in every stage and between stages, errors."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from clustering_jax.errors import UserError
 from tests.test_configs import load
 from tests.test_run import ROOT, call, checksums, metrics, start, wait_for_step
 
-# Three steps of each stage, one an epoch, and a checkpoint after each.
+# Each stage has three steps, one per epoch, with a checkpoint after each step.
 TINY = [
     "--config=configs/cmmc_digits.py",
     "--config.model.hidden=(8,)",
@@ -31,7 +31,7 @@ STAGES = ["reconstruct"] * 3 + ["contrast"] * 3 + ["match"] * 3
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run from start to end, and what it printed."""
+    """A complete run, and its output."""
     workdir = tmp_path_factory.mktemp("run") / "views"
     code, out, err = call("main", *TINY, f"--workdir={workdir}")
     assert code == 0, err
@@ -39,7 +39,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.long
-def test_the_workdir_holds_what_is_promised(finished):
+def test_the_workdir_has_the_documented_files(finished):
     workdir, out = finished
     result, lines = json.loads((workdir / "result.json").read_text()), metrics(workdir)
     assert result["method"] == "cmmc" and 0.1 < result["scores"]["acc"] <= 1 and "seeds" not in result
@@ -69,7 +69,7 @@ def test_three_seeds_side_by_side_from_the_command_line(tmp_path):
 
 
 def killed_at(step, workdir):
-    """Starts, or resumes, the run and kills it once `step` is logged; the last step it logged."""
+    """Starts or resumes the run, kills it when `step` is logged, and returns the last logged step."""
     process = start("main", *TINY, f"--workdir={workdir}")
     wait_for_step(workdir, step, process)
     process.kill()
@@ -87,14 +87,14 @@ def assert_resumes(workdir, finished):
 
 
 @pytest.mark.long
-def test_kill_9_before_the_pseudo_labels_ends_bitwise_equal(finished, tmp_path):
+def test_a_kill_before_the_pseudo_labels_ends_bitwise_equal(finished, tmp_path):
     killed_at(6, tmp_path / "killed")
     assert_resumes(tmp_path / "killed", finished[0])
 
 
 @pytest.mark.slow
-def test_kill_9_in_every_stage_and_at_every_border_ends_bitwise_equal(finished, tmp_path):
-    """1, 4 and 7 are in the stages; after 3 and 6 the next one compiles, and k-means runs."""
+def test_kills_in_every_stage_and_between_stages_end_bitwise_equal(finished, tmp_path):
+    """Steps 1, 4 and 7 are inside the stages. After steps 3 and 6 the next stage compiles, and k-means runs."""
     steps = [killed_at(step, tmp_path / "killed") for step in (1, 3, 4, 6, 7)]
     assert {STAGES[step - 1] for step in steps} == set(STAGES)
     assert_resumes(tmp_path / "killed", finished[0])

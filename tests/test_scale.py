@@ -1,4 +1,4 @@
-"""docs/scale.md shows what docs/scale.json holds."""
+"""docs/scale.md has the figures of docs/scale.json."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_the_document_has_the_table(name):
     assert TABLES[name]() in (DOCS / "scale.md").read_text()
 
 
-def test_every_program_is_there():
+def test_the_document_has_every_program():
     assert list(RESULTS["memory"]) == list(memory.CASES)
     assert list(RESULTS["sent"]) == list(scale.SENT) and list(RESULTS["held"]) == list(scale.HELD)
     assert memory.error(RESULTS["memory"]) < 0.03

@@ -1,4 +1,4 @@
-"""A method of a few matrix products on vectors, to test the loop without a convolution."""
+"""A method with a few matrix products on vectors, which tests the loop without convolutions."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def predict(variables, batch):
 
 
 def loss(variables, batch, key):
-    """Squared error against noise of the example's own key, plus targets where the phase has them."""
+    """Squared distance to noise from the key of the example, plus targets if the phase has them."""
     noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), (3,)))(batch["index"])
     target = batch.get("target", jnp.zeros(len(noise)))
     value = jnp.mean((embed(variables, batch) - noise - target[:, None]) ** 2)

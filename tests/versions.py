@@ -1,4 +1,4 @@
-"""What the tests may expect of the installed JAX, without an import of it."""
+"""Features of the installed JAX, which are known without importing it."""
 
 from importlib.metadata import version
 

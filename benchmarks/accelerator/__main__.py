@@ -1,13 +1,13 @@
-"""What an accelerator computes and how fast: correctness, speed beside PyTorch, and a real run on CIFAR-10.
+"""Correctness and speed on an accelerator, compared with PyTorch, and a real run on CIFAR-10.
 
     python -m benchmarks.accelerator --output=DIR [--cifar=cifar10.npz --parts=correctness,cc_r18_bf16 --seconds=540]
     python -m benchmarks.accelerator --output=DIR --toy        (a minute or two on a CPU, to see that everything runs)
 
-Each part is a process of its own with a time limit. Its numbers go to DIR/results.jsonl as they are measured, so that a
-part that is stopped keeps what it has, and the same command goes on with the parts that are missing. The table at the
-end is also DIR/table.md. Compiled programs are kept in DIR/cache: a second run measures without compilation.
+Each part is a process of its own with a time limit. Its results are written to DIR/results.jsonl as soon as they are
+measured, so a part that is stopped keeps the results that it has. The same command then runs the missing parts. The
+table at the end is also in DIR/table.md. Compiled programs are kept in DIR/cache, so a second run does not compile.
 
-`--cifar` is a `.npz` with "image" uint8 [n, 32, 32, 3] and "label" int [n]; without it the images are random.
+`--cifar` is a `.npz` file with "image" uint8 [n, 32, 32, 3] and "label" int [n]. Without it the images are random.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-# Seconds that each part may take, in the order in which they are run.
+# Time limit of each part in seconds, in the order in which the parts are run.
 LIMITS = {
     "device": 30,
     "correctness": 120,
@@ -43,7 +43,7 @@ DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 def environment(part: str, output: Path) -> dict[str, str]:
-    """Environment of a part's process."""
+    """The environment of the process of a part."""
     flags = os.environ.get("XLA_FLAGS", "")
     return {
         **os.environ,
@@ -55,14 +55,14 @@ def environment(part: str, output: Path) -> dict[str, str]:
 
 
 def finished(output: Path) -> set[str]:
-    """Parts whose last line is there."""
+    """The parts whose last line is in the results."""
     path = output / "results.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     return {line["part"] for line in lines if line.get("end")}
 
 
 def run_part(part: str, arguments: argparse.Namespace, limit: float) -> None:
-    """Runs one part and reports how it ended where it did not end well."""
+    """Runs one part. If it fails or is stopped, reports how it ended."""
     command = [sys.executable, "-m", "benchmarks.accelerator.parts", part, f"--output={arguments.output}"]
     command += [f"--cifar={arguments.cifar}"] * bool(arguments.cifar) + ["--toy"] * arguments.toy
     try:
@@ -84,7 +84,7 @@ def table(output: Path) -> str:
 
 
 def main() -> None:
-    """Runs the parts that are missing and prints the table."""
+    """Runs the missing parts and prints the table."""
     parser = argparse.ArgumentParser("python -m benchmarks.accelerator", description=__doc__.partition("\n")[2])
     parser.add_argument("--output", type=Path, required=True, help="directory for results, made where it is missing")
     parser.add_argument("--cifar", default="", help="CIFAR-10 as .npz with image and label")

@@ -1,4 +1,4 @@
-"""Is the accelerator's answer right? Every result beside float64 on the CPU, or exact NumPy."""
+"""Checks the results of the accelerator against float64 on the CPU or against exact results of NumPy."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ ROWS = ("nt_xent", "prior_kl")
 
 
 def device(context: Context) -> None:
-    """Which device this is."""
+    """Names the device."""
     first = jax.devices()[0]
     context.write(jax=jax.__version__, kind=first.device_kind, platform=first.platform, count=jax.device_count())
 
 
 def relative_error(result: np.ndarray, expected: np.ndarray) -> float:
-    """Norm of the difference over the norm of `expected`."""
+    """Norm of the difference, divided by the norm of `expected`."""
     result, expected = np.asarray(result, np.float64), np.asarray(expected, np.float64)
     return float(np.linalg.norm((result - expected).ravel()) / max(np.linalg.norm(expected.ravel()), 1e-30))
 
 
 def in_float64(function, *arrays):
-    """`function` of the arrays in float64 on the CPU."""
+    """Computes `function` of the arrays in float64 on the CPU."""
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
         wide = [jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), array) for array in arrays]
         return jax.tree.map(np.asarray, jax.jit(function)(*wide))
 
 
 def loss_arguments(name: str, rng: np.random.Generator, n: int) -> list[np.ndarray]:
-    """Rows of unit length, or soft assignments."""
+    """Returns rows of unit length, or soft assignments, for the losses."""
     x = rng.normal(size=(2, n, 10 if name in SIMPLEX else 128)).astype(np.float32)
     if name in SIMPLEX:
         x = np.exp(6 * x) / np.exp(6 * x).sum(-1, keepdims=True)
@@ -52,7 +52,7 @@ def loss_arguments(name: str, rng: np.random.Generator, n: int) -> list[np.ndarr
 
 
 def check_losses(context: Context) -> None:
-    """Value and gradient of each loss: 1e-6 is float32, 3e-4 TF32, 1e-2 bfloat16."""
+    """Checks value and gradient of each loss. Typical errors: 1e-6 in float32, 3e-4 in TF32, 1e-2 in bfloat16."""
     n, rng = (64 if context.toy else 4096), np.random.default_rng(0)
     for name in (*SIMPLEX, *ROWS):
         arguments = loss_arguments(name, rng, n)
@@ -65,7 +65,7 @@ def check_losses(context: Context) -> None:
 
 
 def check_network(context: Context) -> None:
-    """Loss and gradient of a narrow CC network, in the three precisions that a user may choose."""
+    """Checks loss and gradient of a narrow CC network, in the three precisions that a user can choose."""
     views = context.images[:16].reshape(8, 2, 32, 32, 3).astype(np.float32) / 255
 
     def function(dtype: str):
@@ -91,7 +91,7 @@ def check_network(context: Context) -> None:
 
 
 def check_augmentation(context: Context) -> None:
-    """The same random bits as on the CPU, and pixels within rounding."""
+    """Checks that the random bits are those of the CPU, and the pixels equal up to rounding."""
     images, index, key = context.images[:32], np.arange(len(context.images[:32])), jax.random.key(3)
     function = jax.jit(lambda key, x, index: augment(key, x, index, 1, cc_policy(32, 0.5, True)))
     here = np.asarray(function(key, images, index))
@@ -101,7 +101,7 @@ def check_augmentation(context: Context) -> None:
 
 
 def check_clusters(context: Context) -> None:
-    """Labels against exact distances, inertia against scikit-learn's, neighbours against a sort in float64."""
+    """Compares labels with exact distances, inertia with scikit-learn, and neighbours with a sort in float64."""
     from sklearn.cluster import KMeans
 
     n, d, k = (500, 16, 5) if context.toy else (8192, 128, 10)
@@ -122,6 +122,6 @@ def check_clusters(context: Context) -> None:
 
 
 def everything(context: Context) -> None:
-    """All checks, one after the other."""
+    """Runs all checks, one after the other."""
     for check in (check_losses, check_network, check_augmentation, check_clusters):
         check(context)

@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Context(NamedTuple):
-    """What a part needs to know.
+    """The arguments of a part.
 
     name: the part's name in the results.
     output: directory of the results.
@@ -36,7 +36,7 @@ class Context(NamedTuple):
 
 
 def cifar(path: str, toy: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of the file, or random ones; a few at toy size."""
+    """Images and labels of the file, or random images and labels. At toy size there are only a few."""
     if path:
         with np.load(path) as file:
             images, labels = file["image"], file["label"]
@@ -48,7 +48,7 @@ def cifar(path: str, toy: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parts() -> dict[str, Callable[[Context], None]]:
-    """Every part. JAX and PyTorch are imported here and not before."""
+    """Returns all parts by name. JAX and PyTorch are imported only here."""
     from benchmarks.accelerator import correctness, real, speed, torch_cc
 
     return {
@@ -72,7 +72,7 @@ def parts() -> dict[str, Callable[[Context], None]]:
 
 
 def main() -> None:
-    """Runs one part; its last line says that it ended."""
+    """Runs one part. Its last line in the results marks its end."""
     parser = argparse.ArgumentParser("python -m benchmarks.accelerator.parts")
     parser.add_argument("part")
     parser.add_argument("--output", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""CIFAR-10 for real: CC, SCAN and self-labelling by ``configs/cc_cifar10_fast.py``, as far as the time goes."""
+"""A real run on CIFAR-10: CC, SCAN and self-labelling with ``configs/cc_cifar10_fast.py``, until the time limit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def get_config(variant=""):
 
 
 def cifar10(context: Context) -> None:
-    """Trains, resumes where an earlier call was stopped, and scores."""
+    """Trains and scores. If an earlier call was stopped, the training resumes there."""
     root = Path(__file__).parents[2]
     data, config, workdir = (context.output / name for name in ("images.npz", "config.py", "cifar10"))
     np.savez(data, image=context.images, label=context.labels)
@@ -63,5 +63,5 @@ def scores(predictor: Predictor, context: Context) -> dict[str, float]:
     features = jnp.asarray(predictor.embed({"image": context.images}))
     near = np.asarray(nearest_neighbours(features, 20))
     votes = [Counter(context.labels[rows].tolist()).most_common(1)[0][0] for rows in near]
-    found = metrics.scores(context.labels, clusters)
-    return {"acc": found["acc"], "nmi": found["nmi"], "knn_accuracy": float(np.mean(votes == context.labels))}
+    values = metrics.scores(context.labels, clusters)
+    return {"acc": values["acc"], "nmi": values["nmi"], "knn_accuracy": float(np.mean(votes == context.labels))}

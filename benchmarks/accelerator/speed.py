@@ -1,4 +1,4 @@
-"""Our speed: steps as the loop makes them, several seeds side by side, k-means, neighbours, DXMC's stages."""
+"""Speed of this package: training steps, several seeds side by side, k-means, neighbours, and the stages of DXMC."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from clustering_jax.methods.dxmc.semantic_space import retrieve, select_nouns, s
 if TYPE_CHECKING:
     from benchmarks.accelerator.parts import Context
 
-# Backbone, stem, pixels, batch, steps that are timed.
+# Backbone, stem, pixels, batch, number of timed steps.
 CASES = {"r18": ("resnet18", "small", 32, 512, 320), "r34": ("resnet34", "imagenet", 224, 256, 96)}
 
 
 def best_of(function: Callable[[], object], rounds: int = 3) -> tuple[float, float]:
-    """Seconds of the first call, and of the fastest of `rounds` after it."""
+    """Seconds of the first call, and of the fastest of `rounds` later calls."""
     times = []
     for _ in range(rounds + 1):
         began = time.perf_counter()
@@ -53,7 +53,7 @@ def cc(context: Context, case: str, dtype: str) -> None:
 
 
 def repeatable(loop: Loop) -> bool:
-    """Whether two runs of 32 steps from one state end bitwise equal: what a resumed run needs."""
+    """Checks that two runs of 32 steps from the same state end bitwise equal. A resumed run depends on this."""
     start, ends = jax.device_get(loop.state), []
     for _ in range(2):
         loop.state = jax.device_put(start, jax.tree.map(lambda x: x.sharding, loop.state))
@@ -63,7 +63,7 @@ def repeatable(loop: Loop) -> bool:
 
 
 def seeds_cmmc(context: Context) -> None:
-    """A whole run at BDGP's size: one seed, and ten side by side."""
+    """Times a whole run at the size of BDGP, with one seed and with ten seeds side by side."""
     rows, widths, batch = (300, [40, 20], 64) if context.toy else (2500, [1750, 79], 256)
     data = multiview_speed.generated(rows, widths, 5)
     steps = {"reconstruct": 200 * (rows // batch), "contrast": 10 * (rows // batch), "targets": 1, "match": 50}
@@ -82,7 +82,7 @@ def seeds_cmmc(context: Context) -> None:
 
 
 def seeds_dmim(context: Context) -> None:
-    """500 steps at NUS-WIDE's size with labels drawn every five: one seed, and ten side by side."""
+    """Times 500 steps at the size of NUS-WIDE, with new labels every five steps, for one seed and for ten."""
     data = planted(400 if context.toy else 20_000, width=20 if context.toy else 100, num_clusters=8)
     for seeds in (1, 10):
         loop = crossmodal_speed.ours(data, 8, seeds)
@@ -92,7 +92,7 @@ def seeds_dmim(context: Context) -> None:
 
 
 def turtle(context: Context) -> None:
-    """Steps on all rows, one seed and ten side by side."""
+    """Times steps on all rows, with one seed and with ten seeds side by side."""
     n, d = (300, 20) if context.toy else (10_000, 1280)
     rows = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
     data, count = Dataset({"image": rows}, row_ids(n), None, "random", "all"), 16 if context.toy else 160
@@ -104,7 +104,7 @@ def turtle(context: Context) -> None:
 
 
 def kmeans_speed(context: Context) -> None:
-    """Ten restarts of 20 iterations, at several block sizes."""
+    """Times ten restarts of 20 iterations, with several block sizes."""
     n, d, k = (2000, 16, 5) if context.toy else (1_000_000, 512, 10)
     x = (
         3 * jax.random.normal(jax.random.key(1), (n, d))
@@ -116,7 +116,7 @@ def kmeans_speed(context: Context) -> None:
 
 
 def neighbours_speed(context: Context) -> None:
-    """Twenty exact neighbours, at several block sizes."""
+    """Times the search of twenty exact neighbours, with several block sizes."""
     n, d = (1500, 16) if context.toy else (200_000, 512)
     x = jax.random.normal(jax.random.key(0), (n, d))
     for block in (128,) if context.toy else (1024, 8192):
@@ -125,7 +125,7 @@ def neighbours_speed(context: Context) -> None:
 
 
 def dxmc(context: Context) -> None:
-    """The stages before training, and a step, at CIFAR-10's size with CLIP's 512 columns."""
+    """Times the stages before training, and a step, at the size of CIFAR-10 with CLIP embeddings of 512 columns."""
     n, nouns, d, m, batch = (600, 500, 16, 6, 64) if context.toy else (50_000, 60_000, 512, 167, 512)
     rng = np.random.default_rng(0)
     image, words = (unit_rows(rng.normal(size=(k, d)), "random") for k in (n, nouns))

@@ -1,8 +1,8 @@
-"""CC in PyTorch on the same device.
+"""CC in PyTorch on the same device, for comparison.
 
 `loader` is the published pipeline: Pillow augmentation in one worker for each core, float32, plain modules. `best` is
-the fastest that we know: data and augmentation on the GPU, channels_last, bfloat16 autocast, torch.compile, fused Adam.
-Both keep CC's batch statistics: one forward pass for each view.
+the fastest form that we know: data and augmentation on the GPU, channels_last, bfloat16 autocast, torch.compile, fused
+Adam. Both compute batch statistics as CC does, with one forward pass for each view.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.accelerator.parts import Context
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# Network, stem, pixels, batch, steps that are timed.
+# Network, stem, pixels, batch, number of timed steps.
 CASES = {"r18": ("resnet18", "small", 32, 512, 200), "r34": ("resnet34", "imagenet", 224, 256, 60)}
 
 
@@ -44,7 +44,7 @@ class Network(nn.Module):
 
 
 def contrast(a: torch.Tensor, b: torch.Tensor, temperature: float) -> torch.Tensor:
-    """NT-Xent of two [n, d]."""
+    """NT-Xent of two arrays [n, d]."""
     rows = torch.cat([a, b])
     n = len(rows)
     similarity = (rows @ rows.T / temperature).masked_fill(
@@ -60,7 +60,7 @@ def imbalance(p: torch.Tensor) -> torch.Tensor:
 
 
 def total(network: nn.Module, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """CC's loss of two views."""
+    """The loss of CC for two views."""
     (za, ca), (zb, cb) = network(a), network(b)
     za, zb, ca, cb = (x.float() for x in (za, zb, ca, cb))
     clusters = contrast(F.normalize(ca.T), F.normalize(cb.T), 1.0)
@@ -72,7 +72,7 @@ def gray(x: torch.Tensor) -> torch.Tensor:
 
 
 def turned(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-    """Hue turned by `shift`, a number for each image."""
+    """Rotates the hue by `shift`, one number for each image."""
     r, g, b = x.unbind(1)
     value, low = x.amax(1), x.amin(1)
     chroma = value - low
@@ -84,7 +84,7 @@ def turned(x: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
 
 
 def cropped(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Random resized crop and flip."""
+    """Applies a random resized crop and a random flip."""
     b, d = len(x), x.device
     area = torch.empty(b, device=d).uniform_(0.08, 1).sqrt()
     ratio = torch.exp(torch.empty(b, device=d).uniform_(-0.2877, 0.2877) / 2)
@@ -97,7 +97,7 @@ def cropped(x: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def augment(x: torch.Tensor, size: int, strength: float = 0.5) -> torch.Tensor:
-    """uint8 [b, 3, h, w] to float [b, 3, size, size]: crop, flip, colour jitter in an order of its own, greyscale."""
+    """Augments uint8 [b, 3, h, w] to float [b, 3, size, size]: crop, flip, colour jitter in random order, greyscale."""
     b, d = len(x), x.device
     x = cropped(x.float() / 255, size)
     on = torch.rand(b, device=d) < 0.8
@@ -131,7 +131,7 @@ def timed(step, count: int) -> float:
 
 
 def best(context: Context, case: str) -> None:
-    """Everything on the GPU, compiled."""
+    """Returns a step with data, augmentation and training on the GPU, compiled."""
     name, stem, size, batch, steps = CASES[case]
     size, batch, steps = (32, 16, 2) if context.toy else (size, batch, steps)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
@@ -159,7 +159,7 @@ def best(context: Context, case: str) -> None:
 
 
 class Pairs(torch.utils.data.Dataset):
-    """Two augmented views of each image, by Pillow."""
+    """A data set of two augmented views of each image, made with Pillow."""
 
     def __init__(self, images: np.ndarray, size: int):
         from torchvision import transforms
@@ -194,6 +194,6 @@ def loader(context: Context, case: str) -> None:
         value.backward()
         adam.step()
 
-    # Past the queue that the workers filled before the first step.
+    # Skip the batches that the workers queued before the first step.
     timed(step, 2 if context.toy else 16)
     context.write(images_per_second=batch * steps / timed(step, steps), workers=workers)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from clustering_jax.data.base import Dataset, Vocabulary, known_labels
+from clustering_jax.data.claims import check_npy
+from clustering_jax.data.labels import read_labels
 from clustering_jax.data.views.files import Source, open_source
 from clustering_jax.data.views.readers import reading
 from clustering_jax.errors import UserError, nearest
@@ -37,8 +39,7 @@ def embeddings(
       split: "all"; or a split of the directory; or "train" for the rows that the mask `train_key` marks, and "test" for
         the others.
       image_key: key of the embeddings, floating point [n, d].
-      label_key: key of the labels, integers [n], negative for "no label". They are for scoring only. "" reads no
-        labels.
+      label_key: key of the labels [n], see `read_labels`. They are for scoring only. "" reads no labels.
       train_key: key of the mask of the training rows, [n] of 0 and 1.
       nouns: another such file, which holds the nouns; "" is `path`.
       noun_key: key of the embeddings of nouns, floating point [m, d].
@@ -108,10 +109,8 @@ def _read_source(source: Source, split: str, image_key: str, label_key: str, tra
     rows = _split_rows(source, split, keys[-1] if train_key else "", len(image))
     labels = None
     if label_key:
-        labels = np.asarray(source.read(keys[1])).reshape(-1)
-        if len(labels) != len(image) or labels.dtype.kind not in "iub":
-            raise UserError(f"{source.origin(keys[1])} is {labels.dtype} {labels.shape}: needs integers [{len(image)}]")
-        labels = known_labels(labels[rows].astype(np.int64))
+        every = read_labels(source.read_labels(keys[1], len(image)), len(image), source.origin(keys[1]))
+        labels = None if every is None else known_labels(every[rows])
     ids = [str(i) for i in rows]
     return unit_rows(image[rows], origin, rows), labels, ids
 
@@ -172,6 +171,8 @@ def _read_directory(root: Path, split: str) -> tuple:
     with reading(root / MANIFEST):
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
         labelled = {name: entry["labels"] for name, entry in manifest["splits"].items()}
+        _check_files(root, manifest["splits"].get(split) or {})
+        _check_files(root, manifest.get("nouns") or {})
     if split not in labelled:
         raise UserError(f"{root} has no split '{split}'{nearest(split, labelled)}")
     image = _verified_rows(root, f"{split}.npy", manifest["splits"][split])
@@ -191,14 +192,26 @@ def _read_directory(root: Path, split: str) -> tuple:
 def _verified_rows(root: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
     """Reads a file whose checksum must be that of the manifest, and scales its rows to norm 1."""
     rows = _array(root, name)
-    with (root / name).open("rb") as file:
-        if entry.get("sha256", "") not in ("", hashlib.file_digest(file, "sha256").hexdigest()):
-            raise UserError(f"{root / name} is not what {MANIFEST} says: delete {root} and embed it again")
+    if entry.get("sha256"):
+        _check_sum(root, name, entry["sha256"])
     return unit_rows(rows, str(root / name))
+
+
+def _check_files(root: Path, entry: dict[str, Any]) -> None:
+    """Compares the small files of an entry with their checksums."""
+    for name, expected in entry.get("files", {}).items():
+        _check_sum(root, name, expected)
+
+
+def _check_sum(root: Path, name: str, expected: str) -> None:
+    with (root / name).open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+            raise UserError(f"{root / name} is not what {MANIFEST} says: delete {root} and embed it again")
 
 
 def _array(root: Path, name: str) -> np.ndarray:
     with reading(root / name):
+        check_npy(root / name)
         return np.load(root / name, mmap_mode="r", allow_pickle=False)
 
 

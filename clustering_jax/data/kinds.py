@@ -38,7 +38,7 @@ def kind_of(path: Any) -> str:
     with suppress(OSError, ValueError, UserError):
         file = Path(path).expanduser()
         if file.is_dir():
-            return PHOTOS if any(f.suffix.lower() in EXTENSIONS for f in islice(walk(file), LOOK)) else ""
+            return PHOTOS if any(f.suffix.lower() in EXTENSIONS for f in islice(walk(file, []), LOOK)) else ""
         return _kind_of_arrays(stored_shapes(file))
     return ""
 

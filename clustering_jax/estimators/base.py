@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import numbers
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -21,17 +20,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from clustering_jax import metrics, run
 from clustering_jax.data.base import Dataset
+from clustering_jax.data.identity import identity
 from clustering_jax.errors import UserError
-from clustering_jax.estimators.inputs import configured, digest_of, is_json, is_path, labelled
-from clustering_jax.files import read_json, write_atomic, write_json
+from clustering_jax.estimators.inputs import configured, is_json, is_path, labelled, text_of
+from clustering_jax.files import output_directory, read_json, read_json_lines, write_atomic, write_json
 from clustering_jax.inference.new_rows import examples
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.training.signals import Signals
+from clustering_jax.training.workdir import finished
 
 # Files of a finished workdir besides its checkpoints.
 FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", run.CHOSEN)
 ESTIMATOR = "estimator.json"
-SEEN = ("n_features_in_", "feature_names_in_")
+SEEN = ("n_features_in_", "feature_names_in_", "view_names_")
 
 
 class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
@@ -102,11 +103,12 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         dataset = self._dataset(X, config)
         if dataset is not None:
             streams = {"train": labelled(dataset, None if is_path(X) else y)}
-            config["data"]["digest"] = digest_of(dataset)
+            config["data"]["identity"] = identity(streams["train"])
             if self.batch_size is None:
                 config["batch_size"] = min(config["batch_size"], dataset.num_examples)
         signals = Signals() if self.workdir is None else None
-        kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(self.workdir)
+        given = "" if self.workdir is None else Path(self.workdir).expanduser()
+        kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(given)
         with _without_warnings(), kept as workdir:
             options = {"quiet": not self.verbose, "reported": self.workdir is not None}
             run.train(config, Path(workdir), signals, streams=streams, **options)
@@ -127,6 +129,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     def _config(self) -> dict[str, Any]:
         """The plain config of the run."""
+        if self.n_clusters is None:
+            raise UserError("n_clusters is None: give the number of clusters, or 'auto'")
         config, state = self._defaults(), check_random_state(self.random_state)
         chosen = isinstance(self.random_state, numbers.Integral)
         changes = {
@@ -146,15 +150,19 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             raise UserError(
                 f"{workdir} holds a run of {predictor.config['method']}, {type(self).__name__} is of {self._method}"
             )
-        files = {name: (workdir / name).read_text("utf-8") for name in FILES if (workdir / name).is_file()}
-        if "result.json" not in files:
+        result = finished(workdir)
+        if result is None:
             raise UserError(f"{workdir} holds a run that has not finished: finish it by the command that began it")
-        rows = list(csv.DictReader(io.StringIO(files["assignments.csv"])))
-        self.ids_ = [row["id"] for row in rows]
-        self.labels_ = np.array([int(row["cluster"]) for row in rows])
-        self.probabilities_ = np.array([float(row["probability"]) for row in rows])
-        self.history_ = [json.loads(line) for line in files["metrics.jsonl"].splitlines()]
-        self.result_ = json.loads(files["result.json"])
+        try:
+            files = {name: text_of(workdir / name) for name in FILES if (workdir / name).is_file()}
+            rows = list(csv.DictReader(io.StringIO(files["assignments.csv"])))
+            self.ids_ = [row["id"] for row in rows]
+            self.labels_ = np.array([int(row["cluster"]) for row in rows])
+            self.probabilities_ = np.array([float(row["probability"]) for row in rows])
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+            raise UserError(f"{workdir / 'assignments.csv'} is damaged or can't be read ({error})") from error
+        self.history_ = read_json_lines(workdir / "metrics.jsonl")[0]
+        self.result_ = result
         self.n_iter_ = self.history_[-1]["step"] if self.history_ else 0
         self.n_clusters_ = predictor.config["num_clusters"]
         self._predictor, self._files = predictor, files
@@ -232,7 +240,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
           UserError: the directory is not empty, or it can't be written.
         """
         check_is_fitted(self)
-        workdir = Path(path)
+        workdir = output_directory(path, "path")
         if workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
             raise UserError(f"{path} is there already: save to a new directory")
         with _without_warnings():
@@ -258,13 +266,17 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         Raises:
           UserError: the directory holds no finished run of this method.
         """
-        saved = read_json(Path(path) / ESTIMATOR)
-        estimator = cls(**saved["params"]) if saved else cls()
+        path = Path(path).expanduser()
+        saved = read_json(path / ESTIMATOR, dict)
+        params: Any = (saved or {}).get("params", {})
+        if not isinstance(params, dict) or not set(params) <= set(cls._get_param_names()):
+            raise UserError(f"{path} holds another estimator than {cls.__name__}: load it by its own class")
+        estimator = cls(**params)
         with _without_warnings():
-            estimator._read(Path(path))
+            estimator._read(path)
         if not saved:
             estimator.set_params(n_clusters=estimator.n_clusters_)
-        for name, value in (saved["seen"] if saved else {}).items():
+        for name, value in ((saved or {}).get("seen") or {}).items():
             setattr(estimator, name, np.array(value, object) if isinstance(value, list) else value)
         return estimator
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from clustering_jax import data, settings
 from clustering_jax.data.base import Dataset, row_ids
-from clustering_jax.data.images.arrays import as_images
+from clustering_jax.data.images.arrays import as_images, refuse_constant
 from clustering_jax.errors import UserError
 from clustering_jax.estimators.base import DeepClustering, is_path
 
@@ -43,6 +43,16 @@ class ContrastiveClustering(DeepClustering):
       n_iter_: number of training steps.
       history_: lines of metrics.jsonl, as dictionaries.
       result_: contents of result.json: scores, protocol, versions and seconds.
+
+    Example:
+      >>> from clustering_jax.data.images.folder import synthetic
+      >>> from clustering_jax.estimators import ContrastiveClustering
+      >>> images = synthetic(n=31, size=8, num_clusters=2).features["image"]
+      >>> model = ContrastiveClustering(2, image_size=8, epochs=1, random_state=0, settings={"model.width": 4})
+      >>> model.fit(images).labels_.shape
+      (31,)
+      >>> model.predict_proba(images[:5]).shape
+      (5, 2)
     """
 
     _method = "cc"
@@ -86,7 +96,8 @@ class ContrastiveClustering(DeepClustering):
     def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset:
         if not is_path(X):
             config["data"] = {"source": "arrays", "path": ""}
-            images = as_images(np.asarray(X), "X")
+            images = _images(X)
+            refuse_constant(images, "X")
             return Dataset({"image": images}, row_ids(len(images)), None, "X", "all")
         if config["data"]["source"] == "folder" and not Path(X).expanduser().is_dir():
             config["data"] = {"source": "arrays"}
@@ -94,7 +105,7 @@ class ContrastiveClustering(DeepClustering):
         return data.load(**config["data"])
 
     def _features(self, X: Any) -> dict[str, np.ndarray]:
-        images = as_images(np.asarray(X), "X")
+        images = _images(X)
         if images.shape[1:] != self._predictor.shapes["image"]:
             shape = self._predictor.shapes["image"]
             raise UserError(f"X has images {images.shape[1:]}, but the model was trained on {shape}")
@@ -104,3 +115,9 @@ class ContrastiveClustering(DeepClustering):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
         return tags
+
+
+def _images(X: Any) -> np.ndarray:
+    if hasattr(X, "toarray"):
+        raise UserError("X is sparse: images must be a dense array [n, h, w] or [n, h, w, c]")
+    return as_images(np.asarray(X), "X")

@@ -63,6 +63,18 @@ class FeatureClustering(ViewsClustering):
       result_: contents of result.json: scores, protocol, versions and seconds.
       n_features_in_: number of columns, where X was one array [n, d].
       feature_names_in_: names of the columns, where X was a data frame with string names.
+      view_names_: names of the views, where X was a dictionary.
+
+    Example:
+      >>> from clustering_jax.data.planted import planted
+      >>> from clustering_jax.estimators import FeatureClustering
+      >>> spaces = list(planted(47, num_clusters=3, width=6, private=0.0).features.values())
+      >>> settings = {"model.inner_learning_rate": 0.1}
+      >>> model = FeatureClustering(3, epochs=200, learning_rate=0.01, random_state=0, settings=settings)
+      >>> sorted(set(model.fit_predict(spaces).tolist()))
+      [0, 1, 2]
+      >>> model.predict_proba([None, spaces[1][:5]]).shape
+      (5, 3)
     """
 
     _embeds = False  # whether `fit` got photos

@@ -1,8 +1,7 @@
-"""What the estimators do with their arguments: settings into a config, labels and a digest of the data."""
+"""What the estimators do with their arguments: settings into a config, and labels."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from clustering_jax.data.base import Dataset, known_labels
+from clustering_jax.data.base import Dataset
+from clustering_jax.data.labels import read_labels
 from clustering_jax.errors import UserError, nearest
 
 
@@ -59,26 +59,10 @@ def configured(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def labelled(dataset: Dataset, y: Any) -> Dataset:
-    """The data set with the labels y. Labels that are not integers are replaced by their ranks."""
+    """The data set with the labels y, see `read_labels`."""
     if y is None:
         return dataset
-    labels = np.asarray(y)
-    if labels.shape not in ((dataset.num_examples,), (dataset.num_examples, 1)):
-        raise UserError(f"y has shape {labels.shape}, X has {dataset.num_examples} rows: give one label a row, or none")
-    labels = labels.reshape(-1)
-    labels = labels if labels.dtype.kind in "iu" else np.unique(labels, return_inverse=True)[1]
-    return dataset._replace(labels=known_labels(labels.astype(np.int64)))
-
-
-def digest_of(dataset: Dataset) -> str:
-    """A digest of a data set, so that a workdir is not used for another one."""
-    digest = hashlib.blake2b(digest_size=16)
-    words = dataset.vocabulary
-    arrays = {**dataset.features, "nouns": words.embeddings} if words else dataset.features
-    for name, array in arrays.items():
-        digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    return dataset._replace(labels=read_labels(y, dataset.num_examples, "y"))
 
 
 def is_json(value: Any) -> bool:
@@ -87,3 +71,8 @@ def is_json(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def text_of(path: Path) -> str:
+    """The text of a file, whose names of files need not be UTF-8."""
+    return path.read_text("utf-8", "surrogateescape")

@@ -18,6 +18,7 @@ class MultiViewClustering(ViewsClustering):
     X is a list or dictionary of views, arrays [n, d_v] whose row i is the same object; one array [n, d] with the views
     side by side; or a path that the data source "multiview" reads: a `.npz` or `.mat` file, or a folder with one file
     for each view. In a list for prediction, None stands for a missing view.
+    Views of a dictionary go by their names.
 
     Args:
       n_clusters: number of clusters, at least 2. "auto" chooses it without labels, see docs/choose_k.md.
@@ -49,6 +50,20 @@ class MultiViewClustering(ViewsClustering):
       result_: contents of result.json: scores, protocol, versions and seconds.
       n_features_in_: number of columns, where X was one array [n, d].
       feature_names_in_: names of the columns, where X was a data frame with string names.
+      view_names_: names of the views, where X was a dictionary.
+
+    Example:
+      >>> from clustering_jax.data.planted import planted
+      >>> from clustering_jax.estimators import MultiViewClustering
+      >>> views = list(planted(47, num_clusters=3, width=6, private=0.0).features.values())
+      >>> small = {"model.hidden": (32,), "model.latent_dim": 16, "model.matching_steps": 0}
+      >>> model = MultiViewClustering(
+      ...     3, reconstruction_epochs=0, epochs=60, learning_rate=0.01, random_state=0, settings=small
+      ... )
+      >>> sorted(set(model.fit_predict(views).tolist()))
+      [0, 1, 2]
+      >>> model.predict([None, views[1][:5]]).shape
+      (5,)
     """
 
     _method = "cmmc"

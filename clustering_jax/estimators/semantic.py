@@ -53,6 +53,18 @@ class SemanticClustering(DeepClustering):
       cluster_names_: words of each cluster, the most characteristic first.
       n_features_in_: number of columns, where X was one array [n, d].
       feature_names_in_: names of the columns, where X was a data frame with string names.
+
+    Example:
+      >>> from clustering_jax.data.planted import planted_embeddings
+      >>> from clustering_jax.estimators import SemanticClustering
+      >>> data = planted_embeddings(47, num_clusters=3, width=8, num_nouns=12)
+      >>> nouns, words = data.vocabulary.embeddings, data.vocabulary.words
+      >>> small = {"model.hidden": 64, "model.instance_dim": 16, "model.neighbours": 10}
+      >>> model = SemanticClustering(3, nouns=nouns, noun_words=words, epochs=60, random_state=0, settings=small)
+      >>> sorted(set(model.fit_predict(data.features["image"]).tolist()))
+      [0, 1, 2]
+      >>> len(model.cluster_names_)
+      3
     """
 
     _method = "dxmc"

@@ -13,7 +13,7 @@ from clustering_jax import data
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.views.files import open_source
 from clustering_jax.data.views.new_rows import new_rows
-from clustering_jax.errors import UserError
+from clustering_jax.errors import UserError, nearest
 from clustering_jax.estimators.base import DeepClustering, is_path
 from clustering_jax.estimators.inputs import refuse_images
 
@@ -25,7 +25,7 @@ class ViewsClustering(DeepClustering):
 
     X is a list or dictionary of views, arrays [n, d_v] whose row i is the same object; one array [n, d] with the views
     side by side; or a path that the data source "multiview" reads: a `.npz` or `.mat` file, or a folder with one file
-    for each view. In a list for prediction, None stands for a missing view.
+    for each view. In a list for prediction, None stands for a missing view. Views of a dictionary go by their names.
 
     Args:
       n_clusters: number of clusters, at least 2. "auto" chooses it without labels, see docs/choose_k.md.
@@ -56,6 +56,7 @@ class ViewsClustering(DeepClustering):
       result_: contents of result.json: scores, protocol, versions and seconds.
       n_features_in_: number of columns, where X was one array [n, d].
       feature_names_in_: names of the columns, where X was a data frame with string names.
+      view_names_: names of the views, where X was a dictionary.
     """
 
     def __init__(
@@ -76,13 +77,15 @@ class ViewsClustering(DeepClustering):
             config["data"]["path"] = str(X)
             return data.load(**config["data"])
         views = self._listed(X)
+        if isinstance(X, Mapping):
+            self.view_names_ = [str(name) for name in X]
         if views is None:
             X = self._checked(X, reset=True, ensure_min_samples=2, ensure_min_features=2)
             views = split(X, self._widths(X.shape[1]))
         return data.load(**{**config["data"], "path": _named(views)})
 
     def _features(self, X: Any) -> dict[str, np.ndarray]:
-        scalings, views = self._predictor.scalings, self._listed(X)
+        scalings, views = self._predictor.scalings, self._listed(self._in_order(X))
         if scalings is None:
             raise UserError("this run was trained on generated views: there are no rows like them to assign")
         if views is None:
@@ -97,16 +100,31 @@ class ViewsClustering(DeepClustering):
         options = {"missing": self._predictor.config["data"].get("missing", "error")}
         return new_rows(open_source(_named(views)), options, scalings, present).features
 
+    def _in_order(self, X: Any) -> Any:
+        """The views of a dictionary in the order of the training, None for those that it lacks; else X itself.
+
+        A training on a list knows no names: the order of the dictionary then is that of the list.
+        """
+        trained = getattr(self, "view_names_", None)
+        if not isinstance(X, Mapping) or trained is None:
+            return X
+        wrong = next((name for name in map(str, X) if name not in trained), None)
+        if wrong is not None:
+            raise UserError(f"X has a view '{wrong}', which the model was not trained on{nearest(wrong, trained)}")
+        named = {str(name): view for name, view in X.items()}
+        return [named.get(name) for name in trained]
+
     def _listed(self, X: Any) -> list[Any] | None:
         """The views of a list or dictionary; None where X is one array or a list of rows."""
         views = list(X.values()) if isinstance(X, Mapping) else X
         if not isinstance(views, list | tuple) or not any(len(np.shape(view)) == 2 for view in views):
             return None
-        return [view if view is None or hasattr(view, "toarray") else np.asarray(view) for view in views]
+        return [view if view is None or hasattr(view, "toarray") else _array(view) for view in views]
 
     def _checked(self, X: Any, **options: Any) -> np.ndarray:
         refuse_images(X)
         finite = "allow-nan" if self.missing == "nan" else True
+        X = _array(X) if isinstance(X, np.ma.MaskedArray) else X
         return validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=finite, **options)
 
     def _widths(self, columns: int) -> list[int]:
@@ -145,6 +163,14 @@ def split(X: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
     if min(widths) < 1 or sum(widths) != X.shape[1]:
         raise UserError(f"views of {', '.join(map(str, widths))} columns don't make the {X.shape[1]} of X")
     return np.split(X, np.cumsum(widths)[:-1], axis=1)
+
+
+def _array(view: Any) -> np.ndarray:
+    """The view as an array, with NaN where it is masked."""
+    array = np.asanyarray(view)
+    if not isinstance(array, np.ma.MaskedArray):
+        return np.asarray(view)
+    return np.ma.filled(array.astype(np.result_type(array.dtype, np.float32)), np.nan)
 
 
 def _named(views: Sequence[Any]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 import warnings
@@ -21,10 +19,12 @@ from clustering_jax.data.embeddings import MANIFEST
 from clustering_jax.data.images.for_embedding import ImageRows, image_rows
 from clustering_jax.data.nouns import read_nouns
 from clustering_jax.errors import UserError
-from clustering_jax.files import read_json, write_atomic, write_json
+from clustering_jax.files import output_directory, read_json, replace, write_atomic, write_json, writing
+from clustering_jax.inference.embedding_files import Manifest, created, digest, resumed, save, sha256
 from clustering_jax.inference.image_model import ImageModel, image_model
 from clustering_jax.parallel import data_mesh, replicated
 from clustering_jax.training.evaluate import make_infer
+from clustering_jax.training.lock import locked
 
 # The prompts of TAC, which DXMC uses too.
 PROMPTS = (
@@ -69,25 +69,21 @@ def embed(
     Raises:
       UserError: the model, an image or the nouns can't be read, or `output` holds embeddings of other settings.
     """
-    output = Path(output).expanduser()
+    output = output_directory(output, "--output")
     if batch_size < 1 or resize < 0:
         raise UserError(f"embed.batch_size is {batch_size} and embed.resize {resize}: choose 1 and 0 or more")
     words = read_nouns(nouns) if nouns else []
     rows = {name: image_rows(**options) for name, options in splits.items()}
     model = image_model(clip, encoder, resize, texts=bool(nouns))
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{output} can't be written ({error.strerror}): choose another directory") from error
-    manifest = Manifest(output / MANIFEST, model.settings)
     batch_size += -batch_size % jax.device_count()
-    embedder = model.embedder(batch_size)
-    for name, images in rows.items():
-        _embed_split(output, manifest, name, images, model, embedder, batch_size)
-    if words:
-        directory = Path(cache).expanduser() if cache else None
-        params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
-        _embed_nouns(output, manifest, words, model.clip, params, batch_size, directory)
+    with locked(output, "--output"):
+        manifest, embedder = Manifest(output / MANIFEST, model.settings), model.embedder(batch_size)
+        for name, images in rows.items():
+            _embed_split(output, manifest, name, images, model, embedder, batch_size)
+        if words:
+            directory = Path(cache).expanduser() if cache else None
+            params = jax.device_put(model.params, replicated(data_mesh(batch_size)))
+            _embed_nouns(output, manifest, words, model.clip, params, batch_size, directory)
     return output
 
 
@@ -112,31 +108,6 @@ def iter_embedded(images: ImageRows, model: ImageModel, batch_size: int = 64) ->
         yield ids, embedder(np.stack(images.batch(start, start + len(ids), model.fitted)))
 
 
-class Manifest:
-    """manifest.json: what was embedded, and with which model and settings.
-
-    Args:
-      path: the file.
-      settings: model and settings by name.
-
-    Raises:
-      UserError: the file exists and has other settings.
-    """
-
-    def __init__(self, path: Path, settings: Mapping[str, Any]):
-        self.path = path
-        self.content = read_json(path) or {**settings, "splits": {}, "nouns": {}}
-        for name, value in settings.items():
-            if self.content.get(name) != value:
-                change = f"{name} {self.content.get(name)!r}, now it is {value!r}"
-                raise UserError(f"{path.parent} holds embeddings of {change}: use another directory")
-
-    def add(self, group: str, entry: Mapping[str, Any]) -> None:
-        """Records an entry that is complete on disk, in the group "splits" or "nouns"."""
-        self.content[group] = {**self.content[group], **entry}
-        write_json(self.path, self.content)
-
-
 def _embed_split(
     output: Path,
     manifest: Manifest,
@@ -146,8 +117,9 @@ def _embed_split(
     embedder: Callable[[np.ndarray], np.ndarray],
     batch_size: int,
 ) -> None:
-    mark = _digest(manifest.content["checksum"], manifest.content["resize"], images.ids)
-    if manifest.content["splits"].get(name, {}).get("mark") == mark:
+    known = None if images.labels is None else images.labels.tolist()
+    mark = digest(manifest.content["checksum"], manifest.content["resize"], images.ids, images.mark(), known)
+    if manifest.is_whole("splits", name, mark):
         return
     for note in images.notes:
         warnings.warn(note, stacklevel=2)
@@ -167,25 +139,25 @@ def _embed_split(
     if not kept.all():
         lost = len(kept) - kept.sum()
         warnings.warn(f"skipped {lost} unreadable of {len(kept)} images of '{name}'", stacklevel=2)
-        _save(path, np.load(path)[kept])
+        save(path, np.load(path)[kept])
     labels = None if images.labels is None else known_labels(images.labels[kept])
     if labels is not None:
-        _save(output / f"{name}.labels.npy", labels)
+        save(output / f"{name}.labels.npy", labels)
     write_json(output / f"{name}.ids.json", [i for i, keep in zip(images.ids, kept, strict=True) if keep])
-    entry = {"mark": mark, "rows": int(kept.sum()), "labels": labels is not None, "sha256": _sha256(path)}
-    manifest.add("splits", {name: {**entry, "source": f"{images.name}, {images.split}"}})
+    entry = {"mark": mark, "rows": int(kept.sum()), "labels": labels is not None, "sha256": sha256(path)}
+    beside = [f"{name}.ids.json", *([f"{name}.labels.npy"] if labels is not None else [])]
+    sums = {file: sha256(output / file) for file in beside}
+    manifest.add("splits", {name: {**entry, "source": f"{images.name}, {images.split}", "files": sums}})
 
 
 def _embed_nouns(
     output: Path, manifest: Manifest, words: list[str], model: Any, params: Any, batch_size: int, cache: Path | None
 ) -> None:
-    mark = _digest(manifest.content["checksum"], PROMPTS, words)
-    if manifest.content["nouns"].get("mark") == mark:
+    mark = digest(manifest.content["checksum"], PROMPTS, words)
+    if manifest.is_whole("nouns", "", mark):
         return
     path, kept = output / "nouns.npy", cache / f"nouns-{mark}.npy" if cache else None
-    if kept and kept.is_file():
-        shutil.copyfile(kept, path)
-    else:
+    if not (kept and _copied(kept, path)):
         infer, tokenize = (
             make_infer(lambda params, batch: model.text_features(params, batch["ids"]), batch_size),
             model.tokenize,
@@ -201,11 +173,24 @@ def _embed_nouns(
 
         _stream(path, mark, len(words), batch_size, read, mean, {})
         if kept:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, kept.with_suffix(".part"))
-            kept.with_suffix(".part").replace(kept)
+            with writing(kept):
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, kept.with_suffix(".part"))
+            replace(kept.with_suffix(".part"), kept)
+            write_atomic(kept.with_suffix(".sha256"), [sha256(path)])
     write_atomic(output / "nouns.txt", (f"{word}\n" for word in words))
-    manifest.add("nouns", {"mark": mark, "rows": len(words), "prompts": list(PROMPTS), "sha256": _sha256(path)})
+    entry = {"mark": mark, "rows": len(words), "prompts": list(PROMPTS), "sha256": sha256(path)}
+    manifest.add("nouns", {**entry, "files": {"nouns.txt": sha256(output / "nouns.txt")}})
+
+
+def _copied(kept: Path, path: Path) -> bool:
+    """Copies embedded nouns from the cache; returns whether they are there, and are what was written."""
+    expected = kept.with_suffix(".sha256")
+    if not (kept.is_file() and expected.is_file()) or sha256(kept) != expected.read_text(errors="replace"):
+        return False
+    with writing(path):
+        shutil.copyfile(kept, path)
+    return True
 
 
 def _stream(
@@ -232,9 +217,7 @@ def _stream(
       UserError: a computed row is not finite.
     """
     part, progress = path.with_suffix(".npy.part"), path.with_suffix(".progress.json")
-    record = read_json(progress) or {}
-    done = record["rows"] if record.get("mark") == mark and part.is_file() else 0
-    array = np.lib.format.open_memmap(part, "r+") if done else None
+    array, done, sums = resumed(part, read_json(progress, dict) or {}, mark, n)
     starts = range(done, n, CHUNK * batch_size)
     waited, began = 0.0, time.monotonic()
     idle = began
@@ -243,20 +226,23 @@ def _stream(
             waited += time.monotonic() - idle
             rows = compute(batch)
             if array is None:
-                array = np.lib.format.open_memmap(part, "w+", np.float32, (n, rows.shape[1]))
+                with writing(part):
+                    array = created(part, (n, rows.shape[1]))
             stop = start + len(rows)
             if not np.isfinite(rows).all():
                 raise UserError(f"{path}: the model gives NaN or infinite numbers: are its weights whole?")
             array[start:stop] = rows
             # NaN marks the unreadable rows for a later call too.
             array[[row for row in failures if start <= row < stop]] = np.nan
-            array.flush()
-            write_json(progress, {"mark": mark, "rows": stop})
+            with writing(part):
+                array.flush()
+            sums.update(array[start:stop].tobytes())
+            write_json(progress, {"mark": mark, "rows": stop, "digest": sums.hexdigest()})
             bar.update(len(rows))
             idle = time.monotonic()
     _warn_if_reading_is_slow(waited, time.monotonic() - began)
     del array
-    part.replace(path)
+    replace(part, path)
     progress.unlink(missing_ok=True)
 
 
@@ -278,19 +264,3 @@ def _ahead(read: Callable[[int, int], Any], starts: range, n: int, chunk: int) -
         while future is not None:
             batch, future = future.result(), next(futures, None)
             yield batch
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    partial_path = path.with_suffix(".npy.part")
-    with partial_path.open("wb") as file:
-        np.save(file, array)
-    partial_path.replace(path)
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -48,7 +48,8 @@ def examples(
         yield from _embeddings(predictor, Path(path))
         return
     if "image" in predictor.shapes:
-        for ids, images in iter_images(path, predictor.shapes["image"], chunk):
+        on_error = predictor.config["data"].get("on_error", "error")
+        for ids, images in iter_images(path, predictor.shapes["image"], chunk, on_error=on_error):
             yield ids, {"image": images}
         return
     if predictor.scalings is None:

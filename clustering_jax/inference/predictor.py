@@ -19,6 +19,7 @@ from clustering_jax.training import seeds
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.evaluate import make_infer
 from clustering_jax.training.update import init_state
+from clustering_jax.training.workdir import finished
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Predictor:
         Raises:
           UserError: there is no checkpoint, or none is intact, or several seeds have not finished.
         """
-        directory = Path(workdir) / "checkpoints"
+        workdir = Path(workdir).expanduser()
+        directory = workdir / "checkpoints"
         if not directory.is_dir():
             raise UserError(f"{workdir} holds no checkpoints: is it the --workdir of a run?")
         store = Store(directory, read_only=True)
@@ -128,7 +130,7 @@ class Predictor:
         variables = checkpoint[1].variables
         if len(seed_list) > 1:
             variables = seeds.take_seed(variables, seed_list.index(kept))
-        names = [cluster["names"] for cluster in read_json(Path(workdir) / "clusters.json") or []]
+        names = _names(Path(workdir) / "clusters.json", config["num_clusters"])
         return cls.of(variables, {**meta, "config": {**config, "seed": kept, "num_seeds": 1}}, names, batch_size)
 
     def predict_proba(self, features: dict[str, np.ndarray]) -> np.ndarray:
@@ -151,9 +153,24 @@ def _padded(size: int) -> int:
 
 def _kept_seed(config: Mapping[str, Any], workdir: Path) -> int:
     """Returns the seed to predict with."""
-    result = read_json(workdir / "result.json")
+    result = finished(workdir)
     if config["num_seeds"] > 1 and not result:
         raise UserError(
             f"{workdir} has not finished its {config['num_seeds']} seeds, so none is chosen: finish the run"
         )
+    if result and result["seed"] not in seeds.seeds_of(config):
+        raise UserError(f"{workdir / 'result.json'} names the seed {result['seed']}, which the run does not have")
     return result["seed"] if result else config["seed"]
+
+
+def _names(path: Path, k: int) -> list[list[str]]:
+    """Returns the words of each cluster, or [] if the run has none.
+
+    Raises:
+      UserError: the file is not that of k clusters.
+    """
+    clusters = read_json(path, list) or []
+    named = [cluster.get("names") for cluster in clusters if isinstance(cluster, dict)]
+    if clusters and (len(clusters) != k or len(named) != k or not all(isinstance(words, list) for words in named)):
+        raise UserError(f"{path} is damaged: it does not name {k} clusters; delete it to go without names")
+    return [[str(word) for word in words or []] for words in named]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from clustering_jax.kmeans.nearest import centre, nearest, nearest_exactly
 from clustering_jax.kmeans.plus_plus import initial_rows
 from clustering_jax.kmeans.row_blocks import Rows, half_squares, label_sums, unit_rows
 from clustering_jax.losses import normalize
@@ -22,6 +23,8 @@ from clustering_jax.typing import Array, Float, Int
 Count = Array | None
 # Centroids in one matrix product: enough for full speed, and few enough that the result stays in cache.
 _COLUMNS = 256
+# With less of the squares than one part in so many left, they are too coarse to compare restarts.
+_EXPLAINED = 20
 
 
 class KMeans(NamedTuple):
@@ -57,8 +60,11 @@ def kmeans(
     Restart i depends only on `key` and i, so more restarts never give a worse result. A restart ends when the squared
     movement of its centroids, summed over all centroids, is at most `tol` times the mean variance of a column. This is
     also the case when no label changes. A cluster that loses all its rows moves to the row that is farthest from its
-    centroid. With fewer than `k` distinct rows some clusters stay empty. Besides `x` and the result, the memory holds a
-    few numbers per row, but no copy of `x`.
+    centroid. With fewer than `k` distinct rows some clusters stay empty. Besides `x` and the centroids of all
+    restarts, the memory holds a few numbers per row, but no copy of `x`.
+
+    The labels are those of the nearest centroids, to the rounding of a squared difference. The restarts are compared by
+    squared differences too, where a few rows are far away.
 
     Args:
       key: key of `jax.random`.
@@ -162,27 +168,56 @@ def _kmeans(
     spherical: bool,
     block: int,
 ) -> KMeans:
-    dtype = jnp.result_type(jnp.float32, x)
     # Distances are computed from expanded squares. Centring the rows keeps their rounding errors small.
-    rows = unit_rows(x, block) if spherical else Rows(x, jnp.mean(x, axis=0, dtype=dtype), None, block)
-    centers, iterations = _search(rows, initial_rows(key, rows, k, restarts), max_iter, tol * _variance(rows), count)
-    centers += rows.shift
+    shift, spread = centre(x)
+    rows = unit_rows(x, block) if spherical else Rows(x, shift, None, block)
+    variance = _variance(rows)
+    limit = tol * jnp.minimum(variance, spread)
+    found = _search(rows, initial_rows(key, rows, k, restarts), max_iter, limit, count)
+    best = found.best if spherical or restarts == 1 else _best(rows, found, count, variance * x.size)
+    centers = found.ended[best] + rows.shift
     labels, _, inertia = _assign(x, centers, count, spherical=spherical, block=block)
-    return KMeans(centers, labels, inertia, iterations)
+    return KMeans(centers, labels, inertia, found.iterations[best])
+
+
+def _best(rows: Rows, found: _Search, count: Count, total: Array) -> Array:
+    """Number of the best restart.
+
+    The fit of the search, `total` minus the inertia, rounds the differences away where nearly all of `total` is
+    explained, for example by a few rows that are far away. There, the inertia from squared differences decides, if
+    another restart's is smaller by more than its own rounding.
+    """
+
+    def inertia(centers: Array) -> Array:
+        return rows.fold(lambda total, x, index: (total + _inertia(centers, x, index, count), None), zero)[0]
+
+    zero = jnp.zeros((), rows.shift.dtype)
+
+    def compared() -> Array:
+        inertias = lax.map(inertia, found.ended)
+        least = jnp.argmin(inertias).astype(jnp.int32)
+        return jnp.where(inertias[least] < inertias[found.best] * (1 - 1e-6), least, found.best)
+
+    return lax.cond(total - found.fit > total / _EXPLAINED, lambda: found.best, compared)
+
+
+def _inertia(centers: Array, rows: Array, index: Array, count: Count) -> Array:
+    return jnp.sum(jnp.where(index >= 0, nearest_exactly(centers, rows, count)[1], 0))
 
 
 @partial(jax.jit, static_argnames=("spherical", "block"))
 def _assign(x: Array, centers: Array, count: Count, *, spherical: bool, block: int) -> tuple[Array, Array, Array]:
     """Labels [n], distances [n] and the sum of the distances."""
     centers = centers.astype(jnp.result_type(jnp.float32, x, centers))
-    rows = unit_rows(x, block) if spherical else Rows(x, jnp.mean(centers, axis=0), None, block)
-    centers = normalize(centers) if spherical else centers - rows.shift
+    # Without a shift, which would round the differences to the centers.
+    rows = unit_rows(x, block) if spherical else Rows(x, jnp.zeros_like(centers[0]), None, block)
+    centers = normalize(centers) if spherical else centers
 
     def step(total: Array, rows: Array, index: Array) -> tuple[Array, tuple[Array, Array]]:
-        labels = _nearest(centers[None], rows, count)[0]
-        near = centers[labels]
-        distances = jnp.maximum(1 - jnp.sum(rows * near, 1), 0) if spherical else jnp.sum((rows - near) ** 2, 1)
-        return total, (labels, distances)
+        if not spherical:
+            return total, nearest_exactly(centers, rows, count)
+        labels = nearest(centers[None], rows, count)[0]
+        return total, (labels, jnp.maximum(1 - jnp.sum(rows * centers[labels], 1), 0))
 
     labels, distances = (rows.joined(part) for part in rows.fold(step, 0)[1])
     return labels, distances, jnp.sum(distances)
@@ -193,7 +228,11 @@ def _variance(rows: Rows) -> Array:
 
     def step(carry: tuple[Array, Array, Array], rows: Array, index: Array) -> tuple[tuple, None]:
         counted = jnp.where(index[:, None] >= 0, rows, 0)
-        return (carry[0] + jnp.sum(index >= 0), carry[1] + jnp.sum(counted, 0), carry[2] + jnp.sum(counted**2, 0)), None
+        return (
+            carry[0] + jnp.sum(index >= 0, dtype=jnp.int32),
+            carry[1] + jnp.sum(counted, 0),
+            carry[2] + jnp.sum(counted**2, 0),
+        ), None
 
     zero = jnp.zeros_like(rows.shift)
     (count, sums, squares), _ = rows.fold(step, (jnp.int32(0), zero, zero))
@@ -209,18 +248,24 @@ class _Search(NamedTuple):
       restart: int [slots] number of the restart in each slot; the number of restarts or more if the slot is idle.
       steps: int [slots] iterations so far.
       started: number of restarts that have begun.
-      best: fit, centers [k, d] and iterations of the best restart that has ended.
+      ended: [restarts, k, d] centroids of the restarts that have ended.
+      iterations: int [restarts] their iterations.
+      best: number of the one with the largest fit.
+      fit: that fit.
     """
 
     centers: Array
     restart: Array
     steps: Array
     started: Array
-    best: tuple[Array, Array, Array]
+    ended: Array
+    iterations: Array
+    best: Array
+    fit: Array
 
 
-def _search(rows: Rows, initial: Array, max_iter: int, limit: Array, count: Count = None) -> tuple[Array, Array]:
-    """Centers [k, d] and iterations of the best restart. `initial`, int [restarts, k], are the rows to start from."""
+def _search(rows: Rows, initial: Array, max_iter: int, limit: Array, count: Count = None) -> _Search:
+    """All restarts, as they ended. `initial`, int [restarts, k], are the rows to start from."""
     restarts, k = initial.shape
     slots = max(1, min(restarts, _COLUMNS // k))
 
@@ -229,19 +274,24 @@ def _search(rows: Rows, initial: Array, max_iter: int, limit: Array, count: Coun
         moved, steps = jnp.sum((centers - now.centers) ** 2, (1, 2)), now.steps + 1
         done = (now.restart < restarts) & ((moved <= limit) | (steps >= max_iter))
         top = jnp.argmax(jnp.where(done, fit, -jnp.inf))
-        better = done[top] & (fit[top] > now.best[0])
-        candidate = (fit[top], centers[top], steps[top])
-        best = jax.tree.map(partial(jnp.where, better), candidate, now.best)
-        restart = jnp.where(done, now.started + jnp.cumsum(done) - 1, now.restart)
+        better = done[top] & (fit[top] > now.fit)
+        # A restart that has not ended is written to no place.
+        place = jnp.where(done, now.restart, restarts)
+        ended = now.ended.at[place].set(centers, mode="drop")
+        iterations = now.iterations.at[place].set(steps, mode="drop")
+        best, best_fit = jnp.where(better, now.restart[top], now.best), jnp.where(better, fit[top], now.fit)
+        restart = jnp.where(done, now.started + jnp.cumsum(done, dtype=jnp.int32) - 1, now.restart)
         fresh = rows.take(initial[jnp.minimum(restart, restarts - 1)])
         centers = jnp.where(done[:, None, None], fresh, centers)
-        return _Search(centers, restart, jnp.where(done, 0, steps), now.started + jnp.sum(done), best)
+        started = now.started + jnp.sum(done, dtype=jnp.int32)
+        return _Search(centers, restart, jnp.where(done, 0, steps), started, ended, iterations, best, best_fit)
 
     first, zero = rows.take(initial[:slots]), jnp.int32(0)
-    none = (jnp.full((), -jnp.inf, first.dtype), jnp.zeros_like(first[0]), zero)
-    start = _Search(first, jnp.arange(slots), jnp.zeros(slots, jnp.int32), jnp.int32(slots), none)
-    end = lax.while_loop(lambda now: jnp.any(now.restart < restarts), step, start)
-    return end.best[1], end.best[2]
+    none = jnp.full((), -jnp.inf, first.dtype)
+    ended, iterations = jnp.zeros((restarts, *first.shape[1:]), first.dtype), jnp.zeros(restarts, jnp.int32)
+    begun = jnp.arange(slots, dtype=jnp.int32), jnp.zeros(slots, jnp.int32), jnp.int32(slots)
+    start = _Search(first, *begun, ended, iterations, zero, none)
+    return lax.while_loop(lambda now: jnp.any(now.restart < restarts), step, start)
 
 
 def _lloyd(rows: Rows, centers: Array, count: Count = None) -> tuple[Array, Array]:
@@ -253,7 +303,7 @@ def _lloyd(rows: Rows, centers: Array, count: Count = None) -> tuple[Array, Arra
 
     def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
         # Rows with index -1 are left out: label k is no cluster.
-        labels = jnp.where(index >= 0, _nearest(centers, rows, count), k)
+        labels = jnp.where(index >= 0, nearest(centers, rows, count), k)
         sums, counts = label_sums(labels, rows, k)
         return (carry[0] + sums, carry[1] + counts), None
 
@@ -280,15 +330,6 @@ def _refilled(rows: Rows, centers: Array, count: Count, empty: Array, means: Arr
     (_, farthest), _ = rows.fold(step, start)
     rank = jnp.maximum(jnp.cumsum(empty, axis=1) - 1, 0)
     return jnp.where(empty[..., None], rows.take(jnp.take_along_axis(farthest, rank, 1)), means)
-
-
-def _nearest(centers: Array, rows: Array, count: Count) -> Array:
-    """Index of the nearest center in each slot, the first in a tie: [slots, k, d] and [b, d] to int32 [slots, b]."""
-    halves = half_squares(centers, rows, count)
-    # For large k, `jnp.argmin` takes three times as long on CPU.
-    clusters = jnp.arange(halves.shape[1])[:, None]
-    nearest = halves <= lax.optimization_barrier(jnp.min(halves, axis=1, keepdims=True))
-    return jnp.min(jnp.where(nearest, clusters, halves.shape[1] - 1), axis=1)
 
 
 def _check_rows(name: str, x: Array, block: int) -> None:

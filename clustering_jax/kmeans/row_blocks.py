@@ -74,7 +74,7 @@ class Rows(NamedTuple):
         def body(carry: Any, xs: tuple) -> tuple[Any, Any]:
             first = self.first(xs[0])
             x, scale = jax.tree.map(lambda each: lax.dynamic_slice_in_dim(each, first, self.size), (self.x, self.scale))
-            index = first + jnp.arange(self.size)
+            index = (first + jnp.arange(self.size)).astype(jnp.int32)
             counts = (index >= xs[0] * self.size) & (True if scale is None else scale != 0)
             return step(carry, self._prepared(x, scale), jnp.where(counts, index, -1), *xs[1:])
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.method import Method, Spec
-from clustering_jax.methods import cc, cmmc, dmim, dxmc, temi, turtle
+from clustering_jax.methods import cc, cmmc, dmim, dxmc, kmeans, temi, turtle
 from clustering_jax.settings import method_reference
 
 METHODS = {
@@ -15,6 +15,7 @@ METHODS = {
     "cmmc": cmmc.build,
     "dmim": dmim.build,
     "dxmc": dxmc.build,
+    "kmeans": kmeans.build,
     "temi": temi.build,
     "turtle": turtle.build,
 }

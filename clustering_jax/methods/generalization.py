@@ -5,6 +5,7 @@ It needs no labels. TURTLE's authors choose hyper-parameters by it (Gadetsky, Ji
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,13 +61,15 @@ def _principal_components(x: np.ndarray, columns: int) -> np.ndarray:
 
 def _cross_validated_accuracy(x: np.ndarray, labels: np.ndarray, max_iterations: int) -> float:
     # Importing it takes a second, and only this score needs it.
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
     correct = 0
     fold = np.arange(len(labels)) % min(FOLDS, len(labels))
-    # Products this small are slower with several threads.
-    with threadpool_limits(1):
+    # Products this small are slower with several threads. The number of iterations is a choice, not a failure.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
         for number in range(fold.max() + 1):
             train, test = fold != number, fold == number
             predicted = labels[train][0]

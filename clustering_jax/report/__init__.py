@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from clustering_jax.data.base import Dataset
-from clustering_jax.errors import UserError
-from clustering_jax.files import write_atomic
+from clustering_jax.files import is_local, write_atomic
 from clustering_jax.parallel import is_first
 from clustering_jax.report import content, layout
 from clustering_jax.report.page import page
@@ -32,11 +32,7 @@ def write(workdir: Path, kind: str = "pca") -> Path:
         can't be written.
     """
     layout.check(kind)
-    text = page(content.of_workdir(workdir), kind)
-    try:
-        write_atomic(workdir / NAME, [text])
-    except OSError as error:
-        raise UserError(f"{workdir / NAME} can't be written ({error.strerror})") from error
+    write_atomic(workdir / NAME, [page(content.of_workdir(workdir), kind)])
     return workdir / NAME
 
 
@@ -52,12 +48,35 @@ def at_end(workdir: Path, config: Mapping[str, Any], dataset: Dataset, embed: Ca
       embed: computes the embedding [n, d] of features.
       quiet: whether to print nothing.
     """
-    try:
+    with _as_warning():
         embedding = content.embedded(embed, dataset)
         if is_first():
             write_atomic(workdir / NAME, [page(content.of_run(workdir, config, dataset, embedding), "pca")])
-            if not quiet:
-                print(f"report: {workdir / NAME}")
+            _say(workdir, quiet)
+
+
+def if_missing(workdir: Path, *, quiet: bool = False) -> None:
+    """Writes the report of a finished run that was stopped before its report. Any error becomes a warning.
+
+    Args:
+      workdir: directory of the run.
+      quiet: whether to print nothing.
+    """
+    if is_first() and is_local(workdir) and not (workdir / NAME).exists():
+        with _as_warning():
+            write(workdir)
+            _say(workdir, quiet)
+
+
+def _say(workdir: Path, quiet: bool) -> None:
+    if not quiet:
+        print(f"report: {workdir / NAME}")
+
+
+@contextmanager
+def _as_warning() -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        warnings.warn(f"the report was not written ({reason}); the result is complete without it", stacklevel=2)
+        warnings.warn(f"the report was not written ({reason}); the result is complete without it", stacklevel=3)

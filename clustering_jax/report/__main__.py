@@ -20,7 +20,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--workdir", required=True, type=Path, help="the directory of the run")
     parser.add_argument("--map", default="pca", help="pca (default), tsne or umap; umap needs the package umap-learn")
     arguments = parser.parse_args(argv[1:])
-    print(f"{report.write(arguments.workdir, arguments.map)} written")
+    print(f"{report.write(arguments.workdir.expanduser(), arguments.map)} written")
 
 
 def command(argv: list[str]) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 from clustering_jax import data
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
-from clustering_jax.files import read_json
+from clustering_jax.files import read_json, read_json_lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import result_of
 from clustering_jax.report.pictures import pictures_of
+from clustering_jax.training.workdir import finished
 
 POINTS = 2000  # largest number of points in the map and in the silhouette
 
@@ -92,7 +93,7 @@ def of_run(workdir: Path, config: Mapping[str, Any], dataset: Dataset, embedding
     Returns:
       The content.
     """
-    result = read_json(workdir / "result.json")
+    result = finished(workdir)
     assigned = read_assignments(workdir / "assignments.csv", config["num_clusters"])
     # The config of a checkpoint has lists where this one may have tuples: JSON has no tuples.
     return _content(workdir, json.loads(json.dumps(config)), result, assigned, dataset, embedding, [])
@@ -110,14 +111,16 @@ def of_workdir(workdir: Path) -> Content:
     Raises:
       UserError: the directory holds no run.
     """
-    run_config, result = read_json(workdir / "config.json"), read_json(workdir / "result.json")
+    run_config, result = read_json(workdir / "config.json", dict), finished(workdir)
     if run_config is None:
         raise UserError(f"{workdir} holds no run (there is no config.json): give the --workdir of a run")
     notes: list[str] = []
     predictor = _or_note(notes, lambda: Predictor.restore(workdir))
-    chosen = read_json(workdir / "num_clusters.json") or {}
+    chosen = read_json(workdir / "num_clusters.json", dict) or {}
     if predictor:  # Its config has the seed that was selected; the report shows the seeds of the run.
-        config = {**predictor.config, **{k: run_config[k] for k in ("seed", "num_seeds")}}
+        # A candidate of the recipe "auto" has a seed of its own.
+        shown = () if (result or {}).get("kept") else ("seed", "num_seeds")
+        config = {**predictor.config, **{k: run_config[k] for k in shown}}
     else:
         config = {**run_config, **{k: v for k, v in chosen.items() if k in run_config}}
     dataset = _or_note(notes, lambda: data.load(**(config["scored"] or config["data"])))
@@ -155,7 +158,7 @@ def _content(
         embedding,
         pictures_of(config, dataset),
         (result or {}).get("names", []),
-        read_json(workdir / "num_clusters.json"),
+        read_json(workdir / "num_clusters.json", dict),
         notes,
     )
 
@@ -183,7 +186,7 @@ def _difference(workdir: Path, dataset: Dataset, predictor: Predictor | None, as
 
 def _has_ids(path: Path, ids: list[str]) -> bool:
     """Whether the rows of assignments.csv have these ids, in this order."""
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = csv.reader(file)
         next(lines)
         return all(row[0] == name for row, name in zip(lines, ids, strict=True))
@@ -208,14 +211,16 @@ def read_assignments(path: Path, k: int) -> Assigned | None:
     """
     if not path.exists():
         return None
-    with path.open(encoding="utf-8") as file:
-        lines = csv.reader(file)
-        next(lines)
-        pairs = np.fromiter(((int(row[1]), float(row[2])) for row in lines), np.dtype("i4,f4"))
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            lines = csv.reader(file)
+            next(lines)
+            pairs = np.fromiter(((int(row[1]), float(row[2])) for row in lines), np.dtype("i4,f4"))
+    except (OSError, ValueError, IndexError, StopIteration, csv.Error) as error:
+        raise UserError(f"{path} can't be read, it is damaged ({error})") from error
     return Assigned(pairs["f0"], pairs["f1"], k)
 
 
 def _log(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of metrics.jsonl; a last line that is still being written is left out."""
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    """The lines of metrics.jsonl, up to one that is damaged or still being written."""
+    return read_json_lines(path)[0]

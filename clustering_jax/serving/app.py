@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -35,12 +36,16 @@ class Service:
         self._model, self._limits, self._num_pending = model, limits, 0
         self._batcher = Batcher(model.run, max_batch=limits.max_batch, max_wait=limits.max_wait_ms / 1000)
         self._decoders = ThreadPoolExecutor(2)
+        self._ended = threading.Event()
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
         """A context manager that computes batches while it is active."""
         task = asyncio.create_task(self._batcher.serve())
         yield
+        # Decoding ends at its next image, and what waits for it is given up: the process must not wait for hours.
+        self._ended.set()
+        self._decoders.shutdown(wait=False, cancel_futures=True)
         task.cancel()
 
     async def health(self, _: Request) -> JSONResponse:
@@ -91,10 +96,17 @@ class Service:
             parts = await _read_files(request, body, self._limits.max_rows) if media == FORM else [body]
         if not all(parts):
             raise RefusedRequest(400, "the request is empty")
-        decode = partial(decode_features, media, parts, self._model.inputs, self._limits)
-        async with _timeout(self._limits.timeout, 503, "there was no answer"):
-            rows = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
-            return await self._batcher(rows)
+        late = threading.Event()
+        decode = partial(decode_features, media, parts, self._model.inputs, self._limits, self._given_up(late))
+        try:
+            async with _timeout(self._limits.timeout, 503, "there was no answer"):
+                rows = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
+                return await self._batcher(rows)
+        finally:
+            late.set()  # a request that is answered already is not decoded any further
+
+    def _given_up(self, late: threading.Event) -> Callable[[], bool]:
+        return lambda: late.is_set() or self._ended.is_set()
 
 
 @asynccontextmanager

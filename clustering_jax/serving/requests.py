@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from clustering_jax.data.images.decode import HEIC
+from clustering_jax.data.claims import npy_header
+from clustering_jax.data.images.decode import PICTURE_FORMATS
 from clustering_jax.errors import UserError
 from clustering_jax.serving.inputs import Inputs
 
@@ -23,8 +24,10 @@ ORIGIN = "the request"
 JSON = "application/json"
 NUMPY = ("application/octet-stream", "application/x-npy", "application/x-npz")
 FORM = "multipart/form-data"
-# The formats of `data.images.listing.EXTENSIONS`. Pillow knows more, and it starts other programs for some of them.
-IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", *(("HEIF",) if HEIC else ()))
+# Most pixels of all images of a request together: a PNG of some kilobytes may hold a hundred million.
+MAX_PIXELS = 2**27
+# Most arrays of a `.npz` beside those that the model takes.
+SPARE_MEMBERS = 8
 
 
 class Limits(NamedTuple):
@@ -60,7 +63,13 @@ class RefusedRequest(Exception):
         self.status = status
 
 
-def decode_features(media: str, parts: Sequence[bytes], inputs: Inputs, limits: Limits) -> dict[str, np.ndarray]:
+def decode_features(
+    media: str,
+    parts: Sequence[bytes],
+    inputs: Inputs,
+    limits: Limits,
+    cancelled: Callable[[], bool] = bool,
+) -> dict[str, np.ndarray]:
     """Decodes the features of a request.
 
     Args:
@@ -68,12 +77,13 @@ def decode_features(media: str, parts: Sequence[bytes], inputs: Inputs, limits: 
       parts: the body, or the files of a form.
       inputs: the inputs of the model.
       limits: the limits of the server.
+      cancelled: whether nobody waits for the answer any more. It is asked between images.
 
     Returns:
       The features as in `Inputs.signature`.
 
     Raises:
-      RefusedRequest: the body can't be read or is too large.
+      RefusedRequest: the body can't be read or is too large, or nobody waits for the answer.
       UserError: the model does not take these arrays.
     """
     if media == JSON or media in NUMPY:
@@ -84,7 +94,26 @@ def decode_features(media: str, parts: Sequence[bytes], inputs: Inputs, limits: 
         accepted = f"{' and '.join(inputs.shapes)} as {JSON}, .npy or .npz"
         raise RefusedRequest(415, f"this model takes {accepted}, not image files")
     _check_rows(len(parts), limits)
-    return {"image": np.stack([decode_image(part, inputs.image) for part in parts])}
+    pixels, images = 0, []
+    for part in parts:
+        if cancelled():
+            raise RefusedRequest(503, "nobody waits for the answer")
+        pixels += _pixels(part)
+        if pixels > MAX_PIXELS:
+            raise RefusedRequest(
+                413, f"the images of {ORIGIN} have more than {MAX_PIXELS} pixels: send several requests"
+            )
+        images.append(decode_image(part, inputs.image))
+    return {"image": np.stack(images)}
+
+
+def _pixels(data: bytes) -> int:
+    """The number of pixels that an image file claims; 0 if it is no image or too large, which `decode_image` says."""
+    try:
+        with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as image:
+            return image.width * image.height
+    except Exception:
+        return 0
 
 
 def _check_rows(rows: int, limits: Limits) -> None:
@@ -108,14 +137,14 @@ def decode_image(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.nd
       RefusedRequest: the file is not an image, is damaged, or has more pixels than Pillow considers safe.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as image:
             # Pillow itself only warns above this size.
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             ImageOps.exif_transpose(image, in_place=True)
             return fit(image)
     except UnidentifiedImageError as error:
-        raise RefusedRequest(400, f"{ORIGIN} is not an image ({', '.join(IMAGE_FORMATS)})") from error
+        raise RefusedRequest(400, f"{ORIGIN} is not an image ({', '.join(PICTURE_FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise RefusedRequest(413, f"the image is too large: {_one_line(error)}") from error
     except Exception as error:  # The decoders raise nearly any exception for a damaged file.
@@ -151,7 +180,11 @@ def _with_dtype(array: np.ndarray, kind: str) -> np.ndarray:
 def _decode_numpy(body: bytes, inputs: Inputs, max_bytes: int) -> dict[str, np.ndarray]:
     """The arrays of a `.npz` or the single array of a `.npy`. A model with one input accepts any name."""
     try:
-        arrays = _read_npz(body, max_bytes) if body.startswith(b"PK") else {"": _read_npy(body)}
+        arrays = (
+            _read_npz(body, max_bytes, len(inputs.shapes) + SPARE_MEMBERS)
+            if body.startswith(b"PK")
+            else {"": _read_npy(body)}
+        )
     except RefusedRequest:
         raise
     except Exception as error:  # Bad headers, bad zip files, bad compression.
@@ -163,9 +196,11 @@ def _decode_numpy(body: bytes, inputs: Inputs, max_bytes: int) -> dict[str, np.n
     return arrays
 
 
-def _read_npz(body: bytes, max_bytes: int) -> dict[str, np.ndarray]:
+def _read_npz(body: bytes, max_bytes: int, max_members: int) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         files = archive.infolist()
+        if len(files) > max_members:
+            raise RefusedRequest(413, f"{ORIGIN} has {len(files)} arrays, at most {max_members} are accepted")
         if sum(file.file_size for file in files) > max_bytes:
             raise RefusedRequest(413, f"{ORIGIN} is more than {max_bytes} bytes when unpacked")
         # Reads no more bytes than the header announces, even if the compressed data holds more.
@@ -176,11 +211,7 @@ def _read_npz(body: bytes, max_bytes: int) -> dict[str, np.ndarray]:
 def _read_npy(data: bytes) -> np.ndarray:
     """The array of a `.npy`, as a view of `data`, so that a header can't request more memory than was sent."""
     file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    if version > (2, 0):
-        raise ValueError("a structured array")
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(file)
+    shape, dtype, fortran = npy_header(file, len(data))
     if dtype.hasobject:
         raise ValueError("Python objects, which are not loaded")
     size = math.prod(shape) * dtype.itemsize

@@ -13,9 +13,10 @@ from clustering_jax.settings.base import (
     split_variant,
 )
 from clustering_jax.settings.cc import cc
-from clustering_jax.settings.cmmc import cmmc
+from clustering_jax.settings.cmmc import cmmc, views
 from clustering_jax.settings.dmim import dmim
 from clustering_jax.settings.dxmc import dxmc
+from clustering_jax.settings.kmeans import kmeans
 from clustering_jax.settings.method_reference import own_method
 from clustering_jax.settings.temi import temi
 from clustering_jax.settings.turtle import photos, turtle
@@ -33,10 +34,12 @@ __all__ = [
     "dmim",
     "dxmc",
     "is_smoke",
+    "kmeans",
     "new_config",
     "own_method",
     "photos",
     "split_variant",
     "temi",
     "turtle",
+    "views",
 ]

@@ -37,6 +37,9 @@ class Config(NamedTuple):
     # Path of the authors' released PyTorch checkpoint to start from, for CC and CMMC. It is read without PyTorch, and
     # no code in it is run.
     init_from: str = ""
+    # For views: "auto" trains several candidates, k-means among them, and keeps one without labels; "published" trains
+    # the method as the config says.
+    recipe: str = "published"
     # Score k-means on the pixels, views or embeddings too, where there are labels.
     kmeans_baseline: bool = False
     # Data set to train on: `data.source` and the settings of this source. A config file replaces the group as a whole.

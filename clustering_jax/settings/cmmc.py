@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 from ml_collections import ConfigDict
 
 from clustering_jax.settings.base import Run, is_smoke, new_config
+from clustering_jax.settings.sources import Multiview
 from clustering_jax.settings.validate import (
     Dtype,
     NonNegativeInt,
@@ -78,3 +79,21 @@ def cmmc(variant: str = "", **changes: Any) -> ConfigDict:
         config.run.log_every = 1
         config.data = ConfigDict({"source": "planted", "n": 2 * config.batch_size})
     return config
+
+
+def views(variant: str = "", **changes: Any) -> ConfigDict:
+    """CMMC by the recipe "auto" on your own views, for `configs/views.py` and `configs/cmmc_arrays.py`.
+
+    Args:
+      variant: as for `cmmc`; the smoke run trains CMMC alone.
+      changes: keys that differ from the defaults, see `new_config`.
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    # Names of views are given as text on the command line.
+    data = {"source": "multiview", **Multiview("", views="", scaling="minmax")._asdict()}
+    return cmmc(variant, **{"recipe": "published" if variant else "auto", "data": data, **changes})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import getitem
@@ -12,8 +13,9 @@ from jax.sharding import Mesh
 
 from clustering_jax.data.base import Dataset, batch_indices, partner_rows
 from clustering_jax.data.images.streaming import LazyArray, RowSubset, read_ahead
+from clustering_jax.errors import UserError
 from clustering_jax.method import Phase
-from clustering_jax.parallel import batch_rows, local_batch_indices, replicate
+from clustering_jax.parallel import batch_rows, data_mesh, local_batch_indices, replicate
 
 
 def is_resident(streams: Mapping[str, Dataset], limit: int) -> bool:
@@ -25,6 +27,32 @@ def is_resident(streams: Mapping[str, Dataset], limit: int) -> bool:
     """
     features = [v for d in streams.values() for v in d.features.values()]
     return not any(isinstance(v, LazyArray) for v in features) and sum(v.nbytes for v in features) <= limit
+
+
+def batch_size_of(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> int:
+    """Returns the batch size of a run, which is at most the number of examples. It warns if that reduces it.
+
+    Args:
+      config: the config of the run, with the number of clusters.
+      streams: data sets by name.
+
+    Raises:
+      UserError: the number of clusters, the batch size or the number of epochs can't be used.
+    """
+    k, n = config["num_clusters"], streams["train"].num_examples
+    wanted = config["batch_size"] or n
+    smallest = min(d.num_examples for d in streams.values())
+    if not 2 <= k <= n:
+        raise UserError(f"num_clusters is {k}: choose between 2 and the number of examples, {n}")
+    if wanted < 2:
+        raise UserError(f"batch_size is {wanted}: choose at least 2, or 0 for all examples")
+    if config["epochs"] < (0 if config["init_from"] else 1):
+        raise UserError(f"epochs is {config['epochs']}: nothing would be trained (0 needs init_from)")
+    if smallest < wanted:
+        warnings.warn(f"only {smallest} examples: batch size {smallest} instead of {wanted}", stacklevel=2)
+    size = min(wanted, smallest)
+    data_mesh(size)  # Raises UserError if several processes can't divide a batch.
+    return size
 
 
 class Feed:

@@ -8,6 +8,7 @@ aside, and the one before it is used.
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,29 @@ def _digest(x: np.ndarray) -> str:
     if x.size:
         digest.update(np.ascontiguousarray(x).view(np.uint8).reshape(-1).data)
     return digest.hexdigest()
+
+
+class OtherState(UserError):
+    """A checkpoint is whole, but its arrays are not those of this run: it is not damaged."""
+
+
+def _seal(meta: dict[str, Any]) -> str:
+    """A checksum of `meta` itself."""
+    return hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _check_state(meta: dict[str, Any], abstract_state: Any, where: str) -> None:
+    """Raises OtherState if the arrays of a checkpoint have other names, shapes or types than `abstract_state`."""
+    leaves = jax.tree_util.tree_leaves_with_path({"state": abstract_state})
+    ours = {jax.tree_util.keystr(path): [list(x.shape), str(x.dtype)] for path, x in leaves}
+    theirs = meta.get("state", ours)  # an earlier version did not write them
+    names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    if names:
+        there, here = theirs.get(names[0]), ours.get(names[0])
+        raise OtherState(
+            f"{where} is of another model: {len(names)} arrays differ, first {names[0]} ({there} there, {here} now); "
+            "use a new workdir"
+        )
 
 
 class Store:
@@ -83,7 +107,12 @@ class Store:
         # As NumPy arrays: for JAX arrays, Orbax lets each device write a part and compiles a program for each part.
         state = jax.device_get(state)
         shapes = {k: [list(v.shape), str(v.dtype)] for k, v in targets.items()}
-        meta = {**meta, "targets": shapes, "checksums": checksums({"state": state, "targets": targets})}
+        leaves = jax.tree_util.tree_leaves_with_path({"state": state})
+        arrays = {jax.tree_util.keystr(path): [list(np.shape(x)), str(np.asarray(x).dtype)] for path, x in leaves}
+        sums = checksums({"state": state, "targets": targets})
+        # As JSON has it, for the checksum: lists in place of tuples.
+        meta = json.loads(json.dumps({**meta, "targets": shapes, "checksums": sums, "state": arrays}))
+        meta["seal"] = _seal(meta)
         items = {"state": ocp.args.StandardSave(state), "meta": ocp.args.JsonSave(meta)}
         if targets:
             items["targets"] = ocp.args.StandardSave(targets)
@@ -104,7 +133,7 @@ class Store:
           ``(step, state, targets, meta)``, or None if there is no checkpoint.
 
         Raises:
-          UserError: every checkpoint is damaged.
+          UserError: every checkpoint is damaged, or the newest one is of another model.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         damaged: list[int] = []
@@ -112,6 +141,8 @@ class Store:
             content, reason = None, "another process can't read it"
             try:
                 content = self._read(step, abstract_state)
+            except OtherState:
+                raise
             except Exception as error:  # Orbax reports damage by unrelated types: Exception, ValueError, KeyError, ...
                 reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             any_failed = any_process_blocking(content is None)
@@ -135,10 +166,15 @@ class Store:
         return None
 
     def _meta(self, step: int) -> dict[str, Any]:
-        return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
+        seal = meta.pop("seal", "")
+        if seal and seal != _seal(meta):  # an earlier version wrote none
+            raise ValueError("its description differs from its checksum")
+        return meta
 
     def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
         meta = self._meta(step)
+        _check_state(meta, abstract_state, f"checkpoint {step} of {self.directory}")
         items = {"state": ocp.args.StandardRestore(abstract_state)}
         if meta["targets"]:
             shapes = {k: jax.ShapeDtypeStruct(*v) for k, v in meta["targets"].items()}
@@ -170,3 +206,14 @@ class Store:
     def close(self) -> None:
         """Releases the directory."""
         self._manager.close()
+
+
+def stored_meta(directory: Any) -> dict[str, Any] | None:
+    """Returns the `meta` of the newest readable checkpoint; None if there is none, or no such directory."""
+    if not (Path(directory) if is_local(directory) else directory).is_dir():
+        return None
+    store = Store(directory, read_only=True)
+    try:
+        return store.newest_meta()
+    finally:
+        store.close()

@@ -18,8 +18,9 @@ QUEUED = 8
 def make_infer(function: Callable, batch_size: int) -> Callable:
     """Compiles `function` for any number of rows.
 
-    The last batch is padded with copies of its first row, so one compiled shape serves all batches. With several
-    processes, each process reads its part of every batch and gets the whole result.
+    The last batch is padded with copies of its first row, so one compiled shape serves all batches. Fewer rows than a
+    batch are padded to the next power of two only: a single row does not cost a whole batch. With several processes,
+    each process reads its part of every batch and gets the whole result.
 
     Args:
       function: ``(variables, batch) -> [b, ...]``.
@@ -30,16 +31,17 @@ def make_infer(function: Callable, batch_size: int) -> Callable:
       read one batch at a time, and a `LazyArray` is read ahead.
     """
     mesh = data_mesh(batch_size)
-    local_indices = local_batch_indices(batch_size, mesh)
     rows, whole = batch_sharding(mesh), replicated(mesh)
     apply = jax.jit(function, in_shardings=(whole, rows), out_shardings=rows if jax.process_count() == 1 else whole)
 
     def chunks(variables: Any, features: Mapping[str, Any]) -> Iterator[tuple[jax.Array, int]]:
         total = len(next(iter(features.values())))
-        starts = range(0, total, batch_size)
+        size = _size(total, batch_size, mesh.size)
+        local_indices = local_batch_indices(size, mesh)
+        starts = range(0, total, size)
 
         def index_of(number: int) -> np.ndarray:
-            index = starts[number] + np.arange(batch_size)
+            index = starts[number] + np.arange(size)
             return np.where(index < total, index, starts[number])
 
         def rows_of(number: int) -> np.ndarray:
@@ -50,12 +52,22 @@ def make_infer(function: Callable, batch_size: int) -> Callable:
         for number, start in enumerate(starts):
             sources = {**features, **{k: next(reader) for k, reader in readers.items()}}
             batch = {k: batch_rows(v, index_of(number), mesh) for k, v in sources.items()}
-            yield apply(variables, batch), min(batch_size, total - start)
+            yield apply(variables, batch), min(size, total - start)
 
     def infer(variables: Any, features: Mapping[str, Any]) -> np.ndarray:
         return concatenate(chunks(replicate(variables, mesh), features))
 
     return infer
+
+
+def _size(total: int, batch_size: int, devices: int) -> int:
+    """Returns the rows of a compiled batch: a power of two for each device, at most `batch_size`."""
+    if jax.process_count() > 1 or total >= batch_size:
+        return batch_size
+    size = devices
+    while size < total:
+        size *= 2
+    return min(size, batch_size)
 
 
 def concatenate(parts: Iterable[tuple[jax.Array, int]]) -> np.ndarray:

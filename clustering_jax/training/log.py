@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from clustering_jax.files import is_local, write_atomic
+from clustering_jax.files import is_local, read_json_lines, write_atomic, writing
 from clustering_jax.parallel import is_first
 
 # Seconds of steps, compilation apart, before the time of the rest is estimated.
@@ -67,8 +68,16 @@ class MetricsLog:
             self._print(f"resuming at step {first_step} of {total_steps}")
 
     def _old_lines(self, first_step: int) -> list[str]:
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-        return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= first_step]
+        objects, whole = read_json_lines(self.path)
+        if not whole and is_first():
+            kept = self.path.with_name(f"{self.path.name}.damaged")
+            warnings.warn(
+                f"{self.path} is damaged after {len(objects)} lines, and goes on there; it is kept as {kept}",
+                stacklevel=3,
+            )
+            with writing(kept):
+                self.path.rename(kept)
+        return [json.dumps(values) + "\n" for values in objects if values["step"] <= first_step]
 
     def begin(self, phase: str) -> None:
         """Says that a call of the update follows. The first one of a phase compiles its program."""
@@ -162,7 +171,8 @@ class MetricsLog:
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         line = json.dumps({"step": step, **clean}) + "\n"
         if self._file:
-            self._file.write(line)
+            with writing(self.path):
+                self._file.write(line)
         elif self._writes:
             self._lines.append(line)
             write_atomic(self.path, self._lines)

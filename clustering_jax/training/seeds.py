@@ -21,15 +21,22 @@ def seeds_of(config: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def check_numbers(config: Mapping[str, Any]) -> None:
-    """Checks the settings `seed` and `num_seeds`.
+    """Checks the settings `seed` and `num_seeds`, and the periods of the group `run`.
 
     Raises:
-      UserError: the seed is below 0, or the number of seeds is below 1.
+      UserError: a seed is below 0 or above 32 bits, the number of seeds is below 1, or a period is below 0.
     """
     if config["seed"] < 0:
         raise UserError(f"seed is {config['seed']}: choose 0 or more")
     if config["num_seeds"] < 1:
         raise UserError(f"num_seeds is {config['num_seeds']}: at least 1 run is needed")
+    # JAX takes the lowest 32 bits of a seed: beyond them, two seeds would share all keys.
+    if config["seed"] + config["num_seeds"] > 2**32:
+        raise UserError(f"seed is {config['seed']}: choose less than 2^32, the last of num_seeds included")
+    for name in ("log_every", "evaluate_every", "checkpoint_every", "keep", "resident_gib"):
+        value = config.get("run", {}).get(name, 0)
+        if not 0 <= value < float("inf"):
+            raise UserError(f"run.{name} is {value}: choose 0 or more")
 
 
 def check(config: Mapping[str, Any], method: Method, resident: bool) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,12 @@ from typing import Any
 import jax
 from flax.traverse_util import flatten_dict
 
+from clustering_jax.data.base import Dataset
+from clustering_jax.data.identity import changes, identity
 from clustering_jax.errors import UserError
-from clustering_jax.files import read_json, write_json
-from clustering_jax.parallel import any_process_blocking
+from clustering_jax.files import read_json, write_json, writing
+from clustering_jax.parallel import any_process_blocking, text_of_first
+from clustering_jax.training.checkpoint import stored_meta
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
@@ -25,16 +31,104 @@ def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
     Raises:
       UserError: the workdir holds a run of another config. The message names the keys that differ.
     """
-    existing = read_json(workdir / "config.json")
+    existing = read_json(workdir / "config.json", dict)
     if existing is None:
         return
-    ours, theirs = (flatten_dict(dict(c), sep=".", keep_empty_nodes=False) for c in (config, existing))
-    # JSON has only lists, but `config` may have tuples.
-    ours = {k: list(v) if isinstance(v, tuple) else v for k, v in ours.items()}
-    keys = sorted(k for k in ours.keys() | theirs.keys() if ours.get(k) != theirs.get(k))
+    _refuse_other(workdir, existing, config)
+
+
+def check_run(workdir: Path, config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Checks that a run goes on with the config and the data that it began with.
+
+    Args:
+      workdir: directory of the run.
+      config: the resolved config of this run.
+      streams: data sets by stream name.
+
+    Returns:
+      `identity` of the data set of each stream.
+
+    Raises:
+      UserError: the config or the data differ. The message names what does.
+    """
+    data = {name: identity(dataset) for name, dataset in streams.items()}
+    check_agreement({**config, "data of": data})
+    meta = stored_meta(workdir / "checkpoints")
+    if meta is None:
+        return data
+    # Embeddings of a workdir have its path, and it may have been moved; the data themselves are compared below.
+    there, here = (_without_paths(c) for c in (meta["config"], config))
+    _refuse_other(workdir, there, here)
+    for stream, ours in data.items():
+        changed = changes(meta.get("data", {}).get(stream, ours), ours)
+        if changed:
+            what = "data" if stream == "train" else f"{stream} data"
+            raise UserError(f"{workdir} holds a run on other {what}, they differ in {changed}: use a new workdir")
+    return data
+
+
+def check_agreement(description: Mapping[str, Any]) -> None:
+    """Checks that all processes of a run have the same config and data, before the first step.
+
+    Args:
+      description: config and data of this process, for JSON.
+
+    Raises:
+      UserError: they differ. Of the processes, those that differ from process 0 name what does.
+    """
+    first = json.loads(text_of_first(json.dumps(description)))
+    changed = differences(first, description)
+    if any_process_blocking(bool(changed)):
+        listed = ", ".join(f"{key} ({there!r} in process 0, {here!r} here)" for key, (there, here) in changed.items())
+        raise UserError(
+            f"the processes of this run disagree: process {jax.process_index()} has "
+            f"{listed or 'what process 0 has; another one says what differs'}: start all of them alike"
+        )
+
+
+def _without_paths(config: Mapping[str, Any]) -> dict[str, Any]:
+    groups = {name: config.get(name) for name in ("data", "scored")}
+    return {**config, **{name: {**group, "path": ""} for name, group in groups.items() if group}}
+
+
+def _refuse_other(workdir: Path, existing: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    keys = differences(existing, config)
+    data = [key for key in keys if key.startswith("data.identity.")]
+    if data and data == list(keys):
+        before, now = ({**c["data"].get("identity", {})} for c in (existing, config))
+        raise UserError(
+            f"{workdir} holds a run on other data, they differ in {changes(before, now)}: use a new workdir"
+        )
     if keys:
-        changes = ", ".join(f"{k} ({theirs.get(k)!r} there, {ours.get(k)!r} now)" for k in keys)
-        raise UserError(f"{workdir} holds a run of another config: {changes}; use a new --workdir or the same config")
+        listed = ", ".join(f"{key} ({there!r} there, {here!r} now)" for key, (there, here) in keys.items())
+        raise UserError(f"{workdir} holds a run of another config: {listed}; use a new --workdir or the same config")
+
+
+def differences(existing: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The values of two configs that differ, by their dotted names. A tuple equals a list, which JSON makes of it."""
+    theirs, ours = (flatten_dict(json.loads(json.dumps(dict(c))), sep=".") for c in (existing, config))
+    names = sorted(ours.keys() | theirs.keys())
+    return {n: (theirs.get(n), ours.get(n)) for n in names if theirs.get(n) != ours.get(n)}
+
+
+def finished(workdir: Path) -> dict[str, Any] | None:
+    """Returns the content of result.json of a finished run; None for a run that is not finished."""
+    result = read_json(workdir / "result.json", dict)
+    kinds = {"scores": dict, "protocol": dict, "baselines": list, "seed": int, "wall_time_seconds": int | float}
+    if result is None:
+        return None
+    whole = all(isinstance(result.get(name), kind) for name, kind in kinds.items())
+    try:
+        # The seed is used to predict, so that it is checked against the criteria, which it follows from.
+        each = result["seeds"]["each"] if whole and "seeds" in result else []
+        defined = all(math.isfinite(scores["criterion"]) for scores in each)
+        whole &= not (each and defined) or result["seed"] == min(each, key=lambda row: row["criterion"])["seed"]
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        warnings.warn(f"{workdir / 'result.json'} is damaged, and is not used", stacklevel=2)
+        return None
+    return result
 
 
 def create_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
@@ -47,11 +141,9 @@ def create_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
     Raises:
       UserError: the directory can't be written, or the processes do not share it.
     """
-    try:
+    with writing(f"--workdir={workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / "config.json", config)
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} can't be written ({error.strerror})") from error
+    write_json(workdir / "config.json", config)
     if jax.process_count() > 1 and any_process_blocking(not _appears(workdir / "config.json")):
         raise UserError(f"--workdir={workdir} is not shared: all processes need the same directory")
 

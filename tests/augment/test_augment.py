@@ -1,4 +1,4 @@
-"""Augmentation: each operation against PIL, SciPy, colorsys, torchvision's stored results or a plain loop."""
+"""Compares each augmentation with PIL, SciPy, colorsys, stored results of torchvision, or a plain loop."""
 
 import colorsys
 import itertools
@@ -47,7 +47,7 @@ crop_boxes = jax.jit(A.crop_boxes, static_argnums=(1, 2, 3, 4))
 
 
 def random(function, draws, images, *settings):
-    """`function` of fresh uniform numbers, compiled."""
+    """Applies `function`, compiled, to new uniform random numbers."""
     u = uniforms(len(images), draws)
     return np.asarray(jax.jit(lambda u, x: function(u, x, *settings))(u, images))
 
@@ -57,11 +57,11 @@ def views(x, index, policy=EVERYTHING, key=KEY):
 
 
 class TestResampling:
-    # top, left, height, width: whole, single pixel, odd corners; the sizes shrink, enlarge and keep.
+    # top, left, height, width: the whole image, a pixel, odd corners. The sizes shrink, enlarge and keep the image.
     BOXES = ((0, 0, 37, 50), (3, 7, 20, 11), (30, 45, 7, 5), (12, 12, 1, 1), (5, 0, 16, 50))
 
     @pytest.mark.parametrize("size", [5, 16, 48])
-    def test_crop_resize_is_pils(self, size):
+    def test_crop_resize_equals_pillow(self, size):
         x = photos(len(self.BOXES), 37, 50)
         found = crop_resize(jnp.asarray(x), jnp.array(self.BOXES, jnp.float32), size)
         for image, (top, left, height, width), out in zip(x, self.BOXES, found, strict=True):
@@ -72,7 +72,7 @@ class TestResampling:
             assert abs((255 * out - expected).mean()) < 0.3
 
     @pytest.mark.parametrize("size", [9, 24, 64])
-    def test_resize_is_pils(self, size):
+    def test_resize_equals_pillow(self, size):
         x = photos(3, 24, 31)
         expected = [Image.fromarray(i).resize((size, size), Image.Resampling.BILINEAR) for i in x]
         found = resize(jnp.asarray(x), size)
@@ -85,7 +85,7 @@ class TestResampling:
         np.testing.assert_array_equal(resize(jnp.asarray(x), 9), jnp.asarray(x) / jnp.float32(255))
 
     @pytest.mark.parametrize(("side", "kernel"), [(16, 23), (30, 23), (16, 5), (8, 23), (2, 23), (1, 23)])
-    def test_blur_is_scipys(self, side, kernel):
+    def test_blur_equals_scipy(self, side, kernel):
         x, sigma = photos(3, side, side + 3) / 255, np.array([0.1, 0.9, 2.0])
         found = blur(jnp.asarray(x, jnp.float32), jnp.asarray(sigma, jnp.float32), kernel)
         for image, s, out in zip(x, sigma, found, strict=True):
@@ -95,7 +95,7 @@ class TestResampling:
                 image = ndimage.correlate1d(image, taps / taps.sum(), axis=axis, mode="mirror")
             np.testing.assert_allclose(out, image, atol=1e-5)
 
-    def test_affine_is_scipys(self):
+    def test_affine_equals_scipy(self):
         x, rng = photos(6, 14, 11) / 255, np.random.default_rng(1)
         matrices = np.concatenate([np.eye(2) + 0.3 * rng.normal(size=(6, 2, 2)), rng.normal(size=(6, 2, 1))], 2)
         found = affine(jnp.asarray(x, jnp.float32), jnp.asarray(matrices, jnp.float32))
@@ -109,7 +109,7 @@ class TestResampling:
                 )
                 np.testing.assert_allclose(out[..., channel], expected, atol=1e-5)
 
-    def test_affine_matrices_are_the_inverse_of_shear_turn_zoom_shift(self):
+    def test_affine_matrices_invert_shear_rotation_scale_and_shift(self):
         angle, zoom, slant, right, down = 0.4, 1.3, 0.2, 2.0, -1.0
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         forward = zoom * turn @ np.array([[1, -np.tan(slant)], [0, 1]])
@@ -120,7 +120,7 @@ class TestResampling:
 
 
 class TestColors:
-    def test_hue_is_colorsys(self):
+    def test_hue_equals_colorsys(self):
         x = photos(5, 6, 7) / 255
         x[0, :2] = x[0, :2, :, :1]  # grey pixels have no hue
         shift = np.array([-0.5, -0.13, 0.01, 0.3, 0.5])
@@ -129,7 +129,7 @@ class TestColors:
             h, s, v = colorsys.rgb_to_hsv(*x[i, y, z])
             np.testing.assert_allclose(found[i, y, z], colorsys.hsv_to_rgb((h + shift[i]) % 1, s, v), atol=2e-5)
 
-    def test_no_turn_is_exact(self):
+    def test_hue_shift_0_changes_nothing(self):
         x = jnp.asarray(photos(2, 5, 5) / np.float32(255))
         np.testing.assert_array_equal(adjust_hue(x, jnp.zeros(2)), x)
 
@@ -137,24 +137,24 @@ class TestColors:
         ("name", "place", "factor"), [("brightness", 0, 1.7), ("contrast", 1, 0.3), ("saturation", 2, 1.9)]
     )
     @pytest.mark.parametrize("hue", [False, True])
-    def test_one_adjustment_is_torchvisions(self, name, place, factor, hue):
+    def test_one_adjustment_equals_torchvision(self, name, place, factor, hue):
         x = jnp.asarray(ORACLE["images"])
         factors = jnp.ones((2, 3)).at[:, place].set(factor)
         order = jnp.tile(jnp.array([2, 0, 3, 1] if hue else [2, 0, 1]), (2, 1))
         np.testing.assert_allclose(adjust_colors(x, factors, jnp.zeros(2), order), ORACLE[name], atol=2e-6)
 
-    def test_hue_and_gray_are_torchvisions(self):
+    def test_hue_and_gray_equal_torchvision(self):
         x = jnp.asarray(ORACLE["images"])
         np.testing.assert_allclose(adjust_hue(x, jnp.full(2, -0.17)), ORACLE["hue"], atol=1e-5)
         np.testing.assert_allclose(C.grayscale(x), ORACLE["gray"], atol=1e-6)
 
-    def test_an_order_of_all_four_is_torchvisions(self):
+    def test_all_four_adjustments_equal_torchvision(self):
         factors = jnp.tile(jnp.array([1.3, 1.6, 0.4]), (2, 1))
         order = jnp.tile(jnp.array([3, 0, 2, 1]), (2, 1))  # contrast, hue, saturation, brightness
         found = adjust_colors(jnp.asarray(ORACLE["images"]), factors, jnp.full(2, 0.11), order)
         np.testing.assert_allclose(found, ORACLE["order"], atol=1e-5)
 
-    def test_every_order_is_the_adjustments_one_by_one(self):
+    def test_every_order_equals_the_adjustments_one_by_one(self):
         orders = list(itertools.permutations(range(4)))
         x = np.repeat(photos(1, 6, 5) / np.float32(255), len(orders), 0)
         factors, shift = np.array([1.4, 0.5, 1.6], np.float32), 0.2
@@ -177,7 +177,7 @@ class TestColors:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
     @pytest.mark.parametrize("name", ["blur", "affine"])
-    def test_resampling_is_torchvisions(self, name):
+    def test_resampling_equals_torchvision(self, name):
         x = jnp.asarray(ORACLE["images"])
         turn = (np.deg2rad(20), 1.2, np.deg2rad(10), 2, -1)
         found = {
@@ -188,7 +188,7 @@ class TestColors:
 
 
 class TestDistributions:
-    def test_boxes_are_torchvisions(self):
+    def test_crop_boxes_equal_torchvision(self):
         boxes = np.asarray(crop_boxes(uniforms(20000, 22), 40, 56))
         top, left, height, width = boxes.T
         np.testing.assert_array_equal(boxes, np.round(boxes))
@@ -200,7 +200,7 @@ class TestDistributions:
         for value, expected, tolerance in zip(measured, ORACLE["crop_quantiles"], (0.02, 0.03, 1, 1), strict=True):
             np.testing.assert_allclose(np.quantile(value, quantiles), expected, atol=tolerance)
 
-    def test_area_is_uniform_where_every_try_fits(self):
+    def test_crop_area_is_uniform_if_every_try_fits(self):
         _, _, height, width = np.asarray(crop_boxes(uniforms(20000, 22), 400, 400, (0.1, 0.5))).T
         area = np.quantile(height * width / 400**2, np.linspace(0, 1, 11))
         np.testing.assert_allclose(area, np.linspace(0.1, 0.5, 11), atol=0.01)
@@ -272,7 +272,7 @@ class TestDistributions:
 class TestDeterminism:
     X, INDEX = photos(16, 20, 20), np.arange(100, 116)
 
-    def test_composition_and_order_of_the_batch_do_not_matter_bit_for_bit(self):
+    def test_results_are_bitwise_independent_of_the_other_images_and_their_order(self):
         order = np.random.default_rng(0).permutation(16)
         others = photos(16, 20, 20, seed=1)
         mixed, index = (
@@ -287,11 +287,11 @@ class TestDeterminism:
 
     @pytest.mark.parametrize("n", [1, 5])
     def test_batch_size_does_not_matter(self, n):
-        # Another shape is another program, whose sums may round in another order.
+        # Another shape gives another program, whose sums may be rounded in another order.
         for a, b in zip(views(self.X, self.INDEX), views(self.X[3 : 3 + n], self.INDEX[3 : 3 + n]), strict=True):
             np.testing.assert_allclose(a[3 : 3 + n], b, atol=5e-6)
 
-    def test_random_numbers_do_not_depend_on_batch_size_bit_for_bit(self):
+    def test_random_numbers_are_bitwise_independent_of_the_batch_size(self):
         np.testing.assert_array_equal(uniforms(64, 40)[:3], uniforms(3, 40))
 
     def test_views_epochs_and_examples_differ(self):
@@ -301,7 +301,7 @@ class TestDeterminism:
         for first, second in ((a, b), (a, other), (a[:-1], a[1:])):
             assert (abs(first - second).max((1, 2, 3)) > 0.01).all()
 
-    def test_two_views_are_augment(self):
+    def test_two_views_calls_augment_twice(self):
         run = jax.jit(A.augment, static_argnums=4)
         for view, expected in enumerate(views(self.X, self.INDEX)):
             np.testing.assert_allclose(run(KEY, self.X, self.INDEX, view, EVERYTHING), expected, atol=5e-6)
@@ -348,7 +348,7 @@ class TestPolicies:
         np.testing.assert_array_equal(random(A.color_jitter, 9, x, 0.0, 0.0, 0.4, 0.1), x)
         np.testing.assert_array_equal(random(A.random_grayscale, 1, x, 1.0), x)
 
-    def test_cc_policy_is_the_papers(self):
+    def test_cc_policy_equals_the_paper(self):
         policy = cc_policy(224, strength=1.0, blur=True)
         assert (policy.jitter, policy.jitter_p, policy.gray_p, policy.flip) == (
             (0.8, 0.8, 0.8, 0.2),

@@ -1,4 +1,4 @@
-"""Strong augmentation: each operation against Pillow's."""
+"""Compares each operation of the strong augmentation with Pillow."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def enhanced(kind):
 
 
 def sheared(image, row, column, amount):
-    """Pillow's transform about the image's centre."""
+    """Applies Pillow's transform around the centre of the image."""
     centre = (np.array(image.size) - 1) / 2 + 0.5
     matrix = np.eye(2)
     matrix[row, column] = amount
@@ -53,13 +53,13 @@ PILLOW = {
 
 @pytest.mark.parametrize("magnitude", [0.0, 0.3, 0.77, 0.999])
 @pytest.mark.parametrize("name", NAMES)
-def test_operation_is_pillows(name, magnitude):
+def test_operation_equals_pillow(name, magnitude):
     n = len(IMAGES)
     result = operate(jnp.full(n, NAMES.index(name)), jnp.full(n, magnitude, jnp.float32), jnp.asarray(IMAGES))
     expected = np.stack([np.asarray(PILLOW[name](Image.fromarray(image), magnitude)) for image in IMAGES])
     error = np.abs(255 * np.asarray(result) - expected)
     if name in WARPS:
-        # Pillow repeats the border's pixels where the source lies half outside, here they fade.
+        # Where the source lies half outside, Pillow repeats the pixels of the border, and this package fades them out.
         inside = operate(
             jnp.full(n, NAMES.index(name)), jnp.full(n, magnitude, jnp.float32), np.ones(IMAGES.shape, np.float32)
         )
@@ -81,7 +81,7 @@ def test_constant_images_stay_finite():
         assert np.isfinite(result).all() and result.min() >= 0 and result.max() <= 1
 
 
-def test_the_square_that_is_cut_out():
+def test_cut_out_sets_a_square_to_zero():
     u = jnp.array([[0.2, 0.5, 0.5], [0.999, 0.0, 0.999]])
     result = np.asarray(cut_out(u, jnp.ones((2, 20, 20, 1)), 10))[..., 0]
     assert (result[0] == 0).sum() == 9 and result[0, 10, 10] == 0

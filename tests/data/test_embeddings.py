@@ -1,4 +1,4 @@
-"""Embeddings and nouns in files of the user's own and as the embedding command leaves them; errors of one line."""
+"""Tests reading of embeddings and nouns from files of the user and of the embedding command, and one-line errors."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def unit(rows):
 
 
 def write(path, **changes):
-    """A `.npz`, or a folder of `.npy`, of `ARRAYS` with changes; None leaves one out."""
+    """Writes `ARRAYS` with changes as a `.npz` file or a folder of `.npy` files. None omits an array."""
     arrays = {key: array for key, array in {**ARRAYS, **changes}.items() if array is not None}
     if path.suffix == ".npz":
         np.savez(path, **arrays)
@@ -40,7 +40,7 @@ def _sha256(path):
 
 
 def write_directory(path, labels=LABELS, nouns=True):
-    """As the embedding command leaves it."""
+    """Writes a directory like the embedding command."""
     path.mkdir()
     np.save(path / "train.npy", IMAGE.astype(np.float32))
     np.save(path / "test.npy", IMAGE[:2].astype(np.float32))
@@ -58,12 +58,12 @@ def write_directory(path, labels=LABELS, nouns=True):
     splits["test"] = {**splits["train"], "rows": 2, "labels": False, "sha256": _sha256(path / "test.npy")}
     for name, ids in {"train": [f"photos/{i}.png" for i in range(N)], "test": ["x.png", "y.png"]}.items():
         (path / f"{name}.ids.json").write_text(json.dumps(ids))
-    told = {"model": "m", "checksum": "c", "resize": 224, "size": 224, "splits": splits, "nouns": {}}
+    manifest = {"model": "m", "checksum": "c", "resize": 224, "size": 224, "splits": splits, "nouns": {}}
     if nouns:
         np.save(path / "nouns.npy", NOUNS.astype(np.float32))
         (path / "nouns.txt").write_text("".join(f"{word}\n" for word in WORDS), encoding="utf-8")
-        told["nouns"] = {"mark": "d", "rows": M, "prompts": ["a {}."], "sha256": _sha256(path / "nouns.npy")}
-    (path / "manifest.json").write_text(json.dumps(told))
+        manifest["nouns"] = {"mark": "d", "rows": M, "prompts": ["a {}."], "sha256": _sha256(path / "nouns.npy")}
+    (path / "manifest.json").write_text(json.dumps(manifest))
     return path
 
 
@@ -72,11 +72,11 @@ def assert_nouns(found):
     np.testing.assert_allclose(found.vocabulary.embeddings, unit(NOUNS), rtol=1e-6)
 
 
-# --- What is read
+# --- Reading
 
 
 @pytest.mark.parametrize("name", ["emb.npz", "folder"])
-def test_rows_of_norm_1_words_ids_and_labels(tmp_path, name):
+def test_rows_have_norm_1_and_words_ids_and_labels_are_read(tmp_path, name):
     found = data.load("embeddings", path=str(write(tmp_path / name)), label_key="y")
     assert list(found.features) == ["image"] and found.features["image"].dtype == np.float32
     np.testing.assert_allclose(found.features["image"], unit(IMAGE), rtol=1e-6)
@@ -87,7 +87,7 @@ def test_rows_of_norm_1_words_ids_and_labels(tmp_path, name):
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(np.float16, 1e-3), (np.float64, 1e-6), (np.float32, 1e-6)])
-def test_any_float_and_any_scale(tmp_path, dtype, tolerance):
+def test_dtype_and_scale_of_the_rows_do_not_matter(tmp_path, dtype, tolerance):
     scales = np.array([[1e-3], [1], [7], [100], [1e-2], [3]])
     path = write(tmp_path / "e.npz", image=(scales * IMAGE).astype(dtype), nouns=NOUNS.astype(dtype))
     found = embeddings(path)
@@ -108,7 +108,7 @@ def test_splits_by_a_mask(tmp_path, mask, split, rows):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ""])
-def test_nouns_of_another_file(tmp_path, suffix):
+def test_nouns_from_another_file(tmp_path, suffix):
     image = tmp_path / "image.npy"
     np.save(image, IMAGE)
     nouns = write(tmp_path / f"words{suffix}", image=None, y=None, train=None)
@@ -191,8 +191,16 @@ WRONG = {
     "a number": ({"image": np.array(1.0)}, {}, r"\['image'\] is float64 \(\)"),
     "no rows": ({"image": IMAGE[:0]}, {}, r"\['image'\] is float64 \(0, 3\)"),
     "no nouns": ({"nouns": NOUNS[:0], "noun_words": np.array([], "U1")}, {}, r"\['nouns'\] is float64 \(0, 3\)"),
-    "float labels": ({"y": LABELS / 2}, {"label_key": "y"}, r"\['y'\] is float64 \(6,\): needs integers \[6\]"),
-    "too few labels": ({"y": LABELS[:5]}, {"label_key": "y"}, r"\['y'\] is int64 \(5,\): needs integers \[6\]"),
+    "float labels": (
+        {"y": LABELS / 2},
+        {"label_key": "y"},
+        r"\['y'\] row . is .*: labels must be whole numbers or text",
+    ),
+    "too few labels": (
+        {"y": LABELS[:5]},
+        {"label_key": "y"},
+        r"\['y'\] has shape \(5,\): give one label for each of the 6 rows",
+    ),
     "no mask": ({"train": LABELS}, SPLIT, r"\['train'\] is int64 \(6,\): needs a mask of 0 and 1 \[6\]"),
     "short mask": ({"train": TRAIN[:4]}, SPLIT, r"\['train'\] is int64 \(4,\): needs a mask"),
     "empty split": ({"train": np.ones(N, int)}, SPLIT, r"\['train'\] marks no row as 'test'"),
@@ -228,8 +236,8 @@ def test_damaged_and_missing_files(tmp_path):
 
 def rewritten(**changes):
     def change(path):
-        told = json.loads((path / "manifest.json").read_text())
-        (path / "manifest.json").write_text(json.dumps({**told, **changes}))
+        manifest = json.loads((path / "manifest.json").read_text())
+        (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
     return change
 

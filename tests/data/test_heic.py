@@ -1,4 +1,4 @@
-"""HEIC photos are read where Pillow's plugin is installed, and are no images of a folder otherwise."""
+"""HEIC photos are read if Pillow's plugin is installed, and are ignored in a folder otherwise."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def test_a_photo_is_read(tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is not None, reason="pillow_heif is installed")
-def test_a_folder_passes_it_over():
+def test_a_folder_ignores_heic_files_without_the_plugin():
     assert ".heic" not in EXTENSIONS

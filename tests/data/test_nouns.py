@@ -1,11 +1,11 @@
-"""Lists of nouns: WordNet's index with its licence, directories, text files, and what is no such file."""
+"""Tests lists of nouns: WordNet's index with its licence, directories, text files, and files that are no list."""
 
 import pytest
 
 from clustering_jax.data.nouns import read_nouns
 from clustering_jax.errors import UserError
 
-# Lemma, part of speech, senses, pointers, ...: with a licence before it, as WordNet's files have.
+# Lemma, part of speech, senses, pointers, ...; with a licence before the first entry, as in the files of WordNet.
 INDEX = """\
   1 This software and database is being provided to you, the LICENSEE, by  
   2 a university under the following license.  By obtaining, using  
@@ -29,7 +29,7 @@ def test_the_index_of_wordnet(tmp_path, place):
         assert read_nouns(tmp_path) == read_nouns(str(tmp_path)) == FOUND
 
 
-def test_the_index_beside_dict_comes_first(tmp_path):
+def test_the_index_next_to_the_folder_dict_is_preferred(tmp_path):
     (tmp_path / "dict").mkdir()
     (tmp_path / "dict" / "index.noun").write_text(INDEX)
     (tmp_path / "index.noun").write_text("cat n 1 1 @ 1 0 02121620  \n")

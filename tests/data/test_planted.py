@@ -1,4 +1,4 @@
-"""Planted pairs and embeddings: what is drawn and in what order, and that the classes are hidden or not as said."""
+"""Planted pairs and embeddings: which numbers are drawn in which order, and how well the classes are hidden."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from clustering_jax.errors import UserError
 
 
 def by_hand(n, shared, seed):
-    """Each modality before it is turned, centred."""
+    """Each modality before the rotation, centred."""
     rng, y, views = np.random.default_rng(seed), np.repeat(np.arange(8), n // 8), []
     for _ in range(2):
         u = rng.integers(0, 8, n)
@@ -24,7 +24,7 @@ def by_hand(n, shared, seed):
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_rows_are_those_of_the_definition_turned_to_principal_axes(seed):
+def test_rows_equal_the_definition_rotated_to_principal_axes(seed):
     found = planted(160, shared=0.5, seed=seed)
     views, labels = by_hand(160, 0.5, seed)
     np.testing.assert_array_equal(found.labels, labels)
@@ -39,7 +39,7 @@ def test_rows_are_those_of_the_definition_turned_to_principal_axes(seed):
 
 
 def test_defaults_and_easy():
-    """Within the shared classes the variance is that of the private ones and the noise; EASY has stronger classes."""
+    """Within the shared classes, the variance is that of private classes and noise. EASY has stronger classes."""
     shares = []
     for found in (data.load("planted"), data.load("planted", **EASY)):
         rows, labels = found.features["view0"].astype(np.float64), found.labels
@@ -67,7 +67,7 @@ def test_errors(wrong):
 # --- Embeddings
 
 
-def test_embeddings_are_those_of_the_definition():
+def test_embeddings_equal_the_definition():
     found = data.load("planted_embeddings", n=23, num_clusters=4, width=6, num_nouns=9, noise=0.4, seed=3)
     rng = np.random.default_rng(3)
     centers = unit(rng.normal(size=(4, 6)))
@@ -81,7 +81,7 @@ def test_embeddings_are_those_of_the_definition():
     assert sorted(np.bincount(found.labels)) == [5, 6, 6, 6] and found.num_examples == 23
 
 
-def test_less_noise_is_nearer_to_the_nouns_of_the_class():
+def test_rows_with_less_noise_are_nearer_to_the_nouns_of_their_class():
     shares = []
     for noise in (0.0, 0.5, 3.0):
         found = planted_embeddings(200, noise=noise)

@@ -1,4 +1,4 @@
-"""Pixels are those of transformers' Pillow processors, and settings that are not followed are refused."""
+"""Pixels equal those of transformers' Pillow processors, and settings that are not supported are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CASES = [(name, shape) for name in PROCESSORS for shape in SHAPES]
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_pixels_are_transformers(name, shape):
+def test_pixels_equal_transformers(name, shape):
     pytest.importorskip("transformers")
     image = noise(shape)
     wanted, processor = processed(name, image)
@@ -57,12 +57,12 @@ def test_settings(tree, settings):
         ({"image_mean": [0.5]}, r"image_mean \[0\.5\] is not supported"),
     ],
 )
-def test_other_steps_are_refused(tree, message):
+def test_unsupported_preprocessing_is_refused(tree, message):
     with pytest.raises(UserError, match=f"^x: .*{message}"):
         from_json(Path("x"), tree, Preprocessing())
 
 
-def test_a_batch_is_its_images():
+def test_a_batch_equals_its_single_images():
     images, settings = noise((5, 20, 31, 3)), Preprocessing((12, 10), 15)
     wanted = [preprocess(Image.fromarray(x), settings) for x in images]
     np.testing.assert_array_equal(preprocess_all(images, settings), wanted)

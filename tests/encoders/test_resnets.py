@@ -1,4 +1,4 @@
-"""ImageNet's ResNets under every publisher's names are the same network."""
+"""ResNets of ImageNet with the parameter names of every publisher give the same network."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_variables(tmp_path, depth, kind):
 
 
 @pytest.mark.long
-def test_features_are_the_networks(tmp_path):
+def test_features_equal_those_of_the_network(tmp_path):
     variables, images = drawn("resnet18"), noise((2, 64, 64, 3))
     save(tmp_path, variables, resnet._torch_name, "", {"architecture": "resnet18", "pretrained_cfg": TIMM})
     encoder = load_encoder(tmp_path)
@@ -100,7 +100,7 @@ def test_settings_of_timm_are_checked(tmp_path):
         load_encoder(tmp_path)
 
 
-def test_names_are_the_publishers():
+def test_names_equal_those_of_the_publisher():
     path = ("params", "layer2_1", "conv2", "kernel")
     assert resnet._torch_name(path) == "layer2.1.conv2.weight"
     assert resnet._hugging_face_name(path) == "encoder.stages.1.layers.1.layer.1.convolution.weight"

@@ -1,4 +1,4 @@
-"""Features are transformers', for every architecture and images of several sizes; the models are small."""
+"""Features equal those of transformers, for small models of every architecture and images of several sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STORED = np.load(FIXTURES / "encoder_outputs.npz")
 
 
 @pytest.mark.parametrize("case", list(STORED))
-def test_features_are_transformers(case):
+def test_features_equal_transformers(case):
     pytest.importorskip("safetensors")
     name, _, shape = case.partition("/")
     height, width = map(int, shape.split("x"))

@@ -1,4 +1,4 @@
-"""Estimators small enough for scikit-learn's checks to fit each some eighty times, and data for others."""
+"""Small estimators, which scikit-learn's checks fit about eighty times each, and data for other tests."""
 
 import numpy as np
 from sklearn.base import clone
@@ -13,7 +13,7 @@ from clustering_jax.estimators import (
     SemanticClustering,
 )
 
-# As long as its three blobs need. Batches of a prime number of rows stay on one device, which compiles sooner.
+# The three blobs need this number of epochs. A batch of a prime number of rows uses one device and compiles faster.
 COMMON = {"epochs": 60, "batch_size": 19, "random_state": 0}
 VIEW_SETTINGS = {
     "model.hidden": (32,),
@@ -45,7 +45,7 @@ TEMI_SETTINGS = {
 TURTLE = FeatureClustering(2, learning_rate=0.01, settings=HEAD_SETTINGS, **COMMON)
 TEMI = FeatureClustering(2, head="temi", learning_rate=0.003, settings=TEMI_SETTINGS, **COMMON)
 
-# A prime number of rows, as above, in one batch.
+# All rows are one batch with a prime number of rows, see above.
 N, K = 47, 3
 PAIRS = planted(N, num_clusters=K, width=6, private=0.0)
 VIEWS = [PAIRS.features["view0"], PAIRS.features["view1"]]
@@ -59,5 +59,5 @@ CC = ContrastiveClustering(
 
 
 def three(estimator, **params):
-    """The estimator with three clusters and all rows in a batch."""
+    """Returns a copy of the estimator with three clusters and all rows in one batch."""
     return clone(estimator).set_params(n_clusters=K, batch_size=None, **params)

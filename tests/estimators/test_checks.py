@@ -1,4 +1,4 @@
-"""scikit-learn's own checks."""
+"""Runs scikit-learn's own checks."""
 
 import pytest
 from sklearn.utils import estimator_checks, get_tags
@@ -10,14 +10,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 ESTIMATORS = (MULTIVIEW, CROSSMODAL, SEMANTIC, TURTLE, TEMI)
 ONE = "n_clusters=1, which is refused: the methods contrast clusters"
-# What scikit-learn has no tag for.
+# Failures for which scikit-learn has no tag.
 ONE_CLUSTER = {
     "check_dont_overwrite_parameters": ONE,
     "check_fit2d_predict1d": ONE,
     "check_methods_subset_invariance": ONE,
 }
 ZEROS = {"check_estimators_dtypes": "a row of zeros, which is refused: it has no direction"}
-# The others fit, and take minutes in all.
+# The other checks fit an estimator, and take minutes in total.
 QUICK = {
     "check_complex_data",
     "check_do_not_raise_errors_in_init_or_set_params",
@@ -43,7 +43,7 @@ def unfit(estimator):
 
 
 def cases():
-    """Every check, slow where it fits, and a failure demanded where one is listed."""
+    """Every check. Checks that fit are marked slow, and listed checks must fail."""
     for estimator in ESTIMATORS:
         seen = set()
         for _, check in estimator_checks.estimator_checks_generator(estimator, mark=None):
@@ -58,14 +58,14 @@ def cases():
 
 @pytest.mark.parametrize(("estimator", "check"), list(cases()))
 @pytest.mark.long
-def test_of_scikit_learn(estimator, check):
+def test_check_of_scikit_learn(estimator, check):
     check(estimator)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(ONE_CLUSTER))
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
-def test_what_asks_for_one_cluster_holds_for_two(estimator, name):
+def test_checks_that_use_one_cluster_pass_with_two(estimator, name):
     class AtLeastTwo(type(estimator)):
         def _config(self):
             config = super()._config()

@@ -1,4 +1,4 @@
-"""The examples of docs/estimators.md run as printed, with fewer epochs and digits; the docstrings name everything."""
+"""Runs the examples of docs/estimators.md with fewer epochs and digits. The docstrings describe every name."""
 
 import inspect
 import re

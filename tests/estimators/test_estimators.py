@@ -1,4 +1,4 @@
-"""What goes in and comes out of the estimators: beside the command line's run, in files, in scikit-learn's tools."""
+"""Compares the estimators with runs of the command line, and tests their files and their use in scikit-learn."""
 
 import json
 import pickle
@@ -69,7 +69,7 @@ FITTED = [
 
 
 @pytest.mark.long
-def test_import_starts_nothing():
+def test_import_starts_no_backend():
     code = """
 import sys, clustering_jax
 assert not {"jax", "sklearn"} & set(sys.modules)
@@ -83,7 +83,7 @@ print([m for m in ("tensorflow", "torch", "matplotlib") if m in sys.modules], xl
 
 @pytest.mark.parametrize(("name", "X"), FITTED)
 @pytest.mark.long
-def test_of_a_fitted_one(name, X, request):
+def test_attributes_and_predictions_of_a_fitted_estimator(name, X, request):
     estimator = request.getfixturevalue(name)
     q = estimator.predict_proba(X)
     assert q.shape == (len(estimator.labels_), estimator.n_clusters_)
@@ -97,7 +97,7 @@ def test_of_a_fitted_one(name, X, request):
 
 @pytest.mark.parametrize(("name", "X"), FITTED)
 @pytest.mark.long
-def test_survives_pickle_and_disk(name, X, request, tmp_path, capfd, caplog):
+def test_pickle_and_save_keep_the_predictions(name, X, request, tmp_path, capfd, caplog):
     estimator = request.getfixturevalue(name)
     estimator.save(tmp_path / "saved")
     expected = estimator.predict_proba(X)
@@ -106,7 +106,7 @@ def test_survives_pickle_and_disk(name, X, request, tmp_path, capfd, caplog):
         assert other.history_ == estimator.history_ and other.ids_ == estimator.ids_
         assert getattr(other, "n_features_in_", 0) == getattr(estimator, "n_features_in_", 0)
     assert capfd.readouterr() == ("", "") and not caplog.records
-    # A parameter that JSON can't hold is back at its default.
+    # A parameter that JSON can't represent has its default again.
     kept = {k: v for k, v in estimator.get_params().items() if k not in ("nouns", "settings")}
     assert {k: v for k, v in other.get_params().items() if k in kept} == kept
     assert json.loads(json.dumps(other.settings)) == json.loads(json.dumps(estimator.settings))
@@ -114,7 +114,8 @@ def test_survives_pickle_and_disk(name, X, request, tmp_path, capfd, caplog):
         estimator.save(tmp_path / "saved")
 
 
-def test_the_command_predicts_from_what_was_saved(words, tmp_path):
+@pytest.mark.long
+def test_the_predict_command_reads_a_saved_estimator(words, tmp_path):
     words.save(tmp_path / "saved")
     np.savez(tmp_path / "new.npz", image=ROWS[:7])
     text = "".join(lines(Predictor.restore(tmp_path / "saved"), tmp_path / "new.npz", 8))
@@ -123,7 +124,7 @@ def test_the_command_predicts_from_what_was_saved(words, tmp_path):
     assert words.cluster_names_[words.labels_[0]][0] in rows[0][3]
 
 
-def test_is_the_run_of_the_command_line(words, tmp_path):
+def test_fit_equals_the_run_of_the_command_line(words, tmp_path):
     np.savez(tmp_path / "x.npz", image=ROWS, nouns=WORDS_OF.embeddings, noun_words=WORDS_OF.words, y=FOUND.labels)
     config = dxmc(
         num_clusters=K,
@@ -143,7 +144,7 @@ def test_is_the_run_of_the_command_line(words, tmp_path):
         MultiViewClustering.load(tmp_path / "run")
 
 
-def test_clusters_are_named_by_their_class(words):
+def test_cluster_names_come_from_one_class(words):
     for names in words.cluster_names_:
         assert len({name.split("_")[0] for name in names[:2]}) == 1
 
@@ -159,7 +160,7 @@ def test_clusters_are_named_by_their_class(words):
     ],
     ids=["dictionary", "jax", "array", "rows", "path"],
 )
-def test_every_form_of_views_is_the_same(views, X, tmp_path):
+def test_every_form_of_views_gives_the_same_predictions(views, X, tmp_path):
     if isinstance(X, str):
         X = tmp_path / "views.npz"
         np.savez(X, view0=VIEWS[0], view1=VIEWS[1])
@@ -171,7 +172,7 @@ def test_every_form_of_views_is_the_same(views, X, tmp_path):
 
 
 @pytest.mark.slow
-def test_fitted_alike_too(views, tmp_path):
+def test_files_and_one_array_give_the_same_fit(views, tmp_path):
     np.savez(tmp_path / "views.npz", view0=VIEWS[0], view1=VIEWS[1])
     for X in (tmp_path / "views.npz", BOTH):
         fitted = three(MULTIVIEW, view_widths=(6, 6)).fit(X)
@@ -190,17 +191,17 @@ def test_views_may_be_missing(views):
         views.predict(gaps)
 
 
-def test_one_array_is_halved_with_a_warning():
+def test_one_array_is_split_into_halves_with_a_warning():
     with pytest.warns(UserWarning, match="its 12 columns are taken for two views"):
         assert clone(MULTIVIEW)._widths(12) == [6, 6]
     assert clone(MULTIVIEW).set_params(view_widths=3)._widths(8) == [3, 3, 2]
 
 
 @pytest.mark.long
-def test_labels_score_and_nothing_else(words, capfd):
+def test_labels_are_used_only_for_scores(words, capfd):
     without = three(SEMANTIC, nouns=WORDS_OF.embeddings, noun_words=WORDS_OF.words).fit(ROWS)
     np.testing.assert_array_equal(without.labels_, words.labels_)
-    assert capfd.readouterr() == ("", "")  # verbose is 0
+    assert capfd.readouterr() == ("", "")  # because verbose is 0
     assert "acc" in words.result_["scores"] and "acc" not in without.result_["scores"]
 
 
@@ -226,13 +227,13 @@ def test_a_workdir_is_kept_and_holds_one_run(tmp_path, capfd):
     again = clone(estimator).fit(VIEWS)
     assert (tmp_path / "run" / "result.json").stat().st_mtime_ns == written
     np.testing.assert_array_equal(again.labels_, estimator.labels_)
-    with pytest.raises(UserError, match=r"another config: data\.digest"):
+    with pytest.raises(UserError, match=r"on other data, they differ in view0"):
         clone(estimator).fit([VIEWS[1], VIEWS[0]])
     shutil.rmtree(tmp_path / "run")
     np.testing.assert_array_equal(again.predict(VIEWS), estimator.labels_)
 
 
-def test_without_a_workdir_signals_stay_the_programs(monkeypatch):
+def test_without_a_workdir_signal_handlers_are_unchanged(monkeypatch):
     class Seen(Exception):
         pass
 
@@ -257,7 +258,7 @@ def test_in_a_pipeline_and_a_grid_search_without_labels():
     assert grid.predict(ROWS).shape == (N,)
 
 
-def test_score_of_a_single_cluster_is_the_least(views, monkeypatch):
+def test_score_of_a_single_cluster_is_minus_one(views, monkeypatch):
     monkeypatch.setattr(type(views), "predict", lambda self, X: np.zeros(N, int))
     assert views.score(VIEWS) == -1.0
 

@@ -1,4 +1,4 @@
-"""`FeatureClustering`: one array, several feature spaces, both heads, and what it refuses."""
+"""Tests `FeatureClustering`: one array, several feature spaces, both heads, and errors."""
 
 import numpy as np
 import pytest
@@ -21,8 +21,8 @@ def spaces():
 
 
 @pytest.mark.long
-def test_one_array_is_brought_to_norm_1():
-    """The norms of its rows don't matter, neither in training nor later."""
+def test_rows_of_one_array_are_scaled_to_norm_1():
+    """The norms of the rows have no effect, neither in training nor in prediction."""
     rows = ROWS * np.random.default_rng(0).uniform(0.5, 9.0, (len(ROWS), 1))
     model = three(TURTLE, epochs=200).fit(rows)
     assert metrics.scores(FOUND.labels, model.labels_)["acc"] > 0.9 and model.n_clusters_ == K
@@ -46,7 +46,7 @@ def test_several_spaces_keep_their_norms_and_may_be_missing(spaces):
 
 
 @pytest.mark.long
-def test_rows_that_lack_a_space():
+def test_rows_without_a_feature_space():
     views = [view.copy() for view in VIEWS]
     views[0][:10] = np.nan
     model = three(TURTLE, missing="nan", epochs=200).fit(views)
@@ -67,7 +67,7 @@ def test_temi():
 
 @pytest.mark.long
 def test_save_and_load(spaces, tmp_path):
-    """The head is that of the run, also where no estimator wrote it."""
+    """`load` takes the head from the run, also if the command line wrote the run."""
     spaces.save(tmp_path / "turtle")
     np.testing.assert_array_equal(FeatureClustering.load(tmp_path / "turtle").predict(VIEWS), spaces.labels_)
     model = three(TEMI, epochs=1, workdir=tmp_path / "temi").fit(ROWS)

@@ -1,4 +1,4 @@
-"""What the estimators refuse, in one line."""
+"""The estimators refuse invalid arguments with one-line errors."""
 
 from pathlib import Path
 

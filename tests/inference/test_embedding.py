@@ -1,4 +1,4 @@
-"""Embedding by CLIP: what is written, going on after an interruption, and a run from image files to named clusters."""
+"""Tests embedding by CLIP: written files, resumption, and a run from image files to clusters with names."""
 
 import csv
 import json
@@ -61,7 +61,7 @@ def unit(rows):
 
 
 @pytest.mark.long
-def test_rows_are_the_models_features_in_order(photos, written):
+def test_rows_are_the_features_of_the_model_in_order(photos, written):
     model = load_clip(MODEL)
     dataset = embeddings(written, split="train")
     assert dataset.ids == [
@@ -74,7 +74,7 @@ def test_rows_are_the_models_features_in_order(photos, written):
 
 
 @pytest.mark.long
-def test_a_noun_is_the_mean_over_the_prompts(written):
+def test_a_noun_embedding_is_the_mean_over_the_prompts(written):
     model, vocabulary = load_clip(MODEL), embeddings(written, split="train").vocabulary
     assert vocabulary.words == NOUNS
     for word, row in zip(NOUNS, vocabulary.embeddings, strict=True):
@@ -82,10 +82,10 @@ def test_a_noun_is_the_mean_over_the_prompts(written):
         np.testing.assert_allclose(row, unit(found.mean(0, keepdims=True))[0], atol=1e-5)
 
 
-def test_the_manifest_has_checksums_and_no_work_is_done_twice(photos, written, monkeypatch):
+def test_the_manifest_has_checksums_and_a_second_call_computes_nothing(photos, written, monkeypatch):
     manifest = json.loads((written / "manifest.json").read_text())
     assert manifest["checksum"] == load_clip(MODEL).checksum and manifest["splits"]["train"]["rows"] == N
-    assert manifest["splits"]["train"]["sha256"] == module._sha256(written / "train.npy")
+    assert manifest["splits"]["train"]["sha256"] == module.sha256(written / "train.npy")
     monkeypatch.setattr(module, "_stream", lambda *_: pytest.fail("embedded again"))
     assert embed(written, **settings(photos)) == written
 
@@ -113,7 +113,7 @@ def test_nouns_come_from_the_cache(photos, tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.load(first / "nouns.npy"), np.load(second / "nouns.npy"))
 
 
-def test_goes_on_where_it_stopped(photos, written, tmp_path, monkeypatch):
+def test_embedding_resumes_where_it_was_interrupted(photos, written, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 1)
     read, plain = [], ImageRows.batch
 
@@ -194,7 +194,7 @@ def test_a_model_that_waits_for_images_says_so(recwarn, waited, seconds, warns):
     assert [str(w.message)[:41] for w in recwarn] == [f"the model waited {waited} of {seconds} s for images to"] * warns
 
 
-def test_nothing_named_is_refused(tmp_path):
+def test_a_config_without_images_or_embeddings_is_refused(tmp_path):
     with pytest.raises(UserError, match=re.escape("--config.data.path")):
         run.train(dxmc(num_clusters=2).to_dict(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -204,7 +204,7 @@ def test_nothing_named_is_refused(tmp_path):
     "stage", ["train.npy.part", "nouns.npy", "nouns-*.npz", "image_neighbours*.npz", "checkpoints/*"]
 )
 @pytest.mark.slow
-def test_killed_in_any_stage_the_same_command_ends_the_same(photos, finished, tmp_path, stage):
+def test_a_run_killed_in_any_stage_resumes_to_the_same_result(photos, finished, tmp_path, stage):
     workdir = tmp_path / "run"
     (tmp_path / "config.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"

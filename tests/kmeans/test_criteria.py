@@ -1,4 +1,4 @@
-"""Criteria for the number of clusters against textbook loops, and their rules on curves made by hand."""
+"""Compares the criteria for the number of clusters with textbook loops, and tests their rules on simple curves."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ LABELS = np.stack([np.arange(60) % k for k in (2, 3, 5)])
 KS = range(2, 7)
 
 
-def test_silhouettes_are_scikit_learns():
+def test_silhouettes_equal_scikit_learn():
     expected = [silhouette_score(ROWS, labels) for labels in LABELS]
     np.testing.assert_allclose(criteria.silhouettes(ROWS, LABELS, seed=0), expected, atol=1e-6)
 
@@ -23,14 +23,14 @@ def test_a_clustering_without_a_silhouette_has_none():
 
 
 def adjusted_rand_loop(a, b):
-    """By pairs of rows, one at a time."""
+    """Computes the index in a loop over pairs of rows."""
     pairs = [(a[i] == a[j], b[i] == b[j]) for i in range(len(a)) for j in range(i)]
     both, first, second = (sum(map(test, pairs)) for test in (all, lambda p: p[0], lambda p: p[1]))
     chance = first * second / len(pairs)
     return (both - chance) / ((first + second) / 2 - chance)
 
 
-def test_agreements_are_the_textbook_loop():
+def test_agreements_equal_the_textbook_loop():
     others = np.random.default_rng(1).permuted(LABELS, axis=1)
     found = criteria.agreements(LABELS, others)
     np.testing.assert_allclose(found, [adjusted_rand_loop(a, b) for a, b in zip(LABELS, others, strict=True)])
@@ -38,7 +38,7 @@ def test_agreements_are_the_textbook_loop():
     np.testing.assert_allclose(criteria.agreements(LABELS, LABELS + 7), 1)
 
 
-def test_the_reference_fills_the_box_alone():
+def test_the_reference_is_uniform_in_the_bounding_box():
     rows = np.stack([np.linspace(-3, 5, 4000), np.linspace(0, 1e-3, 4000)], 1).astype(np.float32)
     found = criteria.reference(rows, seed=0)
     assert found.shape == rows.shape and found.dtype == rows.dtype
@@ -56,14 +56,14 @@ def test_gaps():
 
 
 @pytest.mark.parametrize("sizes", [np.ones(12, int), np.arange(12) % 4 + 1], ids=["rows", "clusters"])
-def test_merges_are_wards(sizes):
-    """Of clusters, scipy's on each center as often as its cluster has rows."""
+def test_merges_equal_scipy_ward(sizes):
+    """For clusters, SciPy gets each center as often as its cluster has rows."""
     centers = np.random.default_rng(2).normal(size=(12, 3))
     expected = linkage(np.repeat(centers, sizes, axis=0), "ward")[-11:, 2][::-1]
     np.testing.assert_allclose(criteria.merges(centers, sizes), expected, rtol=1e-6)
 
 
-def test_empty_clusters_merge_at_nothing():
+def test_empty_clusters_merge_at_height_0():
     centers = np.array([[0.0], [9.0], [1.0], [50.0], [60.0]])
     found = criteria.merges(centers, np.array([2, 2, 2, 0, 0]))
     np.testing.assert_allclose(found[2:], 0)
@@ -71,7 +71,7 @@ def test_empty_clusters_merge_at_nothing():
 
 
 def test_jumps():
-    """Five heights, of merges that end 2, 3, 4, 5 and 6 clusters; three high ones are four clusters."""
+    """The five heights belong to merges that end 2, 3, 4, 5 and 6 clusters. Three large heights mean four clusters."""
     heights = np.array([16.0, 9.0, 8.0, 2.0, 1.0])
     found = criteria.jumps(heights, range(2, 6))
     np.testing.assert_allclose(found, np.log([16 / 9, 9 / 8, 4, 2]))
@@ -91,7 +91,7 @@ def test_peak(mean, expected):
 @pytest.mark.parametrize(
     "mean, spread, expected",
     [
-        ([1, 1, 0.5], 0, 1),  # as stable: the greater
+        ([1, 1, 0.5], 0, 1),  # equally stable: the larger number
         ([1, 0.97, 0.5], 0.01, 0),
         ([1, 0.97, 0.5], 0.1, 1),  # within an error of .1 / sqrt(8)
         ([0.2, 0.5, 0.9], 0.01, 2),
@@ -129,4 +129,4 @@ def test_first_gap(mean, spread, expected):
     signs = np.outer([1, -1] * 2, [1, -1] * 2)
     curves = np.array(mean) + spread * signs
     assert criteria.first_gap(curves) == expected == first_gap_loop(curves)
-    assert criteria.first_gap(curves + 7 * np.arange(4)[:, None]) == expected  # what all k share is no matter
+    assert criteria.first_gap(curves + 7 * np.arange(4)[:, None]) == expected  # a factor common to all k has no effect

@@ -1,4 +1,4 @@
-"""k-means against scikit-learn and textbook NumPy, hard inputs, memory, any number of devices."""
+"""Compares k-means with scikit-learn and a textbook loop; tests hard inputs, memory and any number of devices."""
 
 import warnings
 from functools import partial
@@ -22,18 +22,18 @@ KEY = jax.random.key(0)
 
 
 def run(x, k, key=KEY, **options):
-    """NumPy out."""
+    """Runs k-means and returns NumPy arrays."""
     return jax.device_get(kmeans(key, x, k, **options))
 
 
 def peer(x, k, seed=0, **options):
-    """Inertia of scikit-learn's; one thread, since several wait for one another on a busy machine."""
+    """Inertia of scikit-learn with one thread, because several threads wait for each other on a busy machine."""
     with threadpool_limits(1):
         return Peer(k, random_state=seed, **options).fit(x).inertia_
 
 
 def blobs(n=600, d=5, k=6, seed=1):
-    """Well separated: the best clustering is easily found."""
+    """Well separated blobs, whose best clustering is easy to find."""
     return make_blobs(n, d, centers=k, random_state=seed, cluster_std=0.5)[0].astype(np.float32)
 
 
@@ -42,7 +42,7 @@ def unstructured(n=500, d=16, seed=0):
 
 
 def squares(x, centers):
-    """[n, k], each difference squared, in float64."""
+    """Squared distances [n, k], computed from the differences in float64."""
     return ((np.asarray(x, np.float64)[:, None] - np.asarray(centers, np.float64)) ** 2).sum(2)
 
 
@@ -73,8 +73,8 @@ def test_as_good_as_scikit_learn(name):
 
 @pytest.mark.parametrize("max_iter", [1, 300])
 @pytest.mark.long
-def test_restarts_are_as_good_on_average(max_iter):
-    """Mean of 60 of each within its own uncertainty; after one iteration it tells how good the seeds are."""
+def test_restarts_are_as_good_as_scikit_learn_on_average(max_iter):
+    """The means of 60 restarts agree within their uncertainty. After one iteration they depend on the initial rows."""
     x = unstructured(300, 2)
     one = jax.jit(lambda key: kmeans(key, x, 20, restarts=1, max_iter=max_iter).inertia)
     ours = np.array([one(key) for key in jax.random.split(KEY, 60)])
@@ -98,8 +98,8 @@ def spherical_lloyd(x, centers, iterations):
 
 
 @pytest.mark.parametrize("block, spherical", [(64, False), (2048, False), (499, True)])
-def test_is_a_fixed_point_of_the_textbook_loop(block, spherical):
-    """Blocks overlap, or one holds all."""
+def test_the_result_is_a_fixed_point_of_the_textbook_loop(block, spherical):
+    """The blocks overlap, or one block holds all rows."""
     x = unstructured(500, 6) + 0.5
     result = run(x, 5, restarts=3, tol=0.0, spherical=spherical, block=block)
     step = spherical_lloyd if spherical else lloyd
@@ -109,7 +109,7 @@ def test_is_a_fixed_point_of_the_textbook_loop(block, spherical):
 
 @pytest.mark.long
 def test_stops_by_the_tolerance():
-    """After fewer iterations, close to the end but not at it; a looser one sooner still."""
+    """The loop stops earlier, close to the fixed point but not at it. A larger tolerance stops it even earlier."""
     x = unstructured(2000)
     runs = [run(x, 8, restarts=1, tol=tol) for tol in (0.0, 0.03, 1e9)]
     assert runs[0].iterations > runs[1].iterations > runs[2].iterations == 1
@@ -126,13 +126,13 @@ def test_max_iter():
 
 
 def test_more_restarts_are_never_worse():
-    """More than there are slots: each takes another when one ends."""
+    """There are more restarts than slots. When a restart ends, its slot takes another one."""
     inertias = [run(unstructured(), 100, restarts=r).inertia for r in (1, 3, 9)]
     assert inertias[0] >= inertias[1] * (1 - 1e-6) and inertias[1] >= inertias[2] * (1 - 1e-6)
     assert inertias[2] < inertias[0]
 
 
-def test_is_a_pure_function_of_the_key():
+def test_the_result_is_a_pure_function_of_the_key():
     x = unstructured()
     first, again, other = (run(x, 8, key, restarts=3) for key in (KEY, KEY, jax.random.key(1)))
     for a, b in zip(first, again, strict=True):
@@ -141,8 +141,9 @@ def test_is_a_pure_function_of_the_key():
 
 
 @pytest.mark.parametrize("spherical", [False, True])
-def test_seeds_find_separate_clusters(spherical):
-    """Single restarts with one iteration: greedy seeds rarely miss one of 20 clusters, random rows always do."""
+@pytest.mark.long
+def test_initial_rows_lie_in_separate_clusters(spherical):
+    """After one iteration of one restart, greedy initial rows rarely miss one of 20 clusters; random rows always do."""
     x = 10 * np.eye(20, dtype=np.float32)[np.arange(400) % 20] + 0.1 * unstructured(400, 20)
     one = jax.jit(lambda key: kmeans(key, x, 20, restarts=1, max_iter=1, spherical=spherical).labels)
     found = [len(np.unique(one(key)[:20])) for key in jax.random.split(KEY, 10)]
@@ -167,6 +168,7 @@ def repeated(n, distinct):
 
 @pytest.mark.parametrize("spherical", [False, True])
 @pytest.mark.parametrize("distinct, k", [(1, 3), (3, 5), (7, 20)])
+@pytest.mark.long
 def test_fewer_distinct_rows_than_clusters(distinct, k, spherical):
     x = repeated(20, distinct)
     result = run(x, k, restarts=4, spherical=spherical, block=8)
@@ -178,11 +180,11 @@ def test_fewer_distinct_rows_than_clusters(distinct, k, spherical):
 
 @pytest.mark.long
 def test_empty_clusters_move_to_the_farthest_rows():
-    """From equal seeds all but one cluster are empty at first, and more than one at once."""
+    """With equal initial rows all clusters but one are empty at first, so several empty clusters move at once."""
     x = jnp.asarray(blobs())
     rows = module.Rows(x, jnp.mean(x, 0), None, 128)
-    centers, _ = jax.jit(lambda: module._search(rows, jnp.zeros((1, 6), jnp.int32), 300, 1e-6))()
-    found = squares(x, centers + rows.shift)
+    ended = jax.jit(lambda: module._search(rows, jnp.zeros((1, 6), jnp.int32), 300, 1e-6).ended)()
+    found = squares(x, ended[0] + rows.shift)
     assert len(np.unique(found.argmin(1))) == 6
     first, _ = module._lloyd(rows, rows.take(jnp.zeros((1, 6), jnp.int32)))
     far = np.argsort(-squares(x, x[:1])[:, 0])[:5]
@@ -204,6 +206,7 @@ def test_rows_of_zeros_are_harmless():
 
 
 @pytest.mark.parametrize("n, k", [(1, 1), (7, 7), (8, 1)])
+@pytest.mark.long
 def test_as_many_clusters_as_rows_or_one(n, k):
     x = unstructured(n, 3)
     result = run(x, k, restarts=2, block=3)
@@ -220,8 +223,8 @@ def test_half_precision_is_computed_in_float32():
 
 
 @pytest.mark.long
-def test_far_from_zero():
-    """Tight clusters at 1e4: squares of 1e8 have no digit left for them in float32."""
+def test_rows_far_from_zero():
+    """The clusters are tight and lie at 1e4. In float32, the squares of 1e8 are too coarse to separate them."""
     x = blobs()
     near, far = run(x, 6), run(x + np.float32(1e4), 6)
     assert accuracy(near.labels, far.labels) == 1
@@ -252,7 +255,7 @@ def test_assign_is_exact_near_zero():
     np.testing.assert_array_equal(assign(centers, centers)[1], 0)
 
 
-def test_labels_are_those_of_assign():
+def test_labels_equal_assign():
     x = unstructured()
     result = run(x, 8)
     labels, distances = jax.device_get(assign(x, result.centers))
@@ -265,7 +268,7 @@ def test_labels_are_those_of_assign():
 
 @pytest.mark.parametrize("spherical", [False, True])
 def test_memory_beyond_the_rows(spherical):
-    """A million rows of 512 numbers are 2 GB; no second copy."""
+    """A million rows of 512 numbers take 2 GB. They are not copied."""
     x = jax.ShapeDtypeStruct((1_000_000, 512), jnp.float32)
     compiled = jax.jit(partial(kmeans, k=100, restarts=10, spherical=spherical))
     memory = compiled.lower(KEY, x).compile().memory_analysis()
@@ -278,7 +281,7 @@ def test_sharded_rows(block):
     x = blobs(1024)
     expected = run(x, 6, restarts=2, block=block)
     result = run(jax.device_put(x, batch_sharding(data_mesh(1024))), 6, restarts=2, block=block)
-    # Up to the order of the clusters: a sum rounded otherwise may draw another first seed.
+    # The order of the clusters may differ, because a sum with another rounding may draw another first row.
     assert adjusted_rand_score(result.labels, expected.labels) == 1
     ordered = (np.asarray(found.centers)[np.lexsort(np.asarray(found.centers).T)] for found in (result, expected))
     np.testing.assert_allclose(*ordered, atol=1e-5)
@@ -312,7 +315,7 @@ def test_errors(name):
 
 @pytest.mark.parametrize("k", [1, 31, 32, 200])
 def test_label_sums(k):
-    """On both sides of the number from which rows are added up one by one; labels of k are none."""
+    """Tests sizes below and above the limit from which rows are added one by one. The label k means no cluster."""
     rng = np.random.default_rng(k)
     rows, labels = rng.normal(size=(100, 3)).astype(np.float32), rng.integers(k + 1, size=(2, 100))
     sums, counts = label_sums(jnp.asarray(labels), jnp.asarray(rows), k)
@@ -322,13 +325,14 @@ def test_label_sums(k):
             assert counts[slot, cluster] == (own == cluster).sum()
 
 
-# --- Fewer clusters than there is room for
+# --- Fewer clusters than the program has room for
 
 
 @pytest.mark.parametrize("spherical", [False, True])
 @pytest.mark.parametrize("count", [1, 3, 6, 12])
-def test_one_program_serves_any_count(count, spherical):
-    """As good as k-means of `count` clusters, and a fixed point of its loop; other rows are assigned to them too."""
+@pytest.mark.long
+def test_one_program_serves_any_number_of_clusters(count, spherical):
+    """The result is as good as k-means with `count` clusters and a fixed point of its loop. Other rows are assigned."""
     x = blobs() + 0.5
     found = run(x, 12, count=jnp.int32(count), spherical=spherical, tol=0.0)
     centers = found.centers[:count]
@@ -345,7 +349,7 @@ def test_one_program_serves_any_count(count, spherical):
 
 
 def test_unused_clusters_take_no_row():
-    """Where used ones are empty and take rows back: from equal seeds, with room for six."""
+    """Used clusters that become empty take rows again. Initial rows are equal; there is room for six clusters."""
     x = jnp.asarray(blobs())
     rows, equal = module.Rows(x, jnp.mean(x, 0), None, 128), jnp.zeros((1, 6), jnp.int32)
     first, _ = module._lloyd(rows, rows.take(equal), jnp.int32(4))

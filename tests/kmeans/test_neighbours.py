@@ -1,4 +1,4 @@
-"""Nearest neighbours against plain NumPy: any blocks, and of equal cosines the first row."""
+"""Compares nearest neighbours with plain NumPy, for any blocks. The first row wins if cosines are equal."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,7 @@ from clustering_jax.kmeans.neighbours import nearest_neighbours
 
 
 def cosines(x):
-    """[n, n] in float64; a row's own is -inf."""
+    """Cosines [n, n] in float64; -inf for a row with itself."""
     x = np.asarray(x, np.float64)
     norms = np.linalg.norm(x, axis=1, keepdims=True)
     unit = x / np.where(norms > 0, norms, 1)
@@ -22,7 +22,7 @@ def by_hand(x, k):
 
 
 def corners(n, d=4):
-    """Rows with many equal cosines, multiples of 2/d without rounding; for 4 columns many rows are equal too."""
+    """Rows with many equal cosines, which are exact multiples of 2/d. With 4 columns, many rows are equal too."""
     return np.random.default_rng(0).choice([-1.0, 1.0], (n, d)).astype(np.float32)
 
 
@@ -34,7 +34,7 @@ def test_equals_numpy_on_random_rows(n, d, k):
     np.testing.assert_array_equal(found, by_hand(rows, k))
 
 
-# The groups of 64 columns are looked at one by one only where k of them are fewer than a block has.
+# The groups of 64 columns are searched one by one only if a block has more than k of them.
 SHAPES = {
     "one block": (200, 5, 512, 65536),
     "groups": (330, 3, 512, 65536),
@@ -52,15 +52,15 @@ SHAPES = {
 
 @pytest.mark.parametrize("d", [4, 16])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_of_equal_cosines_the_first_row_wins_whatever_the_blocks(shape, d):
-    """With 16 columns the groups' maxima differ, and the equal ones below them lie in several groups."""
+def test_the_first_row_wins_ties_for_any_block_size(shape, d):
+    """With 16 columns the groups have different maxima, and equal cosines below them lie in several groups."""
     n, k, block, columns = SHAPES[shape]
     rows = corners(n, d)
     np.testing.assert_array_equal(nearest_neighbours(rows, k, block=block, columns=columns), by_hand(rows, k))
 
 
 @pytest.mark.parametrize("k, columns", [(2, 65536), (30, 64)])
-def test_equal_rows_are_neighbours_in_order(k, columns):
+def test_equal_rows_are_neighbours_in_row_order(k, columns):
     found = nearest_neighbours(np.ones((200, 4), np.float32), k, columns=columns)
     expected = np.tile(np.arange(k + 1), (200, 1))
     np.testing.assert_array_equal(found[k + 1 :], expected[k + 1 :, :k])

@@ -1,4 +1,4 @@
-"""The number of clusters without labels: scikit-learn's curve, its peak, and refusals of one line."""
+"""The number of clusters without labels equals the maximum of scikit-learn's curve; errors have one line."""
 
 import json
 
@@ -21,7 +21,7 @@ def dataset(**features):
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_the_curve_is_scikit_learns_and_its_peak_is_taken(seed):
+def test_the_curve_equals_scikit_learn_and_its_maximum_is_chosen(seed):
     found = number_of_clusters.num_clusters(FOUR, (2, 7), seed=seed)
     rows = FOUR.features["image"]
     expected = [
@@ -34,7 +34,7 @@ def test_the_curve_is_scikit_learns_and_its_peak_is_taken(seed):
     assert number_of_clusters.num_clusters(FOUR, (2, 7), seed=seed) == found
 
 
-def test_views_are_taken_side_by_side_without_the_mask():
+def test_views_are_concatenated_without_the_mask():
     rows = FOUR.features["image"]
     views = dataset(view0=rows[:, :5], view1=rows[:, 5:], mask=np.ones((120, 2), bool))
     assert number_of_clusters.num_clusters(views, (3, 5), seed=0) == number_of_clusters.num_clusters(
@@ -51,14 +51,14 @@ def test_many_rows_are_sampled_by_the_seed(monkeypatch):
         number_of_clusters.num_clusters(FOUR, (3, 50), seed=0)
 
 
-def test_of_equals_the_least(monkeypatch):
+def test_the_smallest_number_wins_ties(monkeypatch):
     monkeypatch.setattr(number_of_clusters.metrics, "silhouette_samples", lambda *_, **__: np.full(9, 0.25))
     assert number_of_clusters.num_clusters(FOUR, (3, 5), seed=0)["num_clusters"] == 3
 
 
 @pytest.mark.parametrize("undefined", [2, 3])
 def test_a_number_without_a_silhouette_is_not_chosen(monkeypatch, undefined):
-    """A sample may hold one of two clusters alone."""
+    """A sample may have rows of only one of two clusters."""
 
     def silhouette(_, labels, *, seed):
         k = len(np.unique(labels))
@@ -70,7 +70,7 @@ def test_a_number_without_a_silhouette_is_not_chosen(monkeypatch, undefined):
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
-def test_equal_rows_have_no_number():
+def test_equal_rows_are_refused():
     refuses("no number of clusters between 2 and 4 has a silhouette", dataset(image=np.ones((20, 3), np.float32)), 2, 4)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the launch scripts share: calling them, and stubs of the commands they call."""
+"""Functions for the tests of the launch scripts: they call scripts, and write stubs of the commands in them."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ LAUNCH = ROOT / "launch"
 
 
 def environment(bin_dir=None, **extra):
-    """The tests' own, without the scripts' settings, with `bin_dir` first on PATH."""
+    """The environment of the tests without the settings of the scripts, with `bin_dir` first on PATH."""
     base = {name: value for name, value in os.environ.items() if not name.startswith(("CLUSTERING_", "SLURM_"))}
     return base | ({"PATH": f"{bin_dir}:{base['PATH']}"} if bin_dir else {}) | extra
 
@@ -23,7 +23,7 @@ def call(*argv, **options):
 
 
 def start(*argv, **options):
-    """Starts a command whose output is read as it comes."""
+    """Starts a command whose output is read while it runs."""
     options = {"cwd": ROOT, "env": environment()} | options
     return subprocess.Popen(
         [str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
@@ -31,7 +31,7 @@ def start(*argv, **options):
 
 
 def stub(bin_dir, name, body=""):
-    """A command `name` in `bin_dir`; every call's arguments go to NAME.calls beside it before `body`, bash, runs."""
+    """Writes a command `name` to `bin_dir`. It appends its arguments to NAME.calls, then runs `body` with bash."""
     bin_dir.mkdir(parents=True, exist_ok=True)
     record = f"""{{ printf '%s\\x1f' "$@"; printf '\\x1e'; }} >>'{bin_dir / name}.calls'"""
     (bin_dir / name).write_text(f"#!/bin/bash\n{record}\n{body}\n")
@@ -39,19 +39,19 @@ def stub(bin_dir, name, body=""):
 
 
 def calls(bin_dir, name):
-    """The arguments of every call of a stub, in order."""
+    """Returns the arguments of every call of a stub, in order."""
     file = bin_dir / f"{name}.calls"
     return [line.split("\x1f")[:-1] for line in file.read_text().split("\x1e")[:-1]] if file.exists() else []
 
 
 def project(directory):
-    """A project with nothing but the launch scripts."""
+    """Creates a project that has only the launch scripts."""
     shutil.copytree(LAUNCH, directory / "launch")
     return directory
 
 
 def wait_for(condition, what, seconds=20):
-    """Until `condition()` is true."""
+    """Waits until `condition()` is true."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what} did not come"

@@ -1,4 +1,4 @@
-"""tpu_vm.sh and tpu_mig.sh with a stub of gcloud whose workers are directories of this machine."""
+"""Tests tpu_vm.sh and tpu_mig.sh with a stub of gcloud, whose workers are directories of this machine."""
 
 import json
 import sys
@@ -7,8 +7,8 @@ import pytest
 
 from tests.launch.shell import LAUNCH, ROOT, call, calls, environment, stub, wait_for
 
-# ssh runs the command in the home directories of the workers that are meant, scp copies there; the rest answers from
-# $ANSWERS, a file with the last words of a command and its answers, one a call.
+# ssh runs the command in the home directories of the selected workers, and scp copies to them. Other commands answer
+# from $ANSWERS, a file with the last words of a command and its answers, one per call.
 GCLOUD = """
 import json, os, pathlib, shutil, subprocess, sys
 argv = sys.argv[1:]
@@ -35,7 +35,7 @@ if not verb:
             print(replies.pop(0))
     answers.write_text(json.dumps(lines))
 """
-# The environment's interpreter: the program waits for SIGTERM, all else succeeds.
+# The interpreter of the environment: the program waits for SIGTERM, and every other command succeeds.
 INTERPRETER = """
 if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/python"; fi
 if [ "$1 $2" = "-m clustering_jax.main" ]; then
@@ -48,7 +48,7 @@ fi
 
 @pytest.fixture
 def cloud(tmp_path):
-    """Two workers, and what calls a script with the stub."""
+    """Returns the directory of two workers, and a function that calls a script with the stub."""
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     (bin_dir / "gcloud.py").write_text(GCLOUD)
@@ -100,7 +100,7 @@ def test_mig_names_with_spaces_are_one_argument(cloud):
     ]
 
 
-def test_wait_until_the_slice_is_there(cloud):
+def test_wait_returns_when_the_slice_is_active(cloud):
     _, script = cloud
     answers = {"describe": ["WAITING_FOR_RESOURCES", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]}
     done = script("tpu_vm.sh", "wait", "--name=one", "--every=0.01", answers=answers)
@@ -108,18 +108,18 @@ def test_wait_until_the_slice_is_there(cloud):
 
 
 @pytest.mark.parametrize("state", ["FAILED", "SUSPENDED"])
-def test_wait_ends_where_no_slice_will_come(cloud, state):
+def test_wait_fails_if_the_slice_failed(cloud, state):
     _, script = cloud
     done = script("tpu_vm.sh", "wait", "--name=one", "--every=0.01", answers={"describe": ["PROVISIONING", state]})
     assert done.returncode == 2
     assert done.stderr == f"error: 'one' is {state}; delete it and create it again\n"
 
 
-def test_gcloud_failing_ends_a_script_with_its_code(cloud):
+def test_a_script_ends_with_the_exit_code_of_a_failing_gcloud(cloud):
     here, script = cloud
     stub(here / "bin", "gcloud", "exit 7")
     assert script("tpu_vm.sh", "setup", "--name=one").returncode == 7
-    assert len(calls(here / "bin", "gcloud")) == 1  # no command on workers that got no files
+    assert len(calls(here / "bin", "gcloud")) == 1  # no command runs on workers without files
     mig = ("--name=one", "--zone=z-a", "--project=p")
     for verb in ("setup", "stop", "status"):
         assert script("tpu_mig.sh", verb, *mig).returncode == 7
@@ -131,6 +131,7 @@ TPU_MIG = ("tpu_mig.sh", ("--name=one", "--zone=z-a", "--project=p"))
 
 @pytest.mark.parametrize("name, flags", [TPU_VM, TPU_MIG])
 @pytest.mark.parametrize("remote_dir", ["clustering_jax", "my runs"])
+@pytest.mark.long
 def test_from_setup_to_stop(cloud, name, flags, remote_dir):
     here, script = cloud
     listing = {"list-instances": ["one-0-a\none-0-b"] * 9}
@@ -152,11 +153,11 @@ def test_from_setup_to_stop(cloud, name, flags, remote_dir):
     assert script(name, "logs", *flags).stdout == expected
     assert script(name, "stop", *flags).returncode == 0
     assert all("saved\n" in log for log in logs(here, remote_dir))
-    again = script(name, "stop", *flags)  # what a worker refuses comes out
+    again = script(name, "stop", *flags)  # an error of a worker is shown
     assert again.returncode == 2 and "error: no run is going on here\n" in again.stderr
 
 
-def test_slices_of_groups_learn_of_each_other(cloud):
+def test_slices_of_groups_get_the_address_of_the_coordinator(cloud):
     here, script = cloud
     for worker in ("one-1-a", "one-1-b"):
         (here / "workers" / worker).mkdir()
@@ -172,7 +173,7 @@ def test_slices_of_groups_learn_of_each_other(cloud):
     assert ends == ["<one-0-b><2><0>"] * 2 + ["<one-0-b><2><1>"] * 2
 
 
-def test_groups_without_machines_are_told(cloud):
+def test_groups_without_machines_are_an_error(cloud):
     _, script = cloud
     done = script("tpu_mig.sh", "setup", *TPU_MIG[1], answers={})
     assert done.returncode == 2 and "error: 'one-0' has no machines yet" in done.stderr

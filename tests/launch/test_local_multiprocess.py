@@ -1,4 +1,4 @@
-"""local_multiprocess.py with small children."""
+"""Tests local_multiprocess.py with small child processes."""
 
 import os
 import re
@@ -11,7 +11,7 @@ import pytest
 from tests.launch.shell import LAUNCH, call, environment, start
 
 LAUNCHER = (sys.executable, LAUNCH / "local_multiprocess.py")
-# A child begins by reading the flags it got.
+# A child first reads its flags.
 FLAGS = """
 import os, signal, sys, time
 flags = dict(a[2:].split("=") for a in sys.argv[1:])
@@ -24,7 +24,7 @@ def children(code, *options, number=3, **kwargs):
 
 
 def started(code, *options, number=3):
-    """A running launcher whose children have all said "ready"."""
+    """Starts the launcher, and waits until all children have printed "ready"."""
     code = FLAGS + code
     process = start(*LAUNCHER, f"--num_processes={number}", *options, "--", sys.executable, "-c", code)
     lines = sorted(process.stdout.readline() for _ in range(number))
@@ -36,7 +36,7 @@ WAITS = "print('ready', flush=True); time.sleep(60)"
 SAVES = "signal.signal({0}, lambda *_: sys.exit(75)); print('ready', flush=True); time.sleep(60)"
 
 
-def test_numbers_are_passed():
+def test_process_numbers_are_passed():
     done = children("print(*(f'{k}={v}' for k, v in flags.items()))")
     assert (done.returncode, done.stderr) == (0, "")
     lines = sorted(done.stdout.splitlines())
@@ -62,7 +62,7 @@ def test_jax_finds_the_devices():
     assert children(code, "--devices=3", number=1, env=plain).stdout == "[0] 3\n"
 
 
-def test_lines_come_out_whole_with_their_number():
+def test_lines_are_whole_and_start_with_the_process_number():
     code = """
 for _ in range(50):
     print("out" * 2000)
@@ -77,14 +77,14 @@ print(end="end")
 
 
 @pytest.mark.parametrize("death, code", [("sys.exit(7)", 7), ("os.kill(os.getpid(), 9)", 137), ("sys.exit(2)", 2)])
-def test_a_death_ends_the_others(death, code):
+def test_one_failed_process_ends_the_others(death, code):
     before = time.monotonic()
     done = children(f"{death} if me == 1 else time.sleep(60)")
     assert done.returncode == code
     assert time.monotonic() - before < 10
 
 
-def test_who_does_not_listen_is_killed_after_the_grace():
+def test_a_process_that_ignores_sigterm_is_killed_after_the_grace():
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
     process = started(deaf + "time.sleep(0.5 if me == 0 else 60); sys.exit(5)", "--grace=0.3")
     process.communicate(timeout=20)
@@ -92,7 +92,7 @@ def test_who_does_not_listen_is_killed_after_the_grace():
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_reaches_all(name):
+def test_a_signal_reaches_all_processes(name):
     process = started(SAVES.format(f"signal.{name}"))
     process.send_signal(signal.Signals[name])
     process.communicate(timeout=20)
@@ -106,23 +106,23 @@ def test_exit_codes(codes, code):
     assert children(f"sys.exit({codes}[me])").returncode == code
 
 
-def test_the_first_code_counts():
+def test_the_first_exit_code_is_returned():
     assert children("time.sleep(me); sys.exit(10 + me)", number=2).returncode == 10
 
 
-def test_who_has_saved_leaves_the_others_time_to_save():
-    """One ends with 75; the others, slower, are not signalled within the grace: a signal would kill them."""
+def test_after_one_process_has_saved_the_others_have_time_to_save():
+    """One child ends with 75. The slower children get no signal within the grace period: a signal would kill them."""
     done = children("time.sleep(me * 0.4); print('saved'); sys.exit(75)")
     assert (done.returncode, done.stdout) == (75, "[0] saved\n[1] saved\n[2] saved\n")
 
 
-def test_who_does_not_end_after_75_is_asked_to():
+def test_a_process_that_continues_after_75_gets_sigterm():
     process = started(WAITS.replace("60", "0.2 if me == 0 else 60") + "; sys.exit(75)", "--grace=0.3")
     process.communicate(timeout=20)
     assert process.returncode == 75
 
 
-def test_none_is_left_behind():
+def test_no_process_is_left_behind():
     process = started("print(os.getpid(), file=sys.stderr, flush=True); " + WAITS)
     pids = [int(process.stderr.readline().split()[1]) for _ in range(3)]
     process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""All scripts: shellcheck, --help, refusals, and the commands that --dry-run prints."""
+"""Tests all scripts: shellcheck, --help, errors, and the commands that --dry-run prints."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def command(script):
 
 
 def transcript(file):
-    """Of a golden file: its commands ("$ ..."), each with the lines that must come out."""
+    """Reads a golden file: its commands ("$ ..."), each with the expected output."""
     parts = re.split(r"^\$ ", file.read_text(), flags=re.MULTILINE)[1:]
     return [part.split("\n", 1) for part in parts]
 
@@ -42,12 +42,12 @@ def test_dry_runs(tmp_path, file):
         done = call("bash", "-c", line, cwd=here, env=environment(tmp_path / "bin"))
         assert (done.returncode, done.stderr) == (0, ""), line
         assert done.stdout.replace(str(here), "ROOT") == expected, line
-    assert sorted(p.name for p in here.iterdir()) == ["launch"]  # and nothing was done
+    assert sorted(p.name for p in here.iterdir()) == ["launch"]  # and no file was written
 
 
 @pytest.mark.slow
-def test_gcloud_would_take_the_commands(tmp_path):
-    """Of all golden files, by gcloud's own parser: it has a command that checks commands and calls nothing."""
+def test_gcloud_accepts_the_commands(tmp_path):
+    """Checks the commands of all golden files with gcloud's own parser, which calls nothing."""
     if not shutil.which("gcloud"):
         pytest.skip("gcloud is absent")
     lines = {out for file in GOLDEN for _, text in transcript(file) for out in text.splitlines()}
@@ -107,7 +107,7 @@ def test_an_unknown_option_is_refused_in_one_line(script):
         ("local_multiprocess.py -- ./absent", "the command does not start"),
     ],
 )
-def test_what_the_user_can_put_right_is_one_line(line, says):
+def test_errors_of_the_user_are_one_line(line, says):
     script, *arguments = line.split()
     done = call(*command(script), *arguments)
     assert (done.returncode, done.stdout) == (2, "")
@@ -115,7 +115,7 @@ def test_what_the_user_can_put_right_is_one_line(line, says):
 
 
 def shell_parts(tmp_path):
-    """Every shell script, and those inside skypilot.yaml as files."""
+    """Yields every shell script, and the scripts inside skypilot.yaml as files."""
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
     for part in ("setup", "run"):
         (tmp_path / part).write_text("#!/bin/bash\n" + task[part])

@@ -1,4 +1,4 @@
-"""slurm.sbatch with stubs of SLURM's commands."""
+"""Tests slurm.sbatch with stubs of SLURM's commands."""
 
 import re
 import signal
@@ -7,8 +7,8 @@ import pytest
 
 from tests.launch.shell import LAUNCH, call, calls, environment, start, stub, wait_for
 
-# srun's tasks: end with the code in TASKS, or on a signal that scancel sends (the file SIGNALLED) with 75. srun itself
-# answers SIGTERM by killing them.
+# The tasks of srun end with the code in TASKS, or with 75 after a signal of scancel (the file SIGNALLED). srun itself
+# kills them when it gets SIGTERM.
 SRUN = """
 trap 'exit 137' TERM
 echo started
@@ -21,7 +21,7 @@ exit "$code"
 
 @pytest.fixture
 def slurm(tmp_path):
-    """A job's environment, whose tasks do what the file `tasks` says and whose state is in `state`."""
+    """Returns the environment of a job. The file `tasks` controls its tasks, and the file `state` has its state."""
     stub(tmp_path / "bin", "srun", SRUN)
     stub(tmp_path / "bin", "scancel", 'touch "$HOME/signalled"')
     stub(tmp_path / "bin", "squeue", 'cat "$HOME/state"')
@@ -35,7 +35,7 @@ JOB = ("bash", LAUNCH / "slurm.sbatch", "--config=configs/my own.py", "--workdir
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 137])
-def test_other_codes_come_out_and_leave_the_queue_alone(slurm, code):
+def test_other_exit_codes_are_returned_and_not_requeued(slurm, code):
     here, variables = slurm
     (here / "tasks").write_text(str(code))
     done = call(*JOB, "--config.data.path=a b", env=variables)
@@ -50,7 +50,7 @@ def test_other_codes_come_out_and_leave_the_queue_alone(slurm, code):
 
 
 @pytest.mark.parametrize("state, requeued", [("RUNNING", True), ("COMPLETING", False)])
-def test_code_75_goes_back_into_the_queue_unless_cancelled(slurm, state, requeued):
+def test_code_75_is_requeued_unless_cancelled(slurm, state, requeued):
     here, variables = slurm
     (here / "tasks").write_text("75")
     (here / "state").write_text(state + "\n")
@@ -65,12 +65,12 @@ def test_sigterm_reaches_the_tasks_through_scancel(slurm):
     assert process.stdout.readline() == "started\n"
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=20)
-    assert (process.returncode, out) == (75, "saved\n")  # waited for, and not killed
+    assert (process.returncode, out) == (75, "saved\n")  # the script waits for the tasks and does not kill them
     assert calls(here / "bin", "scancel") == [["--signal=TERM", "4711"]]
     assert calls(here / "bin", "scontrol") == [["requeue", "4711"]]
 
 
-def test_a_failing_scancel_loses_nothing(slurm):
+def test_a_failing_scancel_does_not_end_the_script(slurm):
     here, variables = slurm
     stub(here / "bin", "scancel", "exit 1")
     (here / "tasks").write_text("wait")
@@ -98,4 +98,6 @@ def test_directives_come_before_the_first_command():
     directives = set(re.findall(r"^#SBATCH (\S+)", head, re.MULTILINE))
     assert {"--requeue", "--signal=B:TERM@120", "--open-mode=append"} <= directives
     assert text.count("#SBATCH --") == len(directives)
-    assert not {d for d in directives if re.match("--(account|partition|time|nodes|gpus)", d)}  # the user's
+    assert not {
+        d for d in directives if re.match("--(account|partition|time|nodes|gpus)", d)
+    }  # these are left to the user

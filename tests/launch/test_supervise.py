@@ -1,4 +1,4 @@
-"""supervise.sh with a fake trainer that ends by a script of exit codes."""
+"""Tests supervise.sh with a fake trainer that ends with given exit codes."""
 
 import re
 import signal
@@ -9,7 +9,8 @@ import pytest
 from tests.launch.shell import LAUNCH, ROOT, call, environment, start
 
 FAST = ("--first-delay=0.01", "--max-delay=0.04")
-# Takes the first code off the file CODES and ends with it; "wait" ends by SIGTERM or SIGINT, with 75.
+# The trainer removes the first code from the file CODES and ends with it. After "wait" it waits for SIGTERM or SIGINT,
+# and ends with 75.
 TRAINER = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
@@ -26,7 +27,7 @@ sys.exit(int(first))
 
 @pytest.fixture
 def trainer(tmp_path):
-    """The command of a trainer, for a script of codes."""
+    """Returns the command of a trainer for a list of codes."""
 
     def make(codes):
         (tmp_path / "trainer.py").write_text(TRAINER)
@@ -49,35 +50,35 @@ def supervise(*argv):
         ("3", 1, 3),
         ("1 1 0", 3, 0),
         ("1 137 2", 3, 2),
-        ("", 4, 1),  # 1 for ever
+        ("", 4, 1),  # always 1
         ("1 1 134 134", 4, 134),
-        ("1 1 1 75 1 1 1 0", 8, 0),  # a save between: three tries more
+        ("1 1 1 75 1 1 1 0", 8, 0),  # a save in between allows three more tries
     ],
 )
-def test_what_is_tried_again(trainer, codes, runs, code):
+def test_which_exit_codes_are_restarted(trainer, codes, runs, code):
     done = call(*supervise(*FAST, "--max-tries=4", "--", *trainer(codes)))
     assert done.returncode == code
     assert done.stdout == "run with an argument it's another\n" * runs
 
 
-def test_the_delay_doubles_up_to_its_limit_and_starts_anew_after_a_save(trainer):
+def test_the_delay_doubles_up_to_its_limit_and_is_reset_after_a_save(trainer):
     done = call(*supervise(*FAST, "--max-tries=5", "--", *trainer("1 1 1 1 75 1 0")))
     assert re.findall(r"again in (\S+) s", done.stderr) == ["0.01", "0.02", "0.04", "0.04", "0.01"]
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_reaches_the_command_and_its_code_comes_out(trainer, name):
+def test_a_signal_reaches_the_command_and_its_exit_code_is_returned(trainer, name):
     process = start(*supervise(*FAST, "--", *trainer("75 wait 0")))
     for _ in range(2):
         assert process.stdout.readline() == "run with an argument it's another\n"
     process.send_signal(signal.Signals[name])
     out, err = process.communicate(timeout=20)
-    assert (process.returncode, out) == (75, "")  # and not started a third time
+    assert (process.returncode, out) == (75, "")  # and the command is not started a third time
     assert err.endswith("exit code 75, stopped by a signal\n")
 
 
 def test_sigint_is_not_ignored_by_a_command_without_a_handler(tmp_path):
-    """As the program is before it listens: a shell without job control would start it with SIGINT ignored."""
+    """The program has no handler at its start. A shell without job control would start it with SIGINT ignored."""
     process = start(*supervise("--", "bash", "-c", "echo ready; exec sleep 60"))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
@@ -85,8 +86,8 @@ def test_sigint_is_not_ignored_by_a_command_without_a_handler(tmp_path):
     assert process.returncode == 130
 
 
-def test_signals_at_any_moment_end_it(trainer):
-    """Sent again and again from the start on: none may be lost, none may leave a command behind."""
+def test_signals_at_any_moment_end_the_script(trainer):
+    """Signals are sent at many moments after the start. None may be lost, and none may leave a command behind."""
     for delay in range(8):
         process = start(*supervise(*FAST, "--", *trainer("wait")))
         try:
@@ -94,7 +95,7 @@ def test_signals_at_any_moment_end_it(trainer):
         except Exception:
             process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=20)
-        # Before the trainer listens SIGTERM kills it (143); before the shell does, the shell (-15).
+        # SIGTERM kills the trainer before it has its handler (143), or the shell before it has its trap (-15).
         assert process.returncode in (75, 143, -15), out
 
 
@@ -108,7 +109,7 @@ def test_a_command_that_saves_slowly_is_waited_for(trainer, tmp_path):
     assert (process.returncode, out) == (75, "saved\n")
 
 
-def test_a_signal_between_two_tries_ends_it(trainer):
+def test_a_signal_between_two_tries_ends_the_script(trainer):
     process = start(*supervise("--first-delay=60", "--", *trainer("1 0")))
     assert "again in 60 s" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
@@ -117,7 +118,7 @@ def test_a_signal_between_two_tries_ends_it(trainer):
 
 
 def test_the_program_itself_is_run(tmp_path):
-    """The real command, refused by itself: code 2 is not tried again."""
+    """The real command ends with code 2 because of an error. It is not restarted."""
     program = [sys.executable, "-m", "clustering_jax.main", "--workdir", tmp_path / "run"]
     done = call(*supervise(*FAST, "--", *program), cwd=ROOT, env=environment())
     assert done.returncode == 2

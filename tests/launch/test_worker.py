@@ -1,4 +1,4 @@
-"""worker.sh with a fake program, and worker_setup.sh with a fake interpreter."""
+"""Tests worker.sh with a fake program, and worker_setup.sh with a fake interpreter."""
 
 import shutil
 
@@ -11,7 +11,7 @@ trap 'echo saved; exit 75' TERM
 echo ready
 while :; do sleep 0.05; done
 """
-# `-m venv DIR` makes an environment whose interpreter is a stub too; all else succeeds.
+# `-m venv DIR` creates an environment whose interpreter is also a stub. Every other command succeeds.
 INTERPRETER = """
 if [ "$1 $2" = "-m venv" ]; then
   mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
@@ -22,7 +22,7 @@ START = ("start", "--config=configs/my own.py", "--workdir=runs/a b", "--distrib
 
 @pytest.fixture
 def here(tmp_path):
-    """A project whose program waits for SIGTERM, and what calls its worker.sh."""
+    """Returns a project whose program waits for SIGTERM, and a function that calls its worker.sh."""
     root = project(tmp_path / "my project")
     stub(root / ".venv" / "bin", "python", PROGRAM)
     yield root, lambda *argv: call("bash", root / "launch" / "worker.sh", *argv, cwd=tmp_path)
@@ -47,13 +47,13 @@ def test_a_run_from_start_to_stop(here):
     assert worker("stop").returncode == 0
     assert log(root).endswith(
         "saved\nsupervise: exit code 75, stopped by a signal\n"
-    )  # has ended, not only been told to
+    )  # the run has ended, and was not only signalled
     assert worker("logs").stdout == log(root)
     again = worker("stop")
     assert again.returncode == 2 and again.stderr == "error: no run is going on here\n"
 
 
-def test_after_a_stop_the_same_command_goes_on(here):
+def test_after_a_stop_the_same_command_resumes(here):
     root, worker = here
     for runs in (1, 2):
         assert worker(*START).returncode == 0
@@ -63,7 +63,7 @@ def test_after_a_stop_the_same_command_goes_on(here):
 
 @pytest.fixture
 def bare(tmp_path):
-    """A project without environment, on a machine with the commands a script needs and no Python."""
+    """Returns a project without an environment, on a machine with the commands of the script but without Python."""
     root = project(tmp_path / "my project")
     for name in ("bash", "dirname", "awk", "sed", "mkdir", "cp", "env"):
         (tmp_path / "bin").mkdir(exist_ok=True)
@@ -76,17 +76,17 @@ def bare(tmp_path):
 def test_setup_with_a_recent_python(bare):
     root, bin_dir, setup = bare
     stub(bin_dir, "python3.11", INTERPRETER)
-    for _ in range(2):  # again, it keeps the environment
+    for _ in range(2):  # a second call keeps the environment
         done = setup("--extra=cuda12")
         assert (done.returncode, done.stderr) == (0, "")
     modules = [
         a[1:] for a in calls(bin_dir, "python3.11") if a[0] == "-m"
-    ]  # the environment's own is a copy of the stub
+    ]  # the interpreter of the environment is a copy of the stub
     install = ["pip", "install", "--quiet", "--constraint", f"{root}/constraints.txt", "--editable", f"{root}[cuda12]"]
     assert modules == [["venv", f"{root}/.venv"], install, install]
 
 
-def test_setup_without_a_recent_python_takes_uv(bare):
+def test_setup_without_a_recent_python_uses_uv(bare):
     root, bin_dir, setup = bare
     stub(bin_dir, "python3", 'if [ "$1" = -c ]; then exit 1; fi')
     done = setup("--dry-run")
@@ -96,7 +96,7 @@ def test_setup_without_a_recent_python_takes_uv(bare):
     )
 
 
-def test_setup_gets_venv_where_the_system_left_it_out(bare):
+def test_setup_installs_venv_if_the_system_lacks_it(bare):
     _, bin_dir, setup = bare
     stub(bin_dir, "python3", "case $2 in *ensurepip*) exit 1 ;; esac")
     done = setup("--dry-run")
@@ -111,7 +111,7 @@ def test_setup_refuses_an_old_interpreter(bare):
     assert done.stderr == "error: --python=python3.9 does not run or is older than Python 3.11\n"
 
 
-def test_without_rights_huge_pages_stay_as_they_are(bare):
+def test_without_root_huge_pages_are_unchanged(bare):
     _, bin_dir, setup = bare
     stub(bin_dir, "python3.12", INTERPRETER)
     stub(bin_dir, "sudo", "exit 1")

@@ -1,4 +1,4 @@
-"""jobset.yaml and skypilot.yaml: what they promise, and what becomes of their placeholders."""
+"""Tests jobset.yaml and skypilot.yaml, and their placeholders."""
 
 import re
 from string import Template
@@ -27,7 +27,7 @@ def jobset(values=None):
 
 
 @pytest.mark.parametrize("name", ["jobset.yaml", "skypilot.yaml"])
-def test_they_parse_as_they_are(name):
+def test_the_files_are_valid_yaml(name):
     assert isinstance(yaml.safe_load((LAUNCH / name).read_text()), dict)
 
 
@@ -37,7 +37,7 @@ def test_every_placeholder_is_documented_and_every_documented_one_used():
     assert sorted(documented) == sorted(set(re.findall(r"\$\{(\w+)\}", text))) == sorted(VALUES)
 
 
-def test_jobset_filled_in():
+def test_jobset_with_values():
     filled = jobset(VALUES)
     assert (filled["apiVersion"], filled["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     (job,) = filled["spec"]["replicatedJobs"]
@@ -57,7 +57,7 @@ def test_jobset_filled_in():
 
 
 def action(spec, code=None, condition=None):
-    """What Kubernetes does with a failed pod: the first rule of the policy that fits."""
+    """Returns the action of Kubernetes for a failed pod: the first matching rule of the policy."""
     for rule in spec["podFailurePolicy"]["rules"]:
         codes, conditions = rule.get("onExitCodes"), rule.get("onPodConditions", ())
         if codes and code is not None and (code in codes["values"]) == (codes["operator"] == "In"):
@@ -72,7 +72,7 @@ def test_exit_codes_in_kubernetes():
     spec = jobset()["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert [action(spec, code) for code in (2, 3, 75, 1, 137)] == ["FailJob", "FailJob", "Ignore", None, None]
     assert action(spec, condition="DisruptionTarget") == "Ignore"
-    # A policy needs pods that are not restarted in place; a crash fails the job, and so starts the whole set again.
+    # The policy needs pods that are not restarted in place. A crash fails the job, which restarts the whole set.
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
     assert (spec["backoffLimit"], spec["completionMode"]) == (0, "Indexed")
     policy = jobset()["spec"]["failurePolicy"]
@@ -81,7 +81,7 @@ def test_exit_codes_in_kubernetes():
     assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
 
 
-def test_sky_asks_for_what_must_be_given():
+def test_sky_requires_the_null_variables():
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
     assert {name for name, value in task["envs"].items() if value is None} == {"CONFIG", "WORKDIR"}
     assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [75]
@@ -104,7 +104,7 @@ def test_sky_asks_for_what_must_be_given():
         ),
     ],
 )  # fmt: skip
-def test_what_sky_runs(tmp_path, variables, distributed):
+def test_the_commands_that_sky_runs(tmp_path, variables, distributed):
     task = yaml.safe_load((LAUNCH / "skypilot.yaml").read_text())
     here = project(tmp_path)
     stub(here / ".venv" / "bin", "python")

@@ -1,4 +1,4 @@
-"""Agreement of assignments against the authors' values and a textbook loop, its symmetries, any number of devices."""
+"""Compares `consistency` with the authors' values and a textbook loop; tests symmetries and numbers of devices."""
 
 from functools import cache
 
@@ -55,7 +55,7 @@ def test_equals_the_loop(n, k):
 
 
 def test_known_values():
-    """Certain and the same: 0. One of them undecided: log k. One of them between two clusters: log 2."""
+    """The loss is 0 if both are certain and equal, log k if one is uniform, log 2 if one is between two clusters."""
     hard, even = np.eye(4)[[0, 1, 2, 3, 3]], np.full((5, 4), 0.25)
     assert consistency(hard, hard) == 0
     assert consistency(hard, even) == pytest.approx(np.log(4), rel=1e-6)
@@ -66,7 +66,7 @@ def test_known_values():
 @pytest.mark.parametrize("case", range(4))
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("x64, value_tolerance, gradient_tolerance", [(False, 1e-5, 1e-4), (True, 1e-9, 1e-9)])
-def test_equals_the_authors_code(name, case, x64, value_tolerance, gradient_tolerance):
+def test_equals_the_code_of_the_authors(name, case, x64, value_tolerance, gradient_tolerance):
     if not AUTHORS.is_file():
         pytest.skip("../shared is absent: no values of the authors' code")
     with np.load(AUTHORS) as file:
@@ -78,7 +78,7 @@ def test_equals_the_authors_code(name, case, x64, value_tolerance, gradient_tole
     assert_close(value, authors["value"], value_tolerance)
     for i, gradient in enumerate(gradients):
         expected = authors[f"grad{i}"]
-        if name != "dxmc_instance":  # On the simplex a constant per row is lost in the softmax.
+        if name != "dxmc_instance":  # A gradient through softmax does not depend on a constant per row.
             gradient, expected = (x - x.mean(1, keepdims=True) for x in (gradient, expected))
         assert_close(gradient, expected, gradient_tolerance)
 
@@ -100,13 +100,13 @@ def test_symmetries(move):
         assert_close(moved, expected, 1e-12)
 
 
-def test_pairing_matters():
+def test_the_pairing_of_rows_matters():
     a, b = views()
     together, rows, columns = (value_and_gradients()(a, x)[0] for x in (b, b[ROWS], b[:, COLUMNS]))
     assert rows > together + 1e-2 and columns > together + 1e-2
 
 
-def test_a_duplicated_batch_changes_nothing():
+def test_duplicating_the_batch_changes_nothing():
     assert_same_on_a_duplicated_batch(value_and_gradients())
 
 
@@ -121,7 +121,7 @@ def test_finite_value_and_gradient(hard):
         assert np.isfinite(value) and np.isfinite(gradients).all()
 
 
-def test_rows_without_overlap_count_and_pass_no_gradient_on():
+def test_rows_without_overlap_have_a_loss_but_no_gradient():
     p, q = (x.astype(np.float32) for x in views())
     p[3], q[3] = np.eye(5)[[0, 1]]
     value, gradients = value_and_gradients()(p, q)
@@ -135,7 +135,7 @@ def test_rows_without_overlap_count_and_pass_no_gradient_on():
 
 @pytest.mark.parametrize("gap", [20.0, 60.0, 80.0, 90.0, 1e4])
 def test_finite_gradient_through_softmax(gap):
-    """Both grow certain of different clusters; while their overlap is a normal number the pull back is full."""
+    """Both become certain of different clusters. While their overlap is a normal number, the gradient is full."""
 
     def loss(a, b):
         return consistency(jax.nn.softmax(a), jax.nn.softmax(b))

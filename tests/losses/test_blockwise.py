@@ -1,4 +1,4 @@
-"""The blockwise and ring forms of NT-Xent: equal to the dense one and to textbook loops, in linear memory."""
+"""The blockwise and ring forms of NT-Xent equal the dense form and textbook loops, in linear memory."""
 
 import re
 from functools import cache, partial
@@ -22,7 +22,7 @@ from tests.losses.test_contrastive import (
     views,
 )
 
-# Divides neither the 2 n rows of a batch below nor those of a device.
+# Divides neither the 2 n rows of a batch below nor the rows of a device.
 BLOCK = 7
 
 
@@ -31,14 +31,14 @@ def mesh_of(devices):
 
 
 def per_device(function, devices):
-    """`function` of (a, b, temperature, where, axis_name) over that many devices."""
+    """Maps `function(a, b, temperature, where, axis_name)` over the given number of devices."""
     specs = {"in_specs": (P(AXIS), P(AXIS), P(), P(AXIS)), "out_specs": P()}
     return jax.shard_map(partial(function, axis_name=AXIS), mesh=mesh_of(devices), **specs)
 
 
 @cache
 def value_and_gradients(impl, devices=None, masked=True, block=BLOCK):
-    """Of a, b and the temperature, compiled once for each shape and type: per device, or plainly if None; NumPy out."""
+    """Gradients for a, b and the temperature as NumPy arrays, per device or without devices; one program per shape."""
 
     def loss(a, b, temperature, where, axis_name=None):
         where = where if masked else None
@@ -77,7 +77,7 @@ WAYS = {
 
 
 def cancelling(n, temperature):
-    """Size of the terms, of the value and of each gradient, that cancel where all rows are equal."""
+    """Size of the terms of the value and of each gradient that cancel if all rows are equal."""
     return 0, 1 / (n * temperature), 1 / (n * temperature), 1 / temperature**2
 
 
@@ -111,7 +111,7 @@ def test_equals_the_loop(n, block):
 
 
 def learnt(weights, a, b, axis_name=None, impl=None):
-    """As in training: a replicated network, which sets the temperature and what counts as well."""
+    """The loss of a replicated network as in training. The network also sets the temperature and `where`."""
     p, q = (jax.nn.softmax(x @ weights) for x in (a, b))
     options = {"temperature": jnp.exp(weights[0, 0]), "axis_name": axis_name, "block": BLOCK}
     options["impl"] = impl if axis_name else "blockwise"
@@ -129,7 +129,7 @@ def test_any_number_of_devices(form):
 
 @pytest.mark.parametrize("impl", ["blockwise", "ring"])
 def test_replicated_rows(impl):
-    """Every device brings the same rows, which do not vary over the axis: so does the dense form."""
+    """Every device has the same rows, which do not vary over the axis. The dense form accepts them too."""
 
     def loss(impl):
         def replicated(a, b):
@@ -150,7 +150,7 @@ def test_finite_value_and_gradient(hard):
 
 
 def test_low_temperature_gradient():
-    """Float32 against float64 where the positives win by far and the loss is nearly 0."""
+    """Compares float32 with float64 if the positive pairs dominate and the loss is nearly 0."""
     rng = np.random.default_rng(5)
     a = rng.normal(size=(64, 128))
     arrays = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, a + 0.3 * rng.normal(size=a.shape))]
@@ -179,18 +179,18 @@ def test_half_precision_is_accumulated_in_float32(way, dtype):
 
 
 def test_products_of_half_precision_are_float32():
-    """In the program: the CPU backend would compute them so in any case."""
+    """Checks the traced program, because the CPU backend computes the products in float32 in any case."""
     rows = jax.ShapeDtypeStruct((20, 4), jnp.bfloat16)
     program = jax.make_jaxpr(jax.grad(partial(nt_xent, impl="blockwise"), (0, 1)))(rows, rows)
     assert re.findall(r":(\w+)\[[\d,]*\] = dot_general\[", str(program)) == ["f32"] * 3
 
 
-# --- Rows that do not count
+# --- Excluded rows
 
 
 @pytest.mark.parametrize("garbage", [1e6, np.inf, np.nan])
 @pytest.mark.parametrize("way", ["dense", "blockwise", "ring on 4"])
-def test_excluded_rows_are_as_if_absent(way, garbage):
+def test_excluded_rows_have_no_effect(way, garbage):
     impl, devices = WAYS.get(way, ("dense", None))
     a, b = (x.astype(np.float32) for x in unit_views(24))
     where = np.arange(24) % 3 > 0
@@ -206,8 +206,8 @@ def test_excluded_rows_are_as_if_absent(way, garbage):
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("count", [0, 1, 2])
 @pytest.mark.parametrize("way", ["blockwise", "ring on 2"])
-def test_few_rows_that_count(way, count, sign):
-    """One or none are no loss; two of extreme similarity do not overflow where the others are left out."""
+def test_few_included_rows(way, count, sign):
+    """One or no row gives no loss. Two rows of extreme similarity do not overflow if all others are excluded."""
     a, b = views(6, 3)
     where = np.arange(6) < count
     value, gradients = value_and_gradients(*WAYS[way])(a, sign * b, 0.001, where)
@@ -220,7 +220,7 @@ def test_few_rows_that_count(way, count, sign):
 
 
 def compiled_gradient(n, d=128, devices=None, impl="blockwise", dtype=jnp.float32, **options):
-    """The program of value and gradient, not run."""
+    """Compiles value and gradient without running them."""
     function = partial(nt_xent, impl=impl, **options)
     if impl == "ring":
         function = partial(function, axis_name=AXIS)
@@ -240,14 +240,14 @@ def compiled_gradient(n, d=128, devices=None, impl="blockwise", dtype=jnp.float3
     ],
 )
 def test_memory_is_linear(limit, options):
-    """Of 2n = 32,768 rows in MiB on each device; all similarities would be 4,096."""
+    """MiB on each device for 2n = 32,768 rows. All similarities would need 4,096 MiB."""
     half, whole = (compiled_gradient(n, **options).memory_analysis().temp_size_in_bytes for n in (8192, 16384))
     assert whole <= limit * 2**20
     assert 1.8 <= whole / half <= 2.2
 
 
-def test_the_ring_never_gathers_the_rows():
-    """No array is larger than a device's own rows or their similarities to one block, in 2n = 8,192 rows on four."""
+def test_the_ring_never_gathers_all_rows():
+    """For 8,192 rows on four devices, no array is larger than the rows of a device or their products with a block."""
     n, d, devices, block = 4096, 128, 4, 128
     text = compiled_gradient(n, d, devices, "ring", block=block).as_text()
     shapes = re.findall(r"\b(?:pred|[suf]\d+|bf16)\[([\d,]+)\]", text)
@@ -256,8 +256,8 @@ def test_the_ring_never_gathers_the_rows():
     assert "collective-permute" in text and "all-gather" not in text
 
 
-def test_sharded_rows_are_gathered_by_the_block():
-    """Plain `jit`: the largest message is one block, and no array is larger than in the ring."""
+def test_sharded_rows_are_gathered_block_by_block():
+    """Under `jit`, the largest message is one block, and no array is larger than in the ring."""
     n, d, devices, block = 4096, 128, 4, 128
     text = compiled_gradient(n, d, devices, block=block).as_text()
     sent = [shape for result in re.findall(COLLECTIVES, text) for shape in re.findall(r"\[([\d,]*)\]", result)]
@@ -270,7 +270,7 @@ def test_sharded_rows_are_gathered_by_the_block():
 
 
 def test_under_vmap_scan_and_checkpoint():
-    """Seeds side by side, and steps in one program."""
+    """Several seeds side by side, and several steps in one program."""
     batches = jnp.stack([jnp.stack(unit_views(9, seed=seed)) for seed in range(3)])
     temperatures = jnp.array([0.1, 0.3, 1.0])
     where = np.ones(9, bool)
@@ -319,11 +319,11 @@ def test_forward_mode_is_refused():
         jax.jvp(partial(nt_xent, b=b, impl="blockwise"), (a,), (a,))
 
 
-# --- The choice of a form
+# --- Selection of a form
 
 
 def forms_in(n, axis_name=None, **options):
-    """What the traced program is made of."""
+    """Names the forms that the traced program uses."""
     function = partial(nt_xent, axis_name=axis_name, **options)
     if axis_name:
         function = jax.shard_map(function, mesh=mesh_of(8), in_specs=P(AXIS), out_specs=P())
@@ -342,7 +342,7 @@ def forms_in(n, axis_name=None, **options):
     ],
 )
 def test_auto(n, axis_name, expected):
-    """From 2,048 rows over all devices, ring where there is an axis."""
+    """From 2,048 rows over all devices, `auto` is blockwise; with an axis it is the ring."""
     assert forms_in(n, axis_name) == expected
 
 

@@ -1,4 +1,4 @@
-"""Contrastive losses against the authors' values, textbook loops, their symmetries, any number of devices."""
+"""Compares contrastive losses with the authors' values and textbook loops; tests symmetries and many devices."""
 
 import re
 from functools import cache, partial
@@ -19,7 +19,7 @@ FIXTURES = np.load(FIXTURES / "contrastive.npz")
 
 
 def both_imbalances(p, q, axis_name=None):
-    """Of unequal weight: tells one view from the other."""
+    """Sum with unequal weights, so that exchanged views give another value."""
     return imbalance(p, axis_name=axis_name) + 2 * imbalance(q, axis_name=axis_name)
 
 
@@ -27,13 +27,13 @@ LOSSES = {"nt_xent": nt_xent, "cluster_contrast": cluster_contrast, "imbalance":
 
 
 def cc_cluster(p, q, temperature):
-    """The clusters' part of Contrastive Clustering."""
+    """The loss of the clusters in Contrastive Clustering."""
     return cluster_contrast(p, q, temperature=temperature) + imbalance(p) + imbalance(q)
 
 
 @cache
 def value_and_gradients(name):
-    """Compiled once for each shape and type; NumPy out."""
+    """Returns NumPy arrays. The program is compiled once for each shape and type."""
     functions = LOSSES | {"cc_cluster": cc_cluster, "normalize": lambda x, y: jnp.sum(normalize(x) * y)}
     compiled = jax.jit(jax.value_and_grad(functions[name], (0, 1)))
     return lambda *arrays, **options: jax.device_get(compiled(*arrays, **options))
@@ -127,12 +127,12 @@ def test_temperature(name, temperature):
     assert traced == pytest.approx(expected, rel=1e-5)
 
 
-# --- The authors' code: values and gradients in float64 (cc_*: normalised rows; dxmc_*: as they are)
+# --- The authors' code: values and gradients in float64 (cc_*: normalised rows; dxmc_*: rows that are not normalised)
 
 
 @pytest.mark.parametrize("case", sorted({key.rsplit("/", 1)[0] for key in FIXTURES}))
 @pytest.mark.parametrize("x64, value_tolerance, gradient_tolerance", [(False, 1e-5, 1e-4), (True, 1e-10, 1e-10)])
-def test_equals_the_authors_code(case, x64, value_tolerance, gradient_tolerance):
+def test_equals_the_code_of_the_authors(case, x64, value_tolerance, gradient_tolerance):
     name = "cc_cluster" if case.startswith("cc_cluster") else "nt_xent"
     with jax.enable_x64(x64):
         arrays = [jnp.asarray(FIXTURES[f"{case}/in{i}"]) for i in (0, 1)]
@@ -140,14 +140,14 @@ def test_equals_the_authors_code(case, x64, value_tolerance, gradient_tolerance)
         assert value.dtype == (jnp.float64 if x64 else jnp.float32)
         assert_close(value, FIXTURES[f"{case}/value"], value_tolerance)
         for i, gradient in enumerate(gradients):
-            if f"{case}/grad{i}" in FIXTURES:  # The largest case has that of the first view only.
+            if f"{case}/grad{i}" in FIXTURES:  # The largest case has only the gradient of the first view.
                 expected = FIXTURES[f"{case}/grad{i}"]
-                if name == "cc_cluster":  # On the simplex a constant per row is lost in the softmax.
+                if name == "cc_cluster":  # A gradient through softmax does not depend on a constant per row.
                     gradient, expected = (np.asarray(x) - x.mean(1, keepdims=True) for x in (gradient, expected))
                 assert_close(gradient, expected, gradient_tolerance)
 
 
-# --- Symmetries: function(T x) == function(x), and the gradient turns with T
+# --- Symmetries: function(T x) == function(x), and T transforms the gradient
 
 ROWS, COLUMNS = np.random.default_rng(1).permutation(24), np.random.default_rng(2).permutation(5)
 ROTATION = np.linalg.qr(np.random.default_rng(3).normal(size=(5, 5)))[0]
@@ -179,20 +179,20 @@ def test_symmetry(name, symmetry):
 
 
 @pytest.mark.parametrize("name", ["nt_xent", "cluster_contrast"])
-def test_pairing_matters(name):
-    """One view permuted and the other not is another problem."""
+def test_the_pairing_of_rows_matters(name):
+    """If only one view is permuted, the loss changes."""
     a, b = views()
     together, rows, columns = (value_and_gradients(name)(a, x)[0] for x in (b, b[ROWS], b[:, COLUMNS]))
     assert rows > together + 1e-2 and columns > together + 1e-2
 
 
 def masked(p, q, axis_name=None):
-    """`nt_xent` of the rows whose first entry is not small."""
+    """`nt_xent` on the rows whose first entry is not small."""
     return nt_xent(p, q, where=p[:, 0] > 0.15, axis_name=axis_name)
 
 
 @pytest.mark.long
-def test_excluded_rows_are_as_if_absent():
+def test_excluded_rows_have_no_effect():
     a, b = views(12, 5)
     where = np.arange(12) % 3 > 0
     grad = jax.value_and_grad(lambda a, b: nt_xent(a, b, where=jnp.asarray(where)), (0, 1))
@@ -206,7 +206,7 @@ def test_excluded_rows_are_as_if_absent():
 
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.long
-def test_too_few_rows_that_count_are_no_loss(count):
+def test_too_few_included_rows_give_no_loss(count):
     a, b = views(6, 3)
     value, gradient = jax.value_and_grad(nt_xent)(a, b, where=jnp.arange(6) < count)
     assert value == 0 and np.isfinite(gradient).all()
@@ -218,7 +218,7 @@ def test_where_must_fit():
 
 
 def assert_same_on_a_duplicated_batch(function):
-    """function: gives value and gradients; each copy of a row gets half of its gradient."""
+    """Duplicates the batch: the value is equal, and each copy of a row has half of its gradient."""
     with jax.enable_x64(True):
         value, gradients = function(*views())
         twice, shared = function(*(np.concatenate([x, x]) for x in views()))
@@ -228,12 +228,12 @@ def assert_same_on_a_duplicated_batch(function):
 
 
 @pytest.mark.parametrize("name", ["cluster_contrast", "imbalance"])
-def test_duplicated_batch_leaves_cluster_losses_unchanged(name):
+def test_duplicating_the_batch_leaves_cluster_losses_unchanged(name):
     assert_same_on_a_duplicated_batch(value_and_gradients(name))
 
 
-def test_duplicated_batch_nt_xent():
-    """Each row meets every old rival twice, its positive twice, and now its own copy.
+def test_nt_xent_of_a_duplicated_batch():
+    """Each row now has every negative twice, its positive pair twice, and its own copy.
 
     With l_i the old loss of row i, the new one is log(2 exp(l_i) + exp(s_ii - s_ip)).
     """
@@ -303,7 +303,7 @@ def test_finite_value_and_gradient(name, hard):
 
 
 def test_finite_gradient_through_softmax():
-    """A cluster dies in training: from tiny to exactly zero in float32."""
+    """A cluster becomes empty in training: its weights go from tiny to exactly zero in float32."""
 
     @jax.vmap
     def losses(gap):
@@ -315,21 +315,21 @@ def test_finite_gradient_through_softmax():
 
     values, gradients = jax.jit(losses)(jnp.array([20.0, 40, 60, 68, 70, 80, 87, 90, 100, 1e4]))
     assert np.isfinite(values).all() and np.isfinite(gradients).all()
-    # While the cluster can be measured its size does not matter to a cosine: nor does it to the gradient.
+    # The cosine does not depend on the size of the cluster while the size is a normal number. Nor does the gradient.
     assert np.abs(gradients[:4, :, 2]).max(axis=1) == pytest.approx(np.abs(gradients[0, :, 2]).max(), rel=1e-2)
 
 
-def test_values_of_collapse():
+def test_values_of_collapsed_assignments():
     p, equal = collapsed(), np.full((24, 5), 0.2)
     assert nt_xent(p, p) == pytest.approx(np.log(2 * 24 - 1), rel=1e-6)
     assert cluster_contrast(equal, equal) == pytest.approx(np.log(2 * 5 - 1), rel=1e-6)
-    # The one full column finds itself; the other eight columns are at cosine 0 from everything.
+    # The one full column matches itself. The other eight columns have cosine 0 with all columns.
     full = np.log(1 + 8 * np.exp(-1))
     assert cluster_contrast(p, p) == pytest.approx((full + 4 * np.log(9)) / 5, rel=1e-6)
 
 
-def test_empty_cluster_equals_unguarded_in_the_rest():
-    """An empty cluster adds nothing to m log m: only log k differs from the batch without its column."""
+def test_an_empty_cluster_changes_only_log_k():
+    """An empty cluster adds nothing to m log m. Only log k differs from the batch without its column."""
     p = with_column(0)
     expected = imbalance_loop(np.delete(p, 2, axis=1)) + np.log(5 / 4)
     assert imbalance(p) == pytest.approx(expected, rel=1e-5)
@@ -337,7 +337,7 @@ def test_empty_cluster_equals_unguarded_in_the_rest():
 
 @pytest.mark.parametrize("name", ["nt_xent", "cluster_contrast"])
 def test_low_temperature_gradient(name):
-    """Float32 against float64 where the positives win by far and the loss is nearly 0."""
+    """Compares float32 with float64 if the positive pairs dominate and the loss is nearly 0."""
     rng = np.random.default_rng(5)
     if name == "nt_xent":
         a = rng.normal(size=(64, 128))
@@ -369,24 +369,24 @@ def test_half_precision_normalize():
     assert normalize(jnp.ones((2, 3), jnp.bfloat16)).dtype == jnp.float32
 
 
-# --- Devices: the same value and gradient, with respect to replicated parameters and to the rows themselves
+# --- Devices: the value and the gradient for replicated parameters and for the rows do not depend on their number
 
 
 def network_loss(names, weights, a, b, axis_name=None):
-    """As in training: a replicated network, then the sum of the losses of its outputs."""
+    """The sum of the losses of the outputs of a replicated network, as in training."""
     p, q = (jax.nn.softmax(x @ weights) for x in (a, b))
     losses = {**LOSSES, "masked nt_xent": masked}
     return sum(losses[name](p, q, axis_name=axis_name) for name in names.split(" + "))
 
 
 def shardings():
-    """Of weights and of the two views."""
+    """The shardings of the weights and of the two views."""
     whole, rows = (NamedSharding(data_mesh(8), spec) for spec in (P(), P(AXIS)))
     return whole, rows, rows
 
 
 def on_devices(rows):
-    """[n, d] with its rows on the eight devices."""
+    """Distributes the rows of [n, d] over the eight devices."""
     return jax.device_put(rows, shardings()[1])
 
 
@@ -401,7 +401,7 @@ def outside_shard_map(loss, weights, a, b, **options):
 
 
 def per_device(loss, scale=1):
-    """Gradient inside: `pmean` for the parameters, own rows as the module's docstring says."""
+    """Gradients inside `shard_map`: `pmean` for the parameters; for the rows see the docstring of the module."""
 
     def step(weights, a, b):
         value, (inner, *rows) = jax.value_and_grad(partial(loss, axis_name=AXIS), (0, 1, 2))(weights, a, b)
@@ -457,7 +457,7 @@ FORM_CASES = first_quick(FORMS, ("jit", "shard_map, gradient inside"))
 
 
 def assert_any_number_of_devices(loss, arrays, form):
-    """The value and the gradients of `loss` on eight devices, in one of `FORMS`, are those on one."""
+    """The value and the gradients of `loss` on eight devices, in one of `FORMS`, equal those on one device."""
     value, gradients = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*arrays)
     assert jax.device_count() == 8
     actual_value, actual_gradients = FORMS[form](loss, *arrays)
@@ -481,7 +481,7 @@ COLLECTIVES = r"= (.*?) (?:all-reduce|all-gather|all-to-all|collective-permute|r
 
 
 def largest_message(function):
-    """Numbers in the largest collective that XLA makes of a value and gradient over 1,024 rows."""
+    """Size of the largest collective in the compiled value and gradient over 1,024 rows, in numbers."""
     shapes = [(6, 5), (1024, 6), (1024, 6)]
     arrays = [jax.ShapeDtypeStruct(x, np.float32, sharding=s) for x, s in zip(shapes, shardings(), strict=True)]
     sent = re.findall(COLLECTIVES, function.lower(*arrays).compile().as_text())
@@ -492,7 +492,7 @@ def largest_message(function):
 @pytest.mark.parametrize("form", ["jit", "shard_map"])
 @pytest.mark.parametrize("name, limit", [("cluster_contrast", 10 * 10), ("imbalance", 6 * 5), ("nt_xent", None)])
 def test_cluster_losses_never_gather_the_batch(name, limit, form):
-    """They send [2k, 2k] or k sums, and the gradient of the weights; `nt_xent` must send all rows."""
+    """Cluster losses send [2k, 2k] or k sums, and the gradient of the weights. `nt_xent` must send all rows."""
     loss = partial(network_loss, name)
     gradient = jax.jit(jax.value_and_grad(loss)) if form == "jit" else on_shards(per_device(loss))
     size = largest_message(gradient)
@@ -542,6 +542,6 @@ def test_temperature_must_be_positive(function, temperature):
         function(FLOATS, FLOATS, temperature=temperature)
 
 
-def test_one_cluster_has_no_contrast():
+def test_one_cluster_is_refused():
     with pytest.raises(ValueError, match=r"2 or more clusters, got \(4, 1\) and \(4, 1\)"):
         cluster_contrast(FLOATS[:, :1], FLOATS[:, :1])

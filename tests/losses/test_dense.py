@@ -1,4 +1,4 @@
-"""The form that keeps all similarities: once from either view or from both, the same sums and derivatives."""
+"""The form that keeps all similarities gives the same sums and derivatives from each view and from both views."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from tests.losses.test_blockwise import unit_views
 
 
 def weighed(sums):
-    """A scalar of log-sums to which each counts otherwise."""
+    """A weighted sum of log-sums with different weights."""
     return jnp.sum(jnp.sin(jnp.arange(1.0, sums.size + 1)) * jnp.where(sums > -1e29, sums, 0).reshape(-1))
 
 
@@ -50,7 +50,7 @@ def plainly(a, b, t):
     return jax.nn.logsumexp(jnp.where(same, -jnp.inf, rows @ rows.T / t), axis=1).reshape(2, n)
 
 
-def test_symmetric_takes_three_products_forward():
+def test_the_symmetric_form_needs_three_products_forward():
     def products(symmetric):
         rows = jnp.ones((6, 3))
         text = str(
@@ -62,7 +62,7 @@ def test_symmetric_takes_three_products_forward():
 
 
 @pytest.mark.parametrize("impl", ["dense", "blockwise"])
-def test_the_loss_takes_the_forms_of_one_device_where_there_is_one(impl, monkeypatch):
+def test_the_loss_uses_the_forms_for_one_device_on_one_device(impl, monkeypatch):
     def loss(a, b, t):
         return nt_xent(a, b, temperature=t, where=np.arange(20) % 3 > 0, impl=impl, block=8)
 

@@ -1,4 +1,4 @@
-"""Information-theoretic losses against the authors' values, textbook loops, their symmetries, any number of devices."""
+"""Compares information-theoretic losses with the authors' values and textbook loops; tests symmetries and devices."""
 
 from functools import cache, partial
 
@@ -31,7 +31,7 @@ BOUNDS = {"info_nce": info_nce, "nwj": nwj, "jsd": jsd}
 
 
 def widths(x):
-    """Standard deviations from any numbers."""
+    """Maps any numbers to standard deviations."""
     return 0.1 + abs(x)
 
 
@@ -104,7 +104,7 @@ def softplus(x):
 
 
 def bound_loop(of_pair, of_other):
-    """Mean over pairs of one function, less the mean over all the rest of the other."""
+    """Mean of one function over the pairs, minus the mean of the other function over all other entries."""
 
     def loop(a, b):
         n = len(a)
@@ -154,8 +154,8 @@ def test_equals_the_loop(name, n, k):
 
 @pytest.mark.parametrize("case", sorted({key.rsplit("/", 1)[0] for key in FIXTURES}))
 @pytest.mark.parametrize("x64, value_tolerance, gradient_tolerance", [(False, 1e-5, 1e-4), (True, 1e-10, 1e-10)])
-def test_equals_the_authors_code(case, x64, value_tolerance, gradient_tolerance):
-    """Their loss is the mutual information negated."""
+def test_equals_the_code_of_the_authors(case, x64, value_tolerance, gradient_tolerance):
+    """The loss of the authors is the negative mutual information."""
     name, sign = ("prior_kl", 1) if "prior_kl" in case else ("symmetric", -1)
     with jax.enable_x64(x64):
         arrays = [jnp.asarray(FIXTURES[f"{case}/in{i}"]) for i in (0, 1)]
@@ -188,14 +188,14 @@ LABELS = {
 @pytest.mark.parametrize("case", LABELS)
 def test_one_hot_labels(case):
     columns, symmetrize, expected = LABELS[case]
-    # A dropped column's rows go to the last that is left: labels of a coarser clustering.
+    # The rows of a dropped column go to the last remaining column, which gives the labels of a coarser clustering.
     q = ONE_HOT[:, columns] + (1 - ONE_HOT[:, columns].sum(1, keepdims=True)) * np.eye(len(columns))[-1]
     assert mutual_information(ONE_HOT, q, symmetrize=symmetrize) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["symmetric", "plain", "rectangular"])
-def test_independence_gives_zero(name):
-    """Every row of one side with every row of the other; or one side the same throughout."""
+def test_independent_assignments_give_zero(name):
+    """Every row of one side is paired with every row of the other; or all rows of one side are equal."""
     p, q = views(8)
     every = np.repeat(p, 8, axis=0), np.tile(q, (8, 1))
     expected = LOOPS[name](*every) if name == "symmetric" else 0  # The symmetrised joint is not a product.
@@ -204,14 +204,14 @@ def test_independence_gives_zero(name):
         assert value_and_gradients(name)(uniform, uniform)[0] == pytest.approx(0, abs=1e-6)
 
 
-def test_divergences_are_zero_where_both_agree():
+def test_divergences_of_equal_arguments_are_zero():
     mu, sigma = views()
     assert gaussian_kl(jnp.zeros((4, 3)), jnp.ones((4, 3))) == 0
     assert posterior_skl(mu, sigma, mu, sigma) == 0
     assert prior_kl(mu + 3, mu) == pytest.approx(0, abs=1e-6)
 
 
-# --- Symmetries: function(T x) == function(x), and the gradient turns with T
+# --- Symmetries: function(T x) == function(x), and T transforms the gradient
 
 SYMMETRIES = {
     "rows permuted": lambda a, b: (a[ROWS], b[ROWS]),
@@ -252,7 +252,7 @@ def test_duplicated_batch(name):
     assert_same_on_a_duplicated_batch(value_and_gradients(name))
 
 
-# --- Rows that do not count
+# --- Excluded rows
 
 
 def test_missing_rows_may_hold_anything():
@@ -267,7 +267,7 @@ def test_missing_rows_may_hold_anything():
 
 
 @pytest.mark.long
-def test_no_row_counts():
+def test_all_rows_excluded():
     value, gradient = jax.value_and_grad(mutual_information)(*views(), where=np.zeros(24, bool))
     assert value == pytest.approx(0, abs=1e-6) and not gradient.any()
 
@@ -287,7 +287,7 @@ def bounds_of(scores):
     return {name: bound_and_gradient(name)(scores)[0] for name in BOUNDS}
 
 
-def test_bounds_of_equal_scores():
+def test_bounds_for_equal_scores():
     zeros, ones = bounds_of(np.zeros((N, N), np.float32)), bounds_of(np.ones((N, N), np.float32))
     assert zeros["info_nce"] == pytest.approx(0, abs=1e-6) and ones["info_nce"] == pytest.approx(0, abs=1e-6)
     assert zeros["nwj"] == pytest.approx(-np.exp(-1), rel=1e-6) and ones["nwj"] == pytest.approx(0, abs=1e-6)
@@ -295,8 +295,8 @@ def test_bounds_of_equal_scores():
 
 
 @pytest.mark.parametrize("size", [80, 1e4])
-def test_ceilings_of_perfect_scores(size):
-    """Pairs high, others low: all of log n, no ceiling, all of 0, and nothing overflows."""
+def test_largest_values_for_perfect_scores(size):
+    """With high scores for pairs, the largest values are log n, no limit, and 0. Nothing overflows."""
     scores = np.float32(size * (2 * np.eye(N) - 1))
     ceilings = {"info_nce": np.log(N), "nwj": size, "jsd": 0}
     assert bounds_of(scores) == pytest.approx(ceilings, rel=1e-6, abs=1e-6)
@@ -305,15 +305,15 @@ def test_ceilings_of_perfect_scores(size):
 
 
 @pytest.mark.parametrize("name", BOUNDS)
-def test_worst_scores(name):
-    """Others above the pairs: finite, and the gradient pulls them apart."""
+def test_bounds_for_the_worst_scores(name):
+    """If other scores are above those of the pairs, the values are finite, and the gradient corrects the scores."""
     value, gradient = bound_and_gradient(name)(np.float32(40 * (1 - 2 * np.eye(N))))
     assert np.isfinite(value) and value < -40
     assert (np.diagonal(gradient) > 0).all() and (gradient[~np.eye(N, dtype=bool)] < 0).all()
 
 
 def test_bounds_of_gaussians():
-    """Correlated normal variables: each bound is tight under its best critic, and less under another."""
+    """For correlated normal variables, each bound is tight with its best critic and lower with another one."""
     rho, n = 0.8, 1000
     truth = -np.log(1 - rho**2) / 2
     x, noise = np.random.default_rng(8).normal(size=(2, n))
@@ -326,7 +326,7 @@ def test_bounds_of_gaussians():
 
 
 def test_low_temperature_gradient():
-    """Float32 against float64 where every pair wins by far."""
+    """Compares float32 with float64 if the scores of the pairs are far above the others."""
     scores = 15 * np.eye(N) + np.random.default_rng(5).normal(size=(N, N))
     _, single = bound_and_gradient("info_nce")(scores.astype(np.float32))
     with jax.enable_x64(True):
@@ -346,7 +346,7 @@ def test_finite_value_and_gradient(name, hard):
 
 
 @pytest.mark.parametrize("sigma", [0.0, 1e-45, 1e-20, 1e-7])
-def test_no_width_is_finite(sigma):
+def test_zero_standard_deviations_give_finite_values(sigma):
     ones, narrow = jnp.ones((4, 3)), jnp.full((4, 3), sigma)
     for arrays in ((ones, narrow), (ones, narrow, 0 * ones, ones), (ones, narrow, 0 * ones, narrow)):
         function = gaussian_kl if len(arrays) == 2 else posterior_skl
@@ -354,7 +354,7 @@ def test_no_width_is_finite(sigma):
         assert value > 1 and np.isfinite(value) and np.isfinite(gradients).all()
 
 
-def test_values_of_collapse():
+def test_values_of_collapsed_assignments():
     collapsed = HARD["total collapse"]
     for symmetrize in (True, False):
         assert mutual_information(collapsed, collapsed, symmetrize=symmetrize) == pytest.approx(0, abs=1e-6)
@@ -382,11 +382,11 @@ def test_half_precision_is_computed_in_float32(function):
         np.testing.assert_array_equal(gradient, full.astype(jnp.bfloat16), strict=True)
 
 
-# --- Devices: the same value and gradient, with respect to replicated parameters and to the rows themselves
+# --- Devices: the value and the gradient for replicated parameters and for the rows do not depend on their number
 
 
 def network_loss(names, weights, a, b, axis_name=None):
-    """As in training: a replicated network, then the sum of the losses of its outputs."""
+    """The sum of the losses of the outputs of a replicated network, as in training."""
     p, q = (jax.nn.softmax(x @ weights) for x in (a, b))
     return sum(LOSSES[name](p, q, axis_name=axis_name) for name in names.split(" + "))
 
@@ -410,7 +410,7 @@ def test_bounds_of_scores_on_any_number_of_devices(name):
 
 @pytest.mark.parametrize("form", ["jit", "shard_map"])
 def test_mutual_information_never_gathers_the_batch(form):
-    """It sends [k, k] sums and the gradient of the [6, 5] weights."""
+    """Mutual information sends [k, k] sums and the gradient of the [6, 5] weights."""
     loss = partial(network_loss, "symmetric")
     gradient = jax.jit(jax.value_and_grad(loss)) if form == "jit" else on_shards(per_device(loss))
     assert largest_message(gradient) <= 6 * 5

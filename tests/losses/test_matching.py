@@ -1,4 +1,4 @@
-"""Matchings against SciPy's, balanced labels against the unlogged formula, and what leaves both unchanged."""
+"""Compares matchings with SciPy, and balanced labels with the formula without logarithms; tests their invariances."""
 
 from functools import partial
 
@@ -29,13 +29,13 @@ def test_contingency_counts_pairs():
 
 
 @pytest.mark.parametrize("outside", [-1, -7, 3, 99])
-def test_contingency_leaves_out_labels_outside(outside):
+def test_contingency_ignores_labels_out_of_range(outside):
     a = np.array([0, 1, 2, outside, 0])
     expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
     np.testing.assert_array_equal(contingency(a, np.array([0, 1, 2, 1, outside]), 3, 3), expected)
 
 
-def test_contingency_is_as_large_as_asked():
+def test_contingency_has_the_requested_shape():
     np.testing.assert_array_equal(contingency(np.array([0, 0]), np.array([1, 1]), 2, 3), [[0, 2, 0], [0, 0, 0]])
 
 
@@ -50,7 +50,7 @@ TABLES = {
 
 
 def assert_greatest(table, matched):
-    """As great as SciPy's, one to one, and full on the smaller side."""
+    """The matching has the value of SciPy's, is one to one, and covers the smaller side."""
     matched = np.asarray(matched)
     rows = np.flatnonzero(matched >= 0)
     assert matched.shape == (len(table),) and matched.min() >= -1
@@ -59,7 +59,7 @@ def assert_greatest(table, matched):
     assert table[rows, matched[rows]].sum() == pytest.approx(best, rel=1e-5, abs=1e-5)
 
 
-# Each size compiles anew.
+# Each size needs another compilation.
 QUICK = (1, 2, 3, 5, 10, 20, 50)
 
 
@@ -97,7 +97,7 @@ CARD = {
 
 
 def balanced_loop(p, power=10.0, tol=1e-2, max_iter=75):
-    """The formula as it is written: masses 1/k and 1/n, a look at every tenth iteration."""
+    """The formula as in the paper: masses 1/k and 1/n, with a check at every tenth iteration."""
     n, k = p.shape
     powers = p.T**power
     c, iteration, change = np.full(n, 1 / n), 0, np.inf
@@ -111,7 +111,7 @@ def balanced_loop(p, power=10.0, tol=1e-2, max_iter=75):
 
 
 def soft(n=300, k=6, scale=1.5, seed=0):
-    """Rows on the simplex, cluster 0 the largest by far."""
+    """Soft assignments with one cluster, 0, that is much larger than the others."""
     logits = scale * np.random.default_rng(seed).normal(size=(n, k))
     return softmax(logits + np.eye(k)[0])
 
@@ -126,22 +126,22 @@ def test_known_labels(name):
     "options", [{}, {"power": 2.0}, {"max_iter": 1}, {"max_iter": 11}, {"tol": 30.0}, {"tol": 0.0}]
 )
 def test_equals_the_loop(options):
-    """Also where it stops early, which gives other labels."""
+    """The labels are equal also if the loop stops early, which gives other labels."""
     p = soft()
     with jax.enable_x64(True):
         np.testing.assert_array_equal(balanced_labels(p, **options), balanced_loop(p, **options))
     assert np.mean(balanced_labels(p.astype(np.float32), **options) == balanced_loop(p, **options)) > 0.99
 
 
-def test_stops_as_the_loop_does():
-    """At the first iteration, the eleventh and the last, labels differ: the cases above can tell them apart."""
+def test_stops_at_the_same_iteration_as_the_loop():
+    """The labels of the first, the eleventh and the last iteration differ, so the cases above can detect errors."""
     p = soft()
     ends = [balanced_loop(p, tol=0.0, max_iter=m) for m in (1, 11, 75)]
     assert (ends[0] != ends[1]).any() and (ends[1] != ends[2]).any()
     np.testing.assert_array_equal(balanced_labels(p, tol=1e9), ends[0])
 
 
-def test_clusters_are_alike_in_size():
+def test_clusters_have_nearly_equal_sizes():
     p = soft()
     sizes = np.bincount(balanced_labels(p), minlength=6)
     assert np.bincount(p.argmax(1)).max() > 90
@@ -159,7 +159,7 @@ INVARIANTS = {
 
 @pytest.mark.parametrize("name", INVARIANTS)
 def test_invariants(name):
-    """Of the fixed point: with many iterations the scale of a column no longer matters either."""
+    """The invariances of the fixed point: after many iterations, the scale of a column has no effect either."""
     move, turn = INVARIANTS[name]
     p, labels = soft(), jax.jit(partial(balanced_labels, tol=0.0, max_iter=2000))
     with jax.enable_x64(True):
@@ -183,7 +183,7 @@ def with_zeros(kind):
 
 @pytest.mark.parametrize("kind", ["some entries", "a cluster", "a row", "everything", "one-hot"])
 def test_exact_zeros(kind):
-    """All rows that can be told apart still fill the clusters evenly."""
+    """All rows that differ still fill the clusters evenly."""
     p = with_zeros(kind)
     sizes = np.bincount(jax.jit(balanced_labels)(p), minlength=6)
     assert len(sizes) == 6
@@ -199,8 +199,8 @@ def test_half_precision_is_computed_in_float32(dtype):
 
 
 @pytest.mark.parametrize("function", [balanced_labels, maximum_matching])
-def test_a_loss_may_hold_it(function):
-    """No gradient comes back, and none is refused."""
+def test_labels_inside_a_loss_have_no_gradient(function):
+    """The labels pass no gradient on, and differentiation raises no error."""
     p = jnp.asarray(soft(6), jnp.float32)
     gradient = jax.grad(lambda p: jnp.sum(p * function(p)[:, None]))(p)
     np.testing.assert_array_equal(gradient, np.broadcast_to(function(p)[:, None], (6, 6)))

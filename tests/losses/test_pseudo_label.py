@@ -1,4 +1,4 @@
-"""Cross-entropy with pseudo-labels against a textbook loop, its symmetries, any number of devices."""
+"""Compares the cross-entropy with pseudo-labels with a textbook loop; tests symmetries and numbers of devices."""
 
 from functools import partial
 
@@ -21,7 +21,7 @@ from tests.losses.test_contrastive import (
 )
 
 N, K = 24, 5
-LABELS = np.arange(N) % (K + 1) - 1  # Every sixth row does not count.
+LABELS = np.arange(N) % (K + 1) - 1  # Every sixth row is excluded.
 SWITCH = pytest.mark.parametrize("double_softmax", [False, True])
 
 
@@ -54,7 +54,7 @@ def test_equals_the_loop(double_softmax):
 
 
 def test_known_values():
-    """Twice those of DMIM, which takes half the cross-entropy."""
+    """The values are twice those of DMIM, which uses half the cross-entropy."""
     i, j = np.mgrid[:6, :3]
     p, labels = softmax(2 * np.sin(1 + 0.7 * i + 1.3 * j)), np.arange(6) % 3
     assert pseudo_label_loss(p, labels, double_softmax=True) == pytest.approx(2 * 0.5448198, abs=1e-6)
@@ -73,7 +73,7 @@ def test_range():
 
 @SWITCH
 def test_symmetries(double_softmax):
-    """Rows permuted, clusters relabelled on both sides, the batch twice."""
+    """The rows are permuted, the clusters are relabelled on both sides, or the batch is duplicated."""
     p = views()[0]
     relabelled = np.where(LABELS >= 0, np.argsort(COLUMNS)[LABELS], -1)
     with jax.enable_x64(True):
@@ -90,8 +90,8 @@ def test_symmetries(double_softmax):
 
 
 @SWITCH
-def test_rows_that_do_not_count(double_softmax):
-    """They may hold anything and change nothing; their labels may be any negative number."""
+def test_excluded_rows(double_softmax):
+    """Excluded rows may have any values and change nothing. Their labels may be any negative number."""
     p, counts = views()[0], LABELS >= 0
     value, gradient = value_and_gradient(p, double_softmax=double_softmax)
     alone, gradient_alone = value_and_gradient(p[counts], LABELS[counts], double_softmax=double_softmax)
@@ -105,12 +105,12 @@ def test_rows_that_do_not_count(double_softmax):
 
 
 @SWITCH
-def test_no_row_counts(double_softmax):
+def test_all_rows_excluded(double_softmax):
     value, gradient = value_and_gradient(views()[0], np.full(N, -1), double_softmax=double_softmax)
     assert value == 0 and not gradient.any()
 
 
-def test_a_label_out_of_range_is_seen():
+def test_a_label_out_of_range_is_detected():
     assert np.isnan(pseudo_label_loss(views()[0], np.full(N, K)))
 
 
@@ -123,7 +123,7 @@ def test_finite_value_and_gradient(double_softmax, hard):
 
 @pytest.mark.parametrize("gap", [20.0, 80.0, 87.0, 100.0, 1e4])
 def test_finite_gradient_through_softmax(gap):
-    """The label's own cluster dies in training; as long as its share is a normal number, the pull back is full."""
+    """The cluster of the label becomes empty in training. While its share is a normal number, the gradient is full."""
     logits = jnp.zeros((N, K)).at[:, 0].add(-gap)
     value, gradient = OF_LOGITS(logits)
     assert np.isfinite(value) and np.isfinite(gradient).all()
@@ -140,7 +140,7 @@ def test_half_precision_is_computed_in_float32(double_softmax):
 
 
 def network_loss(double_softmax, weights, a, b, axis_name=None):
-    """Labels from the other view; rows far off have none: those of two whole devices, in the test."""
+    """The labels come from the other view. Distant rows have no label: in the test, all rows of two devices."""
     labels = jnp.where(b[:, 0] > 5, -1, jnp.argmax(b, axis=1))
     p = jax.nn.softmax(a @ weights)
     return pseudo_label_loss(p, labels, double_softmax=double_softmax, axis_name=axis_name)
@@ -151,7 +151,7 @@ def network_loss(double_softmax, weights, a, b, axis_name=None):
 def test_any_number_of_devices(double_softmax, form):
     rng = np.random.default_rng(6)
     a, b, weights = (rng.normal(size=size) for size in ((N, K), (N, K), (K, K)))
-    b[: N // 4 + 1, 0] += 10  # The third device has part of its rows.
+    b[: N // 4 + 1, 0] += 10  # The third device has labels for a part of its rows.
     arrays = [jnp.asarray(x, jnp.float32) for x in (weights, a, b)]
     assert_any_number_of_devices(partial(network_loss, double_softmax), arrays, form)
 

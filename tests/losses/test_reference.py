@@ -1,4 +1,4 @@
-"""Values and gradients of CC's, CMMC's and DMIM's own code, which `../shared` holds, at every batch size."""
+"""Compares with values and gradients of the code of CC, CMMC and DMIM in `../shared`, at every batch size."""
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ def test_losses(name, case, x64, value_tolerance, gradient_tolerance):
         value, gradients = jax.jit(jax.value_and_grad(LOSSES[name], (0, 1)))(*arrays, **options)
     assert_close(value, found["value"], value_tolerance)
     for gradient, expected in zip(gradients, (found["grad0"], found["grad1"]), strict=True):
-        if name in ON_THE_SIMPLEX:  # A constant per row is lost in the softmax.
+        if name in ON_THE_SIMPLEX:  # A gradient through softmax does not depend on a constant per row.
             gradient, expected = (x - x.mean(1, keepdims=True) for x in (np.asarray(gradient), expected))
         assert_close(gradient, expected, gradient_tolerance)
 

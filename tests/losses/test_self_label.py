@@ -1,4 +1,4 @@
-"""Self-labelling: the loss against a plain loop, and what must not change it."""
+"""Compares the self-labelling loss with a plain loop, and tests its invariances."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def rows(n=40, k=4, sharp=8.0):
 
 
 def loop(strong, weak, threshold):
-    """As the paper's text says it, row by row."""
+    """The loss row by row, as described in the paper."""
     kept = [i for i in range(len(weak)) if weak[i].max() > threshold]
     labels = [weak[i].argmax() for i in kept]
     if not kept:
@@ -28,7 +28,7 @@ def loop(strong, weak, threshold):
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.6, 0.9, 0.99])
-def test_it_is_the_plain_loop(threshold):
+def test_equals_the_plain_loop(threshold):
     strong, weak = rows(sharp=1.0), rows()
     np.testing.assert_allclose(
         self_label_loss(strong, weak, threshold=threshold), loop(strong, weak, threshold), rtol=1e-5
@@ -41,7 +41,7 @@ def test_no_confident_row_gives_zero_and_no_gradient():
     assert value == 0 and not np.asarray(gradient).any()
 
 
-def test_no_gradient_reaches_the_plain_rows_and_unsure_rows():
+def test_plain_rows_and_uncertain_rows_get_no_gradient():
     strong, weak = jnp.asarray(rows(sharp=1.0)), jnp.asarray(rows())
     by_strong, by_weak = jax.grad(self_label_loss, argnums=(0, 1))(strong, weak, threshold=0.9)
     unsure = np.asarray(weak.max(1)) <= 0.9
@@ -60,8 +60,8 @@ def test_gradient_by_finite_differences():
         assert abs(gradient[i, j] - expected) < 1e-3 * max(1, abs(expected))
 
 
-def test_clusters_count_alike_whatever_their_size():
-    """Nine rows of cluster 0 and one of cluster 1: each cluster's mean loss has half the weight."""
+def test_clusters_have_equal_weight_for_any_size():
+    """With nine rows of cluster 0 and one row of cluster 1, the mean loss of each cluster has half the weight."""
     weak = np.eye(2, dtype=np.float32)[[0] * 9 + [1]]
     strong = np.array([[0.5, 0.5]] * 9 + [[0.9, 0.1]], np.float32)
     np.testing.assert_allclose(self_label_loss(strong, weak), (np.log(2) + np.log(10)) / 2, rtol=1e-6)

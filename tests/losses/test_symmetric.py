@@ -1,4 +1,4 @@
-"""Pairs of blocks visited once for both: the sums and derivatives of `log_sums`, in less time and memory."""
+"""The symmetric form, which visits each pair of blocks once, gives the sums and derivatives of `log_sums`."""
 
 from functools import cache, partial
 
@@ -31,7 +31,7 @@ REFERENCE = partial(log_sums, block=5)
 
 @cache
 def symmetric_of(block):
-    """One object for each block, so that its program is compiled once."""
+    """Returns the same object for each block size, so that its program is compiled once."""
     return partial(symmetric_log_sums, block=block)
 
 
@@ -45,9 +45,9 @@ def test_equals_log_sums(examples, block, temperature):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-11, atol=1e-12), found, expected)
 
 
-# With weights of both signs terms cancel, and rounding weighs more.
+# With weights of both signs, terms cancel, and rounding errors are relatively larger.
 @pytest.mark.parametrize("dtype, tolerance", [(jnp.float32, 2e-5), (jnp.bfloat16, 1e-2)])
-def test_products_are_wide(dtype, tolerance):
+def test_products_are_computed_in_float32(dtype, tolerance):
     rows = jnp.asarray(np.concatenate(unit_views(40))).astype(dtype)
     arguments = rows, np.repeat(np.arange(1, 41), 2), jnp.float32(0.2)
     value, (gradient, slope) = value_and_gradients(partial(symmetric_log_sums, block=16), *arguments)
@@ -63,8 +63,8 @@ def test_second_derivatives_are_refused():
         jax.hessian(lambda rows: weighed(symmetric_log_sums(rows, np.repeat(np.arange(1, 5), 2), 0.2)))(rows)
 
 
-def test_memory_is_that_of_the_rows():
-    """Of 32,768 rows of 128: six times the rows, and no [rows, block]."""
+def test_memory_is_linear_in_the_rows():
+    """For 32,768 rows of 128 numbers, the memory is six times the rows, without an array [rows, block]."""
     rows = jax.ShapeDtypeStruct((32_768, 128), jnp.float32)
     examples = jax.ShapeDtypeStruct((32_768,), jnp.int32)
     gradient = jax.jit(jax.value_and_grad(lambda rows, examples: weighed(symmetric_log_sums(rows, examples, 0.5))))

@@ -1,4 +1,4 @@
-"""Kept results: computed once, anew when anything differs or the file is damaged, never left half-written."""
+"""Cached results are computed once, and again if an input differs or the file is damaged; no file is half-written."""
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_whatever_differs_is_computed_anew_and_kept_beside(tmp_path, other):
+def test_other_inputs_are_computed_again_and_stored_separately(tmp_path, other):
     key, arrays, name, settings = OTHERS[other]
     ArrayCache(tmp_path, KEY, ROWS)("nouns", (3, 0.5), Counted())
     changed, again = Counted(RESULT + 1), Counted()
@@ -58,7 +58,7 @@ def test_whatever_differs_is_computed_anew_and_kept_beside(tmp_path, other):
     assert (changed.calls, again.calls) == (1, 0)
 
 
-def test_the_same_rows_in_another_memory_order_are_the_same(tmp_path):
+def test_the_memory_order_of_the_rows_does_not_matter(tmp_path):
     ArrayCache(tmp_path, KEY, ROWS)("nouns", (), Counted())
     again = Counted()
     ArrayCache(tmp_path, KEY, np.asfortranarray(ROWS))("nouns", (), again)
@@ -77,7 +77,7 @@ def assert_right(directory):
     return compute.calls
 
 
-def test_a_truncated_file_is_computed_anew(tmp_path):
+def test_a_truncated_file_is_computed_again(tmp_path):
     path, whole = kept(tmp_path)
     for size in (0, 1, 60, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
@@ -87,7 +87,7 @@ def test_a_truncated_file_is_computed_anew(tmp_path):
 
 @pytest.mark.parametrize("bit", [0, 5])
 def test_a_flipped_bit_anywhere_changes_no_result(tmp_path, bit):
-    """In the data it is noticed; in the archive's dates and the like it may not matter."""
+    """A flipped bit in the data is detected. In the dates of the archive and similar fields it may have no effect."""
     path, whole = kept(tmp_path)
     data = whole.index(RESULT.tobytes())
     for at in range(len(whole)):
@@ -97,7 +97,7 @@ def test_a_flipped_bit_anywhere_changes_no_result(tmp_path, bit):
         path.write_bytes(whole)
 
 
-def test_another_file_in_its_place_is_computed_anew(tmp_path):
+def test_another_file_in_its_place_is_computed_again(tmp_path):
     path, _ = kept(tmp_path)
     np.savez(path, other=RESULT)
     assert assert_right(tmp_path) == 1
@@ -105,7 +105,7 @@ def test_another_file_in_its_place_is_computed_anew(tmp_path):
     assert assert_right(tmp_path) == 1
 
 
-def test_nothing_is_left_of_a_computation_that_fails(tmp_path):
+def test_a_failed_computation_leaves_no_file(tmp_path):
     def broken():
         raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""TEMI: the loss against a NumPy loop, the teacher, the weights of pairs, and a small whole run."""
+"""Compares the loss of TEMI with a NumPy loop; tests the teacher, the weights of pairs, and a small run."""
 
 from functools import cache
 
@@ -40,7 +40,7 @@ def batch_of(seed=0):
 
 @cache
 def variables_of(steps=3, scale=True):
-    """A student and a teacher that differ, in the middle of a run."""
+    """Variables in the middle of a run, with a student and a teacher that differ."""
     variables, rng = build(scale=scale).init(KEY, batch_of()), np.random.default_rng(1)
 
     def moved(x):
@@ -111,7 +111,7 @@ def test_the_losses_of_the_heads(beta):
 
 @pytest.mark.long
 def test_the_gradient_by_finite_differences():
-    """With respect to the students' logits."""
+    """The gradient is for the logits of the students."""
     rng, (_, teachers, mean) = np.random.default_rng(3), probabilities()
     logits, direction = rng.normal(size=(2, 2, H, N, K))
 
@@ -135,12 +135,12 @@ def one_hot(clusters):
 SAME, NEXT = np.arange(N) % K, (np.arange(N) + 1) % K
 
 
-def test_equal_pairs_weigh_1_and_disjoint_ones_0():
+def test_equal_pairs_have_weight_1_and_disjoint_pairs_0():
     np.testing.assert_array_equal(pair_weights(one_hot(SAME), one_hot(SAME)), np.ones(N))
     np.testing.assert_array_equal(pair_weights(one_hot(SAME), one_hot(NEXT)), np.zeros(N))
 
 
-def test_equal_one_hot_pairs_share_log_k():
+def test_equal_one_hot_pairs_have_information_log_k():
     """beta = 1, p = 1/K."""
     pair = logs((one_hot(SAME), one_hot(SAME)))
     losses, _ = head_losses(pair, pair, np.full((H, K), 1 / K, np.float32), 1.0)
@@ -250,7 +250,7 @@ def test_initial_weights():
 
 @pytest.mark.parametrize("settings, rates", [({}, [0.0, 0.25, 0.5]), ({"optimizer": {"warmup_steps": 2}}, [0, 0.5, 1])])
 def test_the_warm_up(settings, rates):
-    """Two epochs of two steps, unless the optimiser's own setting says otherwise. Adam's first steps are the rate."""
+    """The warm-up has two epochs of two steps, unless the optimiser sets it. Adam's first steps equal the rate."""
     optimizer = {"learning_rate": 1.0, **settings.get("optimizer", {})}
     tx = build(warmup_epochs=2, optimizer=optimizer).phases[0].objectives[0].tx
     params = {"bias": jnp.zeros(())}
@@ -263,7 +263,7 @@ def test_the_warm_up(settings, rates):
 # --- Neighbours and whole runs
 
 
-# A teacher that follows within some steps, and heads wide enough to learn as fast.
+# The teacher follows within a few steps, and the heads are wide enough to learn as fast.
 QUICK = {"warmup_epochs": 0, "teacher_decay": 0.9, "hidden": 64, "width": 32}
 
 
@@ -285,8 +285,8 @@ def test_preparation_is_the_nearest_other_rows(tmp_path):
 
 
 @pytest.mark.long
-def test_wrong_neighbours_weigh_less():
-    """Of the pairs, 30 % are of different blobs."""
+def test_wrong_neighbours_have_lower_weights():
+    """30 % of the pairs are from different blobs."""
     data, rng = blobs(n=120, k=4, d=6), np.random.default_rng(1)
     labels, rows = data.labels, data.features["image"]
     wrong = rng.random(120) < 0.3
@@ -311,7 +311,7 @@ def test_wrong_neighbours_weigh_less():
 
 
 @pytest.mark.long
-def test_a_whole_run_finds_the_blobs_and_keeps_the_best_seed(tmp_path):
+def test_a_run_finds_the_blobs_and_keeps_the_best_seed(tmp_path):
     config = config_of(num_clusters=3, num_seeds=2, batch_size=24, epochs=100, model={**SMALL, **QUICK})
     config.optimizer.learning_rate = 0.003
     config.run.log_every = config.run.evaluate_every = config.run.checkpoint_every = 0

@@ -1,4 +1,4 @@
-"""TURTLE: the inner and the outer problem against NumPy loops, small whole runs, and the generalisation score."""
+"""Compares the inner and outer problem of TURTLE with NumPy loops; tests small runs and the generalisation score."""
 
 import warnings
 from functools import cache
@@ -75,7 +75,7 @@ def there_of(batch):
 
 
 def scales_of(batch, scaled):
-    """sqrt(d) / mean norm of each space, over the rows that have it."""
+    """sqrt(d) / mean norm of each space, where the mean is over the rows that have the space."""
     if not scaled:
         return {name: 1.0 for name in WIDTHS}
     return {
@@ -85,7 +85,7 @@ def scales_of(batch, scaled):
 
 
 def soft_labels(task, batch, scales):
-    """Assignments of each row in each space that it has, and tau."""
+    """The assignments of each row in each of its spaces, and tau."""
     p, tau = {name: {} for name in WIDTHS}, np.full((N, K), 1 / K)
     for i in range(N):
         for v, (name, layer) in enumerate(task.items()):
@@ -166,7 +166,7 @@ def test_the_outer_terms(case):
 
 
 def test_the_gradient_by_finite_differences():
-    """The loop holds the inner classifiers fixed, so the derivative through them must not be in ours."""
+    """The loop keeps the inner classifiers fixed, so the gradient must not contain the derivative through them."""
     batch, (task, layers) = batch_of(mask=True), params_of()
     spaces, scales = feature_spaces(norms_of(batch), batch), scales_of(batch, True)
 
@@ -208,7 +208,7 @@ def drawn(batch, key=KEY):
 
 @pytest.mark.parametrize("settings, prior", [({}, UNIFORM), ({"prior": "6,3,1"}, SHARES), ({"prior": "none"}, None)])
 def test_the_loss_of_a_step(settings, prior):
-    """Tau, inner steps on it, then the outer terms with the fitted classifiers."""
+    """A step computes tau, takes the inner steps on it, and computes the outer terms with the fitted classifiers."""
     method, batch, (task, _) = build(gamma=4.0, **settings), batch_of(), params_of()
     variables = {"params": single(task), "norms": initial_norms(batch)}
     value, (changed, terms) = jax.jit(loss_of(method))(variables, batch, KEY)
@@ -231,8 +231,8 @@ def test_a_cold_start_draws_new_classifiers_for_each_batch_of_an_epoch():
     assert loss(variables, batch, KEY) == loss(variables, batch, KEY) != loss(variables, later, KEY)
 
 
-def test_a_warm_start_goes_on_with_the_classifiers_and_their_adam_state():
-    """Two steps with one tau are one of twice as many inner steps."""
+def test_a_warm_start_continues_with_the_classifiers_and_their_adam_state():
+    """Two steps with the same tau equal one step with twice as many inner steps."""
     batch, losses = batch_of(), [loss_of(build(warm_start=True, inner_steps=steps)) for steps in (4, 8)]
     variables = build(warm_start=True).init(KEY, batch)
     once = jax.jit(losses[1])(variables, batch, KEY)[1][0]
@@ -257,7 +257,7 @@ def test_initial_weights():
 
 
 @pytest.mark.long
-def test_one_number_for_each_space_makes_the_result_free_of_the_units():
+def test_the_units_of_the_feature_spaces_do_not_matter():
     batch = batch_of()
     other = {**batch, "view0": 1000 * batch["view0"], "view1": batch["view1"] / 50}
     for scaled in (True, False):
@@ -284,7 +284,7 @@ def test_the_norm_is_the_mean_over_all_steps():
 
 
 def test_prediction_and_embedding():
-    """Tau and the scaled features, with the norm of the training; a row without any space is 1/K."""
+    """Returns tau and the scaled features, with the norm of the training. A row without any space gets 1/K."""
     method, batch, (task, _) = build(), batch_of(mask=True), params_of()
     batch["mask"][5] = False
     variables = {"params": single(task), "norms": norms_of(batch)}
@@ -324,7 +324,7 @@ def test_seeds_side_by_side_share_the_features():
     assert seeds * n * K in sizes and seeds * d * K in sizes and max(sizes) < seeds * n * d
 
 
-def test_a_batch_of_all_rows_is_one_phase_of_whole_batches():
+def test_a_batch_of_all_rows_is_one_phase_of_full_batches():
     phase = build(Spec(K, 10, 3, {"train": 1})).phases[0]
     assert (phase.num_steps, phase.whole) == (6000, True)
     phase = build(Spec(K, 10, 3, {"train": 4}), num_steps=0).phases[0]
@@ -352,7 +352,7 @@ def trained(dataset, tmp_path, *, k, steps, seeds=1, model=(), **changes):
     config.optimizer.learning_rate = 0.01
     config.run.log_every = 0
     with warnings.catch_warnings():
-        # Of a collapse, which one test wants.
+        # The warning about a collapse, which one test provokes.
         warnings.simplefilter("ignore")
         return run.train(
             {**config.to_dict(), **changes}, tmp_path, streams={"train": dataset}, quiet=True, reported=False
@@ -360,7 +360,7 @@ def trained(dataset, tmp_path, *, k, steps, seeds=1, model=(), **changes):
 
 
 @pytest.mark.long
-def test_two_far_blobs_are_found_from_any_seed(tmp_path):
+def test_two_distant_blobs_are_found_from_any_seed(tmp_path):
     result = trained(blobs(), tmp_path, k=2, steps=200, seeds=5)
     assert [scores["acc"] for scores in result["seeds"]["each"]] == [1.0] * 5
     assert result["criterion"] == -1.0
@@ -374,8 +374,8 @@ def test_the_entropy_fills_all_clusters(gamma, filled, tmp_path):
 
 
 @pytest.mark.long
-def test_given_shares_are_kept(tmp_path):
-    """Three blobs of one size into two clusters: where the shares say, two of them go together."""
+def test_clusters_have_the_shares_of_the_prior(tmp_path):
+    """Three blobs of equal size give two clusters. The shares of the prior put two blobs into one cluster."""
     result = trained(blobs(n=60, k=3, d=3), tmp_path, k=2, steps=300, model={"prior": "2,1"})
     assert (result["scores"]["smallest"], result["scores"]["largest"]) == (20, 40)
 
@@ -415,7 +415,7 @@ def test_imbalanced_blobs_need_their_prior(tmp_path):
 
 
 @pytest.mark.long
-def test_batches_that_are_not_all_rows(tmp_path):
+def test_batches_of_a_part_of_the_rows(tmp_path):
     result = trained(blobs(), tmp_path, k=2, steps=200, batch_size=20)
     assert result["scores"]["acc"] == 1.0
 
@@ -423,7 +423,7 @@ def test_batches_that_are_not_all_rows(tmp_path):
 # --- The generalisation score
 
 
-def test_true_labels_generalise_and_random_ones_do_not():
+def test_true_labels_generalise_and_random_labels_do_not():
     data = blobs(n=200, k=4, d=4, noise=1.0)
     rows, shuffled = data.features["view0"], np.random.default_rng(1).permutation(data.labels)
     true, random = (generalization_score([rows], labels) for labels in (data.labels, shuffled))
@@ -438,8 +438,8 @@ def test_a_space_of_noise_lowers_the_score():
     assert scores[0] > scores[1] + 0.2 and scores[1] > scores[2] + 0.2
 
 
-def test_the_score_of_rows_that_a_space_has():
-    """What stands in the missing rows does not count, and large data are cut down."""
+def test_the_score_ignores_missing_rows_and_limits_the_data():
+    """The values of missing rows have no effect, and only a part of large data is used."""
     data = blobs(n=200, k=4, d=4)
     rows = data.features["view0"].copy()
     mask = np.random.default_rng(1).random((200, 1)) < 0.8

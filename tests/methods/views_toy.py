@@ -24,7 +24,7 @@ SMALL = {
 
 
 def features(n=40, views=3, missing=False, seed=0):
-    """Clusters in every view; where some are missing, those rows are zeros and every row keeps one."""
+    """Views with clusters. If views are missing, their rows are zeros, and every row has at least one view."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(CLUSTERS, size=n)
     rows = [4 * rng.normal(size=(CLUSTERS, d))[labels] + rng.normal(size=(n, d)) for d in WIDTHS[:views]]
@@ -43,12 +43,12 @@ def dataset(**options):
 
 
 def build(n=40, **settings):
-    """An epoch, and with `SMALL` every stage, takes five steps of eight rows."""
+    """An epoch has five steps of eight rows. With `SMALL`, every stage has five steps."""
     return cmmc.build(Spec(CLUSTERS, BATCH, 1, {"train": n // BATCH}), **{**SMALL, **settings})
 
 
 def run(directory, method, data, seeds=(0,)):
-    """The final state, and the stage's targets as the newest checkpoint has them."""
+    """Returns the final state, and the targets of the stage from the newest checkpoint."""
     directory.mkdir(exist_ok=True)
     first = {k: v[:2] for k, v in data.features.items()}
     store = Store(directory / "checkpoints")

@@ -1,4 +1,4 @@
-"""A function in chunks of its rows is the function, in less memory."""
+"""A function that is computed in chunks of rows has the same result and gradient, in less memory."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ N, D = 23, 5
 
 
 def encoder(params, rows):
-    """Some layers, some of what the rows hold, more than one result."""
+    """An encoder of several layers that uses a part of the inputs and returns several results."""
     x = rows["x"]
     for w in params:
         x = jnp.tanh(x @ w)
@@ -23,7 +23,7 @@ def encoder(params, rows):
 
 
 def loss(size, params, rows):
-    """Rows meet each other, so that each gradient needs all representations."""
+    """A loss that compares rows with each other, so that each gradient needs all representations."""
     z, more = chunked(partial(encoder, params), size)(rows)
     return nt_xent(z, z[::-1], impl="dense") + jnp.std(more["sum"])
 
@@ -37,7 +37,7 @@ def arguments(n=N, width=D, layers=3, dtype=np.float64):
 @pytest.mark.parametrize(
     "size, x64, tolerance", [(1, False, 1e-6), (4, False, 1e-6), (4, True, 1e-13), (22, True, 1e-13), (100, False, 0)]
 )
-def test_value_and_gradients_are_those_of_the_whole(size, x64, tolerance):
+def test_value_and_gradients_equal_those_without_chunks(size, x64, tolerance):
     with jax.enable_x64(x64):
         params, rows = jax.tree.map(jnp.asarray, arguments())
 
@@ -57,8 +57,8 @@ def test_rows_stay_in_order():
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_memory_is_that_of_one_chunk(devices):
-    """Twelve layers of 1,024 rows a device in sixteen chunks, the parameters being small; no row leaves its device."""
+def test_memory_is_limited_by_one_chunk(devices):
+    """Twelve layers, 1,024 rows per device, sixteen chunks and few parameters. No row leaves its device."""
     n = 1024 * devices
     params, rows = arguments(n, 32, 12, np.float32)
     mesh = data_mesh(n, jax.devices()[:devices])
@@ -74,6 +74,6 @@ def test_memory_is_that_of_one_chunk(devices):
 
 
 def loss_of_few(size, params, rows):
-    """Without a meeting of the rows."""
+    """A loss that does not compare rows."""
     z, more = chunked(partial(encoder, params), size)(rows)
     return jnp.mean(z) + jnp.std(more["sum"])

@@ -1,4 +1,4 @@
-"""Computing blocks again in the backward pass changes memory alone: no value, no gradient, no statistic, no name."""
+"""Recomputing blocks in the backward pass changes only the memory: no value, gradient, statistic or name."""
 
 from functools import partial
 
@@ -15,7 +15,7 @@ from clustering_jax.nn.vit.clip import CLIP, CONFIGS
 
 
 def gradient(apply):
-    """``apply(variables, x) -> y, changed`` to a compiled ``(variables, x) -> gradient of the parameters, changed``."""
+    """Turns ``apply(variables, x) -> y, changed`` into a compiled ``(variables, x) -> gradient, changed``."""
 
     def loss(params, variables, x):
         y, changed = apply({**variables, "params": params}, x)
@@ -25,7 +25,7 @@ def gradient(apply):
 
 
 def resnet(depth, width, remat):
-    """Its initialisation and its gradient in training."""
+    """Returns the initial variables of a ResNet and its gradient in training."""
     network = ResNet(depth, width=width, remat=remat)
     apply = partial(network.apply, train=True, mutable=["batch_stats"])
     return partial(network.init, jax.random.key(0), train=True), gradient(apply)
@@ -47,7 +47,7 @@ def test_resnet(depth):
 
 
 def temporary(function, variables, x):
-    """Bytes that a program takes beside arguments and results, where nothing undoes the recomputation."""
+    """Temporary bytes of a program whose recomputation the compiler does not remove."""
     return function.lower(variables, x).compile(OPTIONS).memory_analysis().temp_size_in_bytes
 
 

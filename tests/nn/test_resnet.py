@@ -1,4 +1,4 @@
-"""The ResNet is torchvision's; its pooling, normalisation and heads are PyTorch's."""
+"""The ResNet equals torchvision's. Its pooling, normalisation and heads equal PyTorch's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.fixtures.make_resnet_fixture import (
 from tests.paths import FIXTURES
 from tests.versions import has_old_emitters
 
-# The tests' faster compiler adds up less exactly than the users' one, by as much as the bounds below.
+# The compiler options of the tests give less exact sums than those of users, within the bounds below.
 AS_USERS = {"xla_cpu_use_fusion_emitters": True} if has_old_emitters() else {}
 STORED = np.load(FIXTURES / "resnet_torchvision.npz")
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
@@ -71,7 +71,7 @@ def marked(quick: str, long: tuple[str, ...] = (), slow: tuple[str, ...] = ()) -
 @pytest.mark.parametrize(
     "case", marked("resnet18_32px", long=tuple(sorted({*CASES} - {"resnet18_32px", "resnet34"})), slow=("resnet34",))
 )
-def test_is_torchvisions_function(case):
+def test_equals_torchvision(case):
     net, variables, x = network(case)
     compiled = functools.partial(jax.jit, compiler_options=AS_USERS)
     evaluate = compiled(functools.partial(net.apply, train=False))
@@ -86,7 +86,7 @@ def test_is_torchvisions_function(case):
 
 
 @pytest.mark.parametrize("case", marked("resnet18_32px", slow=("resnet18_odd",)))
-def test_gradients_are_torchvisions(case):
+def test_gradients_equal_torchvision(case):
     net, variables, x = network(case)
 
     def loss(params):
@@ -100,7 +100,7 @@ def test_gradients_are_torchvisions(case):
 
 
 @pytest.mark.long
-def test_two_views_are_two_passes():
+def test_two_views_equal_two_passes():
     net, variables, _ = network("resnet18_32px")
     x = jnp.array(images(32, 32)).reshape(16, 2, 32, 32, 3)
     apply = jax.jit(functools.partial(net.apply, train=True, mutable=["batch_stats"]))
@@ -138,7 +138,7 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32():
     assert not np.array_equal(low, exact)
 
 
-def test_kernels_start_as_kaiming_fan_out():
+def test_kernels_are_initialised_by_kaiming_fan_out():
     kernel = kaiming_normal(jax.random.key(0), (3, 3, 32, 64))
     np.testing.assert_allclose(kernel.std(), (2 / (9 * 64)) ** 0.5, rtol=0.02)
     assert np.abs(kernel).max() > 3 * kernel.std()
@@ -179,7 +179,7 @@ def test_max_pool(height, width):
 
 
 @pytest.mark.long
-def test_max_pool_gives_a_tie_to_the_first():
+def test_the_gradient_of_max_pool_goes_to_the_first_of_equal_values():
     # The windows start at pixels -1 and 1; their first pixels inside the image are 0 and 1.
     gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 4, 4, 1)))
     np.testing.assert_array_equal(gradient.squeeze(), np.outer([1, 1, 0, 0], [1, 1, 0, 0]))
@@ -202,7 +202,7 @@ def test_batch_norm(views):
 
 
 @pytest.mark.long
-def test_batch_norm_gradient_is_the_derived_one():
+def test_batch_norm_gradient_equals_the_formula():
     rng = np.random.default_rng(0)
     x, dy = (jnp.array(rng.normal(1, 2, size=(8, 2, 2, 3)), jnp.float32) for _ in range(2))
     scale, bias = jnp.array([0.5, 1.0, 2.0]), jnp.array([1.0, 0.0, -1.0])
@@ -220,7 +220,7 @@ def test_batch_norm_gradient_is_the_derived_one():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), got, want)
 
 
-def test_torch_dense_starts_as_torch_linear():
+def test_torch_dense_is_initialised_as_torch_linear():
     variables = Linear(300).init(jax.random.key(0), jnp.zeros((2, 100)))["params"]
     for leaf in (variables["kernel"], variables["bias"]):
         assert 0.095 < np.abs(leaf).max() <= 0.1

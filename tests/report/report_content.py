@@ -1,4 +1,4 @@
-"""What a report is made of, without a run: images, embeddings or views with made-up assignments."""
+"""The content of a report without a run: images, embeddings or views with artificial assignments."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ PLAIN = {"occupied": 9, "entropy": 2.1, "confidence": 0.8, "smallest": 0, "large
 
 
 def datasets(kind, n=400):
-    """`n` rows of a kind: "digits", "colour", "large", "embeddings" or "views"; the first one's id is not harmless."""
+    """`n` rows of a kind: "digits", "colour", "large", "embeddings" or "views". The first id contains markup."""
     made = {
         "digits": digits,
         "colour": lambda: synthetic(n=n, size=32),
@@ -31,7 +31,7 @@ def _rows(n, names):
 
 
 def log(steps=40):
-    """metrics.jsonl of two phases, one term not finite once, evaluated every ten steps."""
+    """metrics.jsonl of two phases with an evaluation every ten steps. One term is not finite in one line."""
     lines = []
     for step in range(1, steps + 1):
         phase = {"phase": "one" if step < 20 else "two", "loss": 3 / step, "instance": 1 / step, "occupied": 9.0}
@@ -43,7 +43,7 @@ def log(steps=40):
 
 
 def content(kind="digits", k=10, **changes):
-    """A whole Content; the last cluster is empty, and the first row is the surest of the first cluster."""
+    """A complete Content. The last cluster is empty, and the first row is the most confident of the first cluster."""
     dataset = datasets(kind)
     rng, n = np.random.default_rng(0), dataset.num_examples
     clusters = np.where(rng.random(n) < 0.8, dataset.labels % (k - 1), rng.integers(0, k - 1, n))

@@ -1,4 +1,4 @@
-"""The report's parts: markup that holds, charts that show their numbers, members in order, whole pages."""
+"""Tests the parts of the report: correct markup, numbers in charts, order of members, whole pages."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ VOID = {"meta", "img"}
 
 
 class Tags(HTMLParser):
-    """Tags in use, visible text, and whether all that is opened is closed, in order."""
+    """Collects the tags and the visible text, and checks that all tags are closed in order."""
 
     def __init__(self, text):
         super().__init__()
@@ -59,7 +59,7 @@ def texts(figure):
 # --- Markup and numbers
 
 
-def test_text_is_escaped_and_markup_is_not():
+def test_text_is_escaped_but_markup_is_not():
     found = element("p", "a < b", element("b", '"'), title='"><script>', class_="x", aria_label=None)
     assert found == '<p title="&quot;&gt;&lt;script&gt;" class="x">a &lt; b<b>&quot;</b></p>'
     assert isinstance(joined("a", Html("<i>")), Html) and joined("&", Html("<i>")) == "&amp;<i>"
@@ -69,7 +69,7 @@ def test_text_is_escaped_and_markup_is_not():
 @pytest.mark.parametrize(
     "low, high", [(0, 1), (-0.037, 0.11), (3, 12345), (1e-7, 3e-7), (-5, -4.9), (0, 7), (1e6, 9e9)]
 )
-def test_ticks_are_few_round_and_inside(low, high):
+def test_ticks_are_few_round_numbers_inside_the_range(low, high):
     found = svg.ticks(low, high)
     steps = np.diff(found)
     assert 2 <= len(found) <= 6 and found[0] >= low - 1e-9 * abs(low) and found[-1] <= high + 1e-9 * abs(high)
@@ -83,7 +83,7 @@ def test_numbers_of_axes(x, shown):
     assert svg.short(x) == shown
 
 
-def test_no_two_of_35_clusters_look_alike():
+def test_35_clusters_have_different_colours_or_markers():
     looks = {(svg.colour(i), svg.marker(0, 0, i, 1)) for i in range(35)}
     assert len(looks) == 35
 
@@ -91,7 +91,7 @@ def test_no_two_of_35_clusters_look_alike():
 # --- Charts
 
 
-def test_bars_are_as_high_as_their_values():
+def test_bar_heights_are_proportional_to_the_values():
     figure = drawn(charts.bars([10, 0, 40, -20], title="t", x_label="x", level=5))
     heights = [float(node.get("height")) for node in figure.iter("rect")]
     np.testing.assert_allclose(heights, np.array([10, 0, 40, 20]) * heights[0] / 10, atol=0.15)
@@ -99,7 +99,7 @@ def test_bars_are_as_high_as_their_values():
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 12, 13, 60, 200, 1000])
-def test_the_numbers_below_bars_do_not_run_into_each_other(k):
+def test_the_numbers_below_bars_do_not_overlap(k):
     below = [
         (float(node.get("x")), node.text)
         for node in drawn(charts.bars([1] * k, title="t", x_label="x")).iter("text")
@@ -123,7 +123,7 @@ def test_long_lines_are_means_of_neighbours():
 
 
 @pytest.mark.parametrize("values", [[0.5], [2, 2], [math.nan, math.nan], [0.0, 1e-12]])
-def test_lines_of_little(values):
+def test_lines_of_few_points(values):
     assert "nan" not in charts.lines({"a": (range(len(values)), values)}, title="t")
 
 
@@ -135,7 +135,7 @@ def test_series_differ_in_colour_dash_and_marker():
     assert len(set(lines)) == 4 and len({dash for _, dash in lines}) == 4
 
 
-def test_words_at_marks_do_not_run_into_each_other():
+def test_labels_of_marks_do_not_overlap():
     marks = [(0, "reconstruction"), (1, "contrast"), (90, "tuning")]
     found = texts(charts.lines({"a": (range(100), range(100))}, title="t", marks=marks))
     assert "reconstruction" in found and "tuning" in found and "contrast" not in found
@@ -198,7 +198,7 @@ def test_a_sprite_shows_the_pictures_in_order(shape, tile):
 # --- Map
 
 
-def test_pca_is_that_of_the_singular_values():
+def test_pca_equals_the_singular_value_decomposition():
     rows = np.random.default_rng(0).normal(size=(30, 5)) * np.arange(1, 6)
     u, s, _ = np.linalg.svd(rows - rows.mean(0))
     np.testing.assert_allclose(np.abs(layout.flat(rows, "pca")), np.abs(u[:, :2] * s[:2]), atol=1e-9)
@@ -234,7 +234,7 @@ def test_unknown_and_absent_maps_are_refused_in_a_line(monkeypatch):
 # --- Content
 
 
-def test_assignments_come_back(tmp_path):
+def test_assignments_are_read_back(tmp_path):
     p = np.random.default_rng(0).dirichlet(np.ones(4), 30)
     names = [["a, b"], ['"'], ["\n"], [""]]
     write_assignments(tmp_path / "a.csv", ['x,"y\n'] * 30, p, names)
@@ -254,7 +254,7 @@ def test_the_sample_is_bounded_and_always_the_same(n):
 
 
 def variants():
-    """Contents by what is special about them."""
+    """Contents by their special property."""
     whole = made.content()
     several = {"mean": whole.result["scores"], "std": whole.result["scores"]}
     several["each"] = [{"seed": i, "criterion": -0.5, **whole.result["scores"]} for i in range(3)]
@@ -285,7 +285,7 @@ VARIANTS = variants()
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_pages_are_well_formed_and_nothing_in_them_is_run_or_fetched(name):
+def test_pages_are_well_formed_and_run_or_fetch_nothing(name):
     text = page(VARIANTS[name], "pca")
     tags = Tags(text)
     assert not tags.open and not {"script", "link", "iframe", "object", "a", "b.png"}.intersection(tags.seen)
@@ -326,7 +326,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("name", WORDS)
-def test_pages_say(name):
+def test_pages_contain_the_expected_text(name):
     found = shown(name)
     assert not [words for words in WORDS[name] if words not in found]
 
@@ -341,7 +341,7 @@ def test_the_confusion_matrix_is_bounded():
     many = made.content("embeddings", k=101, dataset=dataset._replace(labels=np.arange(400) % 50))
     text = page(many, "pca")
     cells = re.findall(r"class (\d+), cluster \d+: (\d+) \((\d+)% of the class\)", text)
-    # Eight rows of each class, of which not all are in the clusters shown.
+    # There are eight rows of each class. Not all of them are in the shown clusters.
     assert all(int(percent) == int(f"{int(count) / 8:.0%}"[:-1]) for _, count, percent in cells)
     assert len({name for name, _, _ in cells}) == 30
     assert text.count('class="cell"') == 900 and re.search(r"30 of 50 classes and 30 of \d+ clusters are shown", text)

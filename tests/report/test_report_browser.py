@@ -1,4 +1,4 @@
-"""The report in a browser: a silent console, no request, pictures that are not empty. Skipped where there is none."""
+"""In a browser the report logs nothing, requests nothing and shows pictures. Skipped without a browser."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def opened(directory, text, size, *flags):
     command = [BROWSER, *FLAGS, *own, f"--window-size={size[0]},{size[1]}", *flags, file.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     events = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
-    # What the browser asks for on its own account has no origin.
+    # Requests that the browser makes by itself have no origin.
     asked = [e["url"] for e in events if "url" in e and e.get("initiator", "not an origin") != "not an origin"]
     console = re.findall(r"CONSOLE:\d+\] (.*)", done.stderr)
     return np.asarray(Image.open(picture).convert("RGB")), console, asked
@@ -55,14 +55,14 @@ def whole():
     [((500, 6000), False), ((1280, 3000), False), ((1280, 3000), True)],
     ids=["narrow", "wide", "dark"],
 )
-def test_a_report_is_quiet_and_not_empty(tmp_path, whole, size, dark):
+def test_a_report_logs_nothing_and_is_not_empty(tmp_path, whole, size, dark):
     flags = ["--blink-settings=preferredColorScheme=0"] if dark else []
     picture, console, asked = opened(tmp_path, whole, size, *flags)
     assert picture.shape == (size[1], size[0], 3) and console == [] and asked == []
     colours = Counter(map(tuple, picture.reshape(-1, 3)[::7].tolist()))
     background = colours.most_common(1)[0][0]
     assert max(background) < 60 if dark else min(background) > 240
-    assert len(colours) > 2000  # those of the members' pictures
+    assert len(colours) > 2000  # the colours of the members' pictures
     # Every band of the page shows something: no chart is blank, no section is missing.
     drawn = (picture != np.array(background)).any(2).any(1)
     ends = np.flatnonzero(drawn)[[0, -1]]
@@ -71,7 +71,7 @@ def test_a_report_is_quiet_and_not_empty(tmp_path, whole, size, dark):
 
 
 def test_nothing_is_wider_than_a_phone(tmp_path, whole):
-    """In a frame of 390 pixels, whose page has no more than that to scroll."""
+    """In a frame of 390 pixels, the page does not scroll horizontally."""
     (tmp_path / "report.html").write_text(whole, encoding="utf-8")
     script = "document.title=f.contentDocument.documentElement.scrollWidth;console.log('width '+document.title)"
     frame = f'<iframe id="f" src="report.html" width="390" height="844" style="border:0" onload="{script}"></iframe>'
@@ -79,7 +79,7 @@ def test_nothing_is_wider_than_a_phone(tmp_path, whole):
     assert any("width 390" in line for line in console), console
 
 
-def test_what_is_wrong_would_be_seen(tmp_path):
+def test_the_checks_detect_errors_and_requests(tmp_path):
     text = '<img src="http://example.com/x.png"><script>console.error("boo")</script>'
     picture, console, asked = opened(tmp_path, text, (500, 400))
     assert any("boo" in line for line in console) and set(asked) == {"http://example.com/x.png"}

@@ -1,4 +1,4 @@
-"""The report at the end of a run, and by the command: finished runs, unfinished ones, data that is gone."""
+"""Tests the report at the end of a run and by the command, for finished and unfinished runs and missing data."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ from tests.training.test_loop import interrupt_at
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """File, workdir and what was printed of a run of two seeds that scores another split than it trains on."""
+    """The file, the workdir and the output of a run of two seeds that trains on one split and scores another."""
     directory, printed = tmp_path_factory.mktemp("report"), io.StringIO()
     path = write(directory / "emb.npz")
     with contextlib.redirect_stdout(printed):
@@ -38,7 +38,7 @@ def test_a_run_ends_with_its_report(finished):
 
 
 @pytest.mark.long
-def test_the_command_writes_the_same_again(finished, tmp_path):
+def test_the_command_writes_the_same_report_again(finished, tmp_path):
     workdir = tmp_path / finished[1].name
     shutil.copytree(finished[1], workdir)
     before = (workdir / "report.html").read_text()
@@ -46,17 +46,17 @@ def test_the_command_writes_the_same_again(finished, tmp_path):
     code, out, err = call("report", f"--workdir={workdir}")
     assert code == 0, err
     assert out == f"{workdir}/report.html written\n"
-    # The map's coordinates apart: the command's devices, and how it is compiled, are not those of this process.
+    # The coordinates of the map differ, because the command has other devices and compiler options than this process.
     assert parts(before) == parts((workdir / "report.html").read_text())
 
 
 def parts(text):
-    """Everything but drawings."""
+    """Everything except the drawings."""
     return [piece.partition("</svg>")[2] for piece in text.split("<svg")]
 
 
 @pytest.mark.long
-def test_data_that_is_gone_or_another_is_said(finished, tmp_path):
+def test_missing_or_changed_data_is_reported(finished, tmp_path):
     path, workdir = finished[0], tmp_path / "run"
     shutil.copytree(finished[1], workdir)
     kept = path.rename(tmp_path / "kept.npz")
@@ -88,7 +88,7 @@ def test_another_map_by_the_command(finished, tmp_path):
 
 
 @pytest.mark.long
-def test_an_unfinished_run_says_so(tmp_path, monkeypatch):
+def test_the_report_of_an_unfinished_run_says_so(tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     interrupt_at(50, monkeypatch)
     with pytest.raises(Interrupted), contextlib.redirect_stdout(io.StringIO()):
@@ -100,6 +100,7 @@ def test_an_unfinished_run_says_so(tmp_path, monkeypatch):
     assert "holds no checkpoints" in text and "Over time" in text and "<h2>Scores" not in text
 
 
+@pytest.mark.long
 def test_a_report_that_fails_is_a_warning_and_leaves_no_file(finished, tmp_path, monkeypatch):
     """`run.train` writes result.json before it calls `at_end`."""
     settings = json.loads((finished[1] / "config.json").read_text())
@@ -113,6 +114,7 @@ def test_a_report_that_fails_is_a_warning_and_leaves_no_file(finished, tmp_path,
     assert not list((tmp_path / "run").glob("*report*"))
 
 
+@pytest.mark.long
 def test_a_report_that_cannot_be_written(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("report.html"))
@@ -122,7 +124,8 @@ def test_a_report_that_cannot_be_written(finished, tmp_path):
     assert not list(workdir.glob(".*part"))
 
 
-def test_a_chosen_number_outlives_the_checkpoints(finished, tmp_path):
+@pytest.mark.long
+def test_a_chosen_number_of_clusters_is_shown_without_checkpoints(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("checkpoints"))
     given = json.loads((workdir / "config.json").read_text())
@@ -134,7 +137,7 @@ def test_a_chosen_number_outlives_the_checkpoints(finished, tmp_path):
     assert "holds no checkpoints" in text and f"of {given['num_clusters']} clusters are occupied" in text
 
 
-def test_no_run_no_report(tmp_path):
+def test_a_directory_without_a_run_is_refused(tmp_path):
     for workdir in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match="holds no run"):
             report.write(workdir)

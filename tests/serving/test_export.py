@@ -1,4 +1,4 @@
-"""Exported models: equal to `predict` in a fresh process, whole or not there, refused where they are damaged."""
+"""Exported models equal `predict` in a new process, are complete or absent, and are refused if damaged."""
 
 import json
 import re
@@ -48,7 +48,7 @@ assert not {"clustering_jax.methods", "orbax"}.intersection(sys.modules)
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """For each method the workdir METHOD/run and the model METHOD/model."""
+    """Has the workdir METHOD/run and the model METHOD/model of each method."""
     root = tmp_path_factory.mktemp("exported")
     for method in METHODS:
         export.write(export.of_run(workdir_of(method, root / method / "run")), root / method / "model")
@@ -59,7 +59,7 @@ restored = cache(Predictor.restore)
 
 
 def predicted(workdir, path, views=()):
-    """What `predict` says of the rows of a file."""
+    """The output of `predict` for the rows of a file."""
     predictor = restored(workdir)
     return np.concatenate([predictor.predict_proba(features) for _, features in examples(predictor, path, 16, views)])
 
@@ -83,7 +83,7 @@ def test_outputs_equal_predict_in_a_fresh_process(root):
 @pytest.mark.parametrize("method", ["cmmc", "dmim"])
 @pytest.mark.parametrize("view", [0, 1])
 @pytest.mark.long
-def test_some_of_the_views_will_do(root, tmp_path, method, view):
+def test_some_of_the_views_are_sufficient(root, tmp_path, method, view):
     some = {f"view{view}": rows(method, 6)[f"view{view}"]}
     np.savez(tmp_path / "some.npz", **some)
     wanted = predicted(root / method / "run", tmp_path / "some.npz", views=[view])
@@ -91,7 +91,8 @@ def test_some_of_the_views_will_do(root, tmp_path, method, view):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-def test_missing_rows_are_told_by_nan_or_by_a_mask(root):
+@pytest.mark.long
+def test_missing_rows_are_marked_by_nan_or_by_a_mask(root):
     model, arrays = Model.load(root / "cmmc" / "model"), rows("cmmc", 4)
     alone = model.predict_proba({"view1": arrays["view1"][2:3]})
     arrays["view0"][2] = np.nan
@@ -100,7 +101,7 @@ def test_missing_rows_are_told_by_nan_or_by_a_mask(root):
     np.testing.assert_allclose(model.predict_proba({**arrays, "mask": mask})[2:3], alone, atol=1e-6)
 
 
-def test_views_that_were_not_scaled_are_taken_as_they_are():
+def test_views_without_scaling_are_unchanged():
     description = export.preprocessing({"view0": (3,), "view1": (2,), "mask": (2,)}, None, {"source": "digits_views"})
     inputs, arrays = (
         export.Inputs.from_preprocessing(description),
@@ -111,8 +112,9 @@ def test_views_that_were_not_scaled_are_taken_as_they_are():
     assert all((found[name] == rows).all() for name, rows in arrays.items()) and found["mask"].all()
 
 
+@pytest.mark.long
 def test_each_platform_has_its_own_convolutions(root):
-    """CUDA and TPU have the native ones, and no more matrix products than the heads'; the CPU has lowered some."""
+    """CUDA and TPU have native convolutions and matrix products only in heads. The CPU lowers some convolutions."""
     found, _ = read(root / "cc" / "model")
     text = {p: export.artefact(found, (p,)).mlir_module() for p in export.PLATFORMS}
     convolutions = {p: module.count("stablehlo.convolution") for p, module in text.items()}
@@ -123,7 +125,8 @@ def test_each_platform_has_its_own_convolutions(root):
 
 
 @pytest.mark.parametrize("name", ["ten_crop", "bfloat16"])
-def test_settings_of_the_prediction_go_with_the_model(root, name):
+@pytest.mark.long
+def test_settings_of_the_prediction_are_exported(root, name):
     found, _ = read(root / "cc" / "model")
     changes = {"ten_crop": True} if name == "ten_crop" else {"dtype": "bfloat16"}
     found.manifest["config"]["model"] |= changes
@@ -131,7 +134,8 @@ def test_settings_of_the_prediction_go_with_the_model(root, name):
     assert ("bf16" in changed) == (name == "bfloat16") and plain != changed
 
 
-def test_the_artefact_is_for_all_three_and_picks_the_form_of_the_cpu(root):
+@pytest.mark.long
+def test_the_artefact_is_for_three_platforms_and_uses_the_cpu_form_here(root):
     model = Model.load(root / "cc" / "model")
     exported = jax.export.deserialize(bytearray((root / "cc" / "model" / ARTEFACT).read_bytes()))
     assert exported.platforms == export.PLATFORMS
@@ -141,7 +145,8 @@ def test_the_artefact_is_for_all_three_and_picks_the_form_of_the_cpu(root):
     assert native == cpu.count("stablehlo.convolution")
 
 
-def test_the_directory_says_what_it_is(root):
+@pytest.mark.long
+def test_the_directory_describes_the_model(root):
     found = json.loads((root / "dxmc" / "model" / MANIFEST).read_text())
     assert (found["format"], found["method"], found["num_clusters"], found["names"]) == (
         FORMAT,
@@ -163,7 +168,8 @@ def run_main(monkeypatch, capsys, *flags):
     return caught.value.code or 0, *capsys.readouterr()
 
 
-def test_a_model_is_made_anew_of_itself(root, tmp_path, monkeypatch, capsys):
+@pytest.mark.long
+def test_a_model_is_exported_again_from_its_directory(root, tmp_path, monkeypatch, capsys):
     flags = f"--model={root / 'dmim' / 'model'}", f"--output={tmp_path / 'deep' / 'newer'}"
     code, out, _ = run_main(monkeypatch, capsys, *flags)
     assert code == 0 and out == f"{tmp_path / 'deep' / 'newer'} written\n"
@@ -172,6 +178,7 @@ def test_a_model_is_made_anew_of_itself(root, tmp_path, monkeypatch, capsys):
     assert old.manifest == new.manifest
 
 
+@pytest.mark.long
 def test_the_command_exports_a_run(root, tmp_path, monkeypatch, capsys):
     code, _, _ = run_main(monkeypatch, capsys, f"--workdir={root / 'dxmc' / 'run'}", f"--output={tmp_path / 'model'}")
     assert code == 0
@@ -189,6 +196,7 @@ def test_the_command_exports_a_run(root, tmp_path, monkeypatch, capsys):
         ("--model={root}/dxmc/model --output={root}/dxmc/model/model.json/x", "can't be written"),
     ],
 )
+@pytest.mark.long
 def test_refusals_are_one_line(root, tmp_path, monkeypatch, capsys, flags, words):
     before = sorted(root.rglob("*"))
     code, out, err = run_main(monkeypatch, capsys, *flags.format(tmp=tmp_path, root=root).split())
@@ -196,7 +204,8 @@ def test_refusals_are_one_line(root, tmp_path, monkeypatch, capsys, flags, words
     assert sorted(root.rglob("*")) == before and not list(tmp_path.iterdir())
 
 
-def test_what_fails_halfway_leaves_nothing(root, tmp_path, monkeypatch):
+@pytest.mark.long
+def test_a_failed_export_leaves_nothing(root, tmp_path, monkeypatch):
     found, _ = read(root / "dxmc" / "model")
     real = export.Path.write_bytes
 
@@ -212,7 +221,7 @@ def test_what_fails_halfway_leaves_nothing(root, tmp_path, monkeypatch):
 
 
 def damaged(root, tmp_path, name, change, *, sums=False):
-    """A copy of a model, one of its files changed, and with it the checksums."""
+    """Returns a copy of a model with one changed file and correct checksums."""
     for path in (root / "dxmc" / "model").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     path = tmp_path / name
@@ -225,7 +234,8 @@ def damaged(root, tmp_path, name, change, *, sums=False):
 
 @pytest.mark.parametrize("name", [ARTEFACT, PARAMS, PREPROCESSING, MANIFEST, SUMS])
 @pytest.mark.parametrize("damage", ["deleted", "cut", "flipped"])
-def test_damage_is_noticed(root, tmp_path, name, damage):
+@pytest.mark.long
+def test_damage_is_detected(root, tmp_path, name, damage):
     def change(data):
         return data[: len(data) // 2] if damage == "cut" else bytes([data[0] ^ 1]) + data[1:]
 
@@ -234,19 +244,22 @@ def test_damage_is_noticed(root, tmp_path, name, damage):
     assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.long
 def test_another_version_of_the_layout_is_refused(root, tmp_path):
     newer = damaged(root, tmp_path, MANIFEST, lambda data: data.replace(b'"format": 1', b'"format": 2'), sums=True)
     with pytest.raises(UserError, match="has format 2, this clustering_jax reads format 1"):
         Model.load(newer)
 
 
+@pytest.mark.long
 def test_devices_that_the_artefact_is_not_for_are_refused(root, monkeypatch):
     monkeypatch.setattr(jax.export, "default_export_platform", lambda: "rocm")
     with pytest.raises(UserError, match="is for cpu, cuda, tpu, not rocm: set JAX_PLATFORMS=cpu"):
         Model.load(root / "dxmc" / "model")
 
 
-def test_an_artefact_that_jax_can_not_read_is_made_anew(root, tmp_path):
+@pytest.mark.long
+def test_an_artefact_that_jax_cannot_read_can_be_exported_again(root, tmp_path):
     old = tmp_path / "old"
     old.mkdir()
     damaged(root, old, ARTEFACT, lambda data: b"an artefact of a past version", sums=True)
@@ -277,6 +290,7 @@ def test_an_artefact_that_jax_can_not_read_is_made_anew(root, tmp_path):
     ],
     ids=lambda value: str(value)[:30].replace("\n", " ") if isinstance(value, str) else "",
 )
+@pytest.mark.long
 def test_arrays_that_do_not_fit_are_refused_in_one_line(root, method, arrays, words):
     with pytest.raises(UserError) as caught:
         Model.load(root / method / "model").predict_proba(arrays)

@@ -1,4 +1,4 @@
-"""The server: what it takes and refuses, many clients at once, its limits and its end."""
+"""Tests the server: accepted and refused requests, many clients at the same time, limits, and the end."""
 
 import asyncio
 import http.client
@@ -42,7 +42,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def dxmc(models):
-    """A model that is ready."""
+    """A loaded model."""
     model = Model.load(models["dxmc"], max_batch=16)
     model.compile()
     return model
@@ -112,7 +112,7 @@ def as_json(arrays):
     return json.dumps({name: array.tolist() for name, array in arrays.items()}).encode()
 
 
-def test_health_says_what_the_model_is(ports):
+def test_health_describes_the_model(ports):
     assert ask(ports["cmmc"], method="GET", path="/health") == (
         200,
         {
@@ -149,7 +149,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_form_of_a_body_is_answered_as_predict_would(ports, models, name):
+def test_every_form_of_a_body_gives_the_result_of_predict(ports, models, name):
     method, body, media, arrays = GOOD[name]
     status, found = ask(ports[method], body, media)
     assert status == 200, found
@@ -164,7 +164,7 @@ def truncated(data):
 
 
 def bomb():
-    """A compressed array that says it is small."""
+    """A compressed array whose header gives a wrong, small size."""
     data = bytearray(npz(np.savez_compressed, view0=np.zeros((10**6, 7))))
     size = (10**6 * 7 * 8 + 128).to_bytes(4, "little")
     assert size in data
@@ -227,7 +227,7 @@ BAD = {
 
 @pytest.mark.filterwarnings("ignore:Image size")
 @pytest.mark.parametrize("name", BAD)
-def test_what_can_not_be_answered_is_refused_in_one_line(ports, name):
+def test_invalid_requests_are_refused_in_one_line(ports, name):
     method, body, media, status, words = BAD[name]
     found = ask(ports[method], body, media)
     assert found[0] == status and list(found[1]) == ["error"], found
@@ -235,7 +235,7 @@ def test_what_can_not_be_answered_is_refused_in_one_line(ports, name):
     assert ask(ports[method], method="GET", path="/health")[0] == 200
 
 
-def test_a_lie_about_what_is_unpacked_takes_no_memory(models):
+def test_a_wrong_uncompressed_size_takes_no_memory(models):
     data, inputs = bomb(), Model.load(models["cmmc"]).inputs
     tracemalloc.start()
     try:
@@ -256,7 +256,7 @@ def test_other_paths_and_methods_are_refused(ports, method, path, status):
 
 
 def counted(model, calls):
-    """`model`, whose calls are noted by their numbers of rows."""
+    """Wraps `model`. Each call appends its number of rows to `calls`."""
 
     class Counted:
         manifest, inputs, names = model.manifest, model.inputs, model.names
@@ -268,8 +268,8 @@ def counted(model, calls):
     return Counted()
 
 
-def test_fifty_clients_at_once_lose_and_mix_nothing(dxmc):
-    """Each sends requests of one to three rows over one connection; every answer is that of its own rows."""
+def test_fifty_parallel_clients_get_their_own_answers(dxmc):
+    """Each client sends requests of one to three rows over one connection. Every answer belongs to the sent rows."""
     calls, clients, each = [], 50, 6
     data = rows("dxmc", clients * each * 3)["image"].reshape(clients, each, 3, -1)
     wanted = dxmc.predict_proba({"image": data.reshape(-1, data.shape[-1])}).reshape(clients, each, 3, -1)
@@ -296,7 +296,7 @@ def test_fifty_clients_at_once_lose_and_mix_nothing(dxmc):
 
 
 class Slow:
-    """A model that waits to be let go."""
+    """A model that waits until it is released."""
 
     def __init__(self, model):
         self.manifest, self.inputs, self.names, self._model = model.manifest, model.inputs, model.names, model
@@ -308,7 +308,7 @@ class Slow:
         return self._model.run(features)
 
 
-def test_a_full_queue_is_told_and_those_in_it_are_answered(dxmc):
+def test_a_full_queue_refuses_requests_and_answers_the_queued_ones(dxmc):
     slow, body = Slow(dxmc), npy(EMBEDDINGS["image"])
     with running(slow, LIMITS._replace(max_queue=2)) as port, ThreadPoolExecutor(3) as pool:
         answers = as_completed([pool.submit(ask, port, body, NPY) for _ in range(3)])
@@ -318,7 +318,7 @@ def test_a_full_queue_is_told_and_those_in_it_are_answered(dxmc):
         assert ask(port, body, NPY)[0] == 200
 
 
-def test_an_answer_that_takes_too_long_is_given_up(dxmc):
+def test_an_answer_that_takes_too_long_times_out(dxmc):
     slow = Slow(dxmc)
     with running(slow, LIMITS._replace(timeout=1)) as port:
         found = ask(port, npy(EMBEDDINGS["image"]), NPY)
@@ -327,7 +327,7 @@ def test_an_answer_that_takes_too_long_is_given_up(dxmc):
         assert ask(port, npy(EMBEDDINGS["image"]), NPY)[0] == 200
 
 
-def test_a_body_that_does_not_come_is_given_up(dxmc):
+def test_a_body_that_does_not_arrive_times_out(dxmc):
     with running(dxmc, LIMITS._replace(timeout=1)) as port:
         with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
             client.sendall(
@@ -341,7 +341,7 @@ def test_a_body_that_does_not_come_is_given_up(dxmc):
         assert ask(port, npy(EMBEDDINGS["image"]), NPY)[0] == 200
 
 
-def test_an_error_of_the_model_is_one_line_to_both(dxmc, capfd):
+def test_an_error_of_the_model_is_one_line_for_client_and_log(dxmc, capfd):
     class Broken(Slow):
         def run(self, features):
             raise RuntimeError("out of\nmemory")
@@ -354,7 +354,7 @@ def test_an_error_of_the_model_is_one_line_to_both(dxmc, capfd):
 
 
 def batched(requests, *, max_batch=4, give_up=()):
-    """Batches that were run and the answers, of requests that wait before the loop takes the first."""
+    """Returns the batches and the answers for requests that are queued before the loop takes the first one."""
     batches = []
 
     def run(features):
@@ -389,12 +389,12 @@ def batched(requests, *, max_batch=4, give_up=()):
         ([[1]], (0,), [], ["CancelledError"]),
     ],
 )
-def test_batches_close_at_their_size_and_each_gets_its_own(requests, give_up, batches, answers):
+def test_batches_have_a_maximal_size_and_requests_get_their_own_rows(requests, give_up, batches, answers):
     assert batched(requests, give_up=give_up) == (batches, answers)
 
 
 @pytest.mark.long
-def test_a_signal_ends_it_after_what_is_under_way(models):
+def test_a_signal_ends_the_server_after_the_pending_requests(models):
     process = start("serve", models["dxmc"], "--port=0", "--max_wait_ms=2000", "--max_batch=4")
     try:
         line = process.stdout.readline()

@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back; what is damaged is noticed, whatever the damage."""
+"""Checkpoints are restored as they were written, and any damage is detected."""
 
 import shutil
 
@@ -44,7 +44,7 @@ def restore(directory):
 
 
 def parts(directory, step):
-    """Files that hold something, the largest first: array chunks before their bookkeeping."""
+    """Files that are not empty, the largest first: array chunks come before their metadata."""
     found = [p for p in (directory / str(step)).rglob("*") if p.is_file() and p.stat().st_size]
     return sorted(found, key=lambda p: -p.stat().st_size)
 
@@ -57,8 +57,8 @@ def test_round_trip(saved):
     np.testing.assert_array_equal(targets["label"], TARGETS["label"])
 
 
-def test_writing_compiles_nothing(tmp_path, caplog):
-    """Of arrays on all devices either, for which Orbax would compile a program a device and array."""
+def test_writing_a_checkpoint_compiles_nothing(tmp_path, caplog):
+    """This includes arrays on all devices, for which Orbax would compile a program per device and array."""
     state = replicate(tree(3), data_mesh(8))
     store = Store(tmp_path / "checkpoints")
     with jax.log_compiles():
@@ -68,7 +68,7 @@ def test_writing_compiles_nothing(tmp_path, caplog):
     assert checksums(restore(tmp_path / "checkpoints")[1]) == checksums(tree(3))
 
 
-def test_keeps_two_and_a_new_directory_has_none(saved, tmp_path):
+def test_two_checkpoints_are_kept_and_a_new_directory_has_none(saved, tmp_path):
     store = Store(saved)
     store.save(9, tree(9), {}, {})
     assert sorted(int(p.name) for p in saved.iterdir() if p.name.isdigit()) == [7, 9]
@@ -88,10 +88,10 @@ def truncate(path):
 
 @pytest.mark.parametrize("damage", [flip, truncate, lambda path: path.unlink()], ids=["flip", "truncate", "delete"])
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_falls_back_to_the_checkpoint_before(saved, capsys, damage, part):
+def test_a_damaged_checkpoint_is_replaced_by_the_previous_one(saved, capsys, damage, part):
     damage(parts(saved, 7)[part])
     found = restore(saved)
-    if found[0] == 7:  # the part held nothing that is read back
+    if found[0] == 7:  # the part had no data that is read
         assert checksums(found[1]) == checksums(tree(7))
         return
     assert found[0] == 3 and checksums(found[1]) == checksums(tree(3))
@@ -104,13 +104,13 @@ def test_falls_back_to_the_checkpoint_before(saved, capsys, damage, part):
 
 
 @pytest.mark.parametrize("name", ["state", "meta", "targets"])
-def test_a_whole_item_is_gone(saved, name):
+def test_a_missing_item_is_detected(saved, name):
     shutil.rmtree(saved / "7" / name)
     assert restore(saved)[0] == 3
 
 
-def test_a_flipped_byte_in_the_arrays_is_always_seen(saved):
-    """The largest file is the array data, where Orbax alone restores a wrong value in silence."""
+def test_a_flipped_byte_in_the_arrays_is_always_detected(saved):
+    """The largest file has the array data. Without checksums, Orbax restores a wrong value without an error."""
     original = parts(saved, 7)[0].read_bytes()
     name = parts(saved, 7)[0]
     store = Store(saved, read_only=True)
@@ -124,7 +124,7 @@ def test_a_flipped_byte_in_the_arrays_is_always_seen(saved):
     assert (saved / "7").is_dir(), "read-only leaves everything in place"
 
 
-def test_all_damaged_is_an_error_and_nothing_moves(saved):
+def test_only_damaged_checkpoints_are_an_error_and_nothing_is_moved(saved):
     for step in (3, 7):
         truncate(parts(saved, step)[0])
     with pytest.raises(UserError, match="every checkpoint"):
@@ -132,7 +132,7 @@ def test_all_damaged_is_an_error_and_nothing_moves(saved):
     assert (saved / "3").is_dir() and (saved / "7").is_dir()
 
 
-def test_checksums_see_type_shape_and_value():
+def test_checksums_depend_on_type_shape_and_value():
     x = np.arange(6, dtype=np.float32)
     variants = [
         x,

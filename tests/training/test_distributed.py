@@ -1,4 +1,4 @@
-"""Runs of several processes on this machine: the numbers of one process, who writes, stops, deaths, resumption."""
+"""Runs of several processes on this machine give the numbers of one process; tests writes, signals and resumption."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ METHODS = {
         *("--config=configs/cmmc_digits.py:smoke", *BATCH, "--config.epochs=4", "--config.model.matching_steps=4"),
         *("--config.model.reconstruction_epochs=4", "--config.model.hidden=(8,)", "--config.model.latent_dim=6"),
     ],
-    # Of small weights, from which rounding grows least.
+    # The weights are small, so that rounding errors grow least.
     "dmim": ["--config=configs/dmim_planted.py:smoke", *BATCH, "--config.model.head_std=0.02", "--config.epochs=20"],
     "dxmc": [
         *("--config=configs/dxmc_embeddings.py:smoke", *BATCH, "--config.epochs=10"),
@@ -49,13 +49,13 @@ CASES = {
     "dmim, ten steps a call": [*METHODS["dmim"], "--config.run.log_every=10"],
     "cmmc, two seeds": [*METHODS["cmmc"], "--config.num_seeds=2"],
 }
-# Evaluations between the steps, so that a signal finds the run under way.
+# There are evaluations between the steps, so that a signal arrives during the run.
 TOTAL = 40
 LONG = [*METHODS["dmim"][:-1], f"--config.epochs={TOTAL}", "--config.run.evaluate_every=2", "--config.run.keep=100"]
 
 
 def start(workdir, flags, processes=2, devices=2, last=()):
-    """The run's processes, with simulated devices each; the last one's own flags."""
+    """Starts the processes of a run with simulated devices. The last process can have flags of its own."""
     variables = {**environment(), "JAX_NUM_CPU_DEVICES": str(devices)}
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
@@ -69,7 +69,7 @@ def start(workdir, flags, processes=2, devices=2, last=()):
 
 
 def ended(processes, timeout=240):
-    """Exit codes, standard outputs and errors; none is left running."""
+    """Waits for all processes, and returns exit codes, standard outputs and errors."""
     until = time.monotonic() + timeout
     try:
         texts = [process.communicate(timeout=max(until - time.monotonic(), 1)) for process in processes]
@@ -80,7 +80,7 @@ def ended(processes, timeout=240):
 
 
 def here(monkeypatch, *flags):
-    """The same command in this process, of eight devices."""
+    """Runs the same command in this process, which has eight devices."""
     monkeypatch.chdir(ROOT)
     main.main(["main", *map(str, flags)])
 
@@ -98,7 +98,7 @@ def lines(workdir):
 
 
 def assert_same_losses(ours, theirs, first=1, last=1000):
-    """Every term of the steps `first` to `last` that both have; that some are there too."""
+    """Compares every term of the steps `first` to `last` that both have. There must be some."""
     kept = [[x for x in each if "loss" in x and first <= x["step"] <= last] for each in (ours, theirs)]
     assert kept[0] and [x["step"] for x in kept[0]] == [x["step"] for x in kept[1]]
     for x, y in zip(*kept, strict=True):
@@ -125,7 +125,7 @@ def saved(workdir):
 
 
 def checksums(workdir):
-    """Of every array of the newest checkpoint."""
+    """The checksum of every array of the newest checkpoint."""
     store = Store(workdir / "checkpoints", read_only=True)
     meta = store.newest_meta()
     store.close()
@@ -133,7 +133,7 @@ def checksums(workdir):
 
 
 def stopped(workdir, number, flags=LONG, step=2):
-    """Two processes, one of them signalled after a step was logged; the step that both saved."""
+    """Sends a signal to one of two processes after a step is logged, and returns the step that both saved."""
     processes = start(workdir, flags)
     wait_for_step(workdir, step, processes)
     processes[number].send_signal(signal.SIGTERM)
@@ -145,8 +145,8 @@ def stopped(workdir, number, flags=LONG, step=2):
 
 
 @pytest.mark.long
-def test_two_processes_train_stop_and_resume_as_one_does(tmp_path, monkeypatch, capfd):
-    """DMIM on two processes of two devices, SIGTERM to the second, and to the end; against one process of eight."""
+def test_two_processes_train_stop_and_resume_like_one(tmp_path, monkeypatch, capfd):
+    """DMIM on two processes of two devices, with SIGTERM to the second, equals one process of eight devices."""
     here(monkeypatch, *LONG, f"--workdir={tmp_path / 'one'}")
     (table,) = (line for line in capfd.readouterr().out.splitlines() if "clusters occupied" in line)
     step = stopped(tmp_path / "two", 1)
@@ -155,9 +155,9 @@ def test_two_processes_train_stop_and_resume_as_one_does(tmp_path, monkeypatch, 
     assert_same_losses(lines(tmp_path / "two"), lines(tmp_path / "one"))
     assert [x["step"] for x in lines(tmp_path / "two")] == [x["step"] for x in lines(tmp_path / "one")]
     assert f"resuming at step {step} of {TOTAL}" in first and table.partition(";")[0] in first
-    # Gloo writes there too, from several threads.
+    # Gloo also writes to this stream, from several threads.
     assert not any(word in second for word in ("resuming", "ACC", "step ", "report"))
-    # Sums over other devices round differently, and every step passes this on.
+    # Sums over other numbers of devices are rounded differently, and the difference grows with every step.
     np.testing.assert_allclose(probabilities(tmp_path / "two"), probabilities(tmp_path / "one"), rtol=2e-3)
     assert {path.name for path in (tmp_path / "one").iterdir()} == {path.name for path in (tmp_path / "two").iterdir()}
 
@@ -174,7 +174,7 @@ def test_every_method_has_the_losses_of_one_process(tmp_path, case):
 
 @pytest.mark.slow
 def test_resumes_on_any_number_of_devices(tmp_path):
-    """From one checkpoint of two processes: bitwise on as many, to 1e-5 on others."""
+    """Runs resume from one checkpoint of two processes: bitwise on two processes, up to 1e-5 on other numbers."""
     run(tmp_path / "whole", LONG)
     step = stopped(tmp_path / "cut", 0)
     for name, numbers in {"1": (1, 1), "2": (1, 2), "4": (1, 4), "2 of 1": (2, 1), "2 of 2": (2, 2)}.items():
@@ -186,7 +186,7 @@ def test_resumes_on_any_number_of_devices(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
-def test_a_death_ends_the_others_and_the_same_command_goes_on(tmp_path, number):
+def test_one_failed_process_ends_the_others_and_the_command_resumes(tmp_path, number):
     flags = [*LONG, "--config.run.checkpoint_every=2"]
     processes = start(tmp_path, flags)
     wait_for_step(tmp_path, 9, processes)
@@ -222,7 +222,7 @@ def test_a_damaged_checkpoint_is_set_aside_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_before_the_loop_saves_too(tmp_path):
+def test_a_signal_before_the_loop_saves(tmp_path):
     processes = start(tmp_path, LONG)
     until = time.monotonic() + 60
     while not (tmp_path / "config.json").exists() and time.monotonic() < until:
@@ -242,7 +242,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_error_of_one_process_ends_all(tmp_path):
+def test_an_error_of_one_process_ends_all_processes(tmp_path):
     codes, _, errs = ended(start(tmp_path, METHODS["dmim"], last=["--config.num_clusters=5000"]))
     assert codes[1] == 2 and "error: num_clusters is 5000" in errs[1] and codes[0] not in (0, 2, 3, 75)
 
@@ -281,14 +281,14 @@ ALL = ["--coordinator=a:1", "--num_processes=2", "--process_id=0"]
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_flags_that_do_not_go_together(tmp_path, monkeypatch, flags, words):
+def test_contradicting_flags_are_refused(tmp_path, monkeypatch, flags, words):
     with pytest.raises(UserError, match=words) as error:
         here(monkeypatch, *METHODS["dmim"], f"--workdir={tmp_path / 'run'}", *flags)
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
 
 
 class Bucket(MemoryFileSystem):
-    """A bucket in memory, as gcsfs would show one of Google's."""
+    """A bucket in memory with the interface of gcsfs."""
 
     protocol = ("gcs", "gs")
     store: ClassVar[dict] = {}
@@ -300,7 +300,7 @@ class Bucket(MemoryFileSystem):
 
 
 def test_a_workdir_in_a_bucket():
-    """All but checkpoints, which tensorstore writes by itself."""
+    """Tests all files except checkpoints, which tensorstore writes."""
     fsspec.register_implementation("gcs", Bucket, clobber=True)
     workdir = epath.Path("gs://bucket/run")
     write_json(workdir / "config.json", {"seed": 1})

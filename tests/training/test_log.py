@@ -57,6 +57,15 @@ def test_quiet_prints_nothing(clock, tmp_path, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.fixture
+def default_handler():
+    """The handler outside of the command line, whose own handler another test may have left."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("default_handler")
 def test_a_second_ctrl_c_stops_at_once(capfd):
     with pytest.raises(KeyboardInterrupt), Signals() as signals:
         signal.raise_signal(signal.SIGINT)

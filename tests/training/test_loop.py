@@ -1,4 +1,4 @@
-"""The loop: order of steps, resumption, streams, scanning, devices, the guard."""
+"""Tests the loop: order of steps, resumption, streams, scanning, devices, and the stop at a loss that is not finite."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def lines(directory):
 
 
 def by_hand(method, data, steps, batch_size=8, seed=0):
-    """The same training as a plain Python loop: no jit, no scan, no mesh."""
+    """The same training as a plain Python loop without jit, scan and mesh."""
     state = update.init_state(method, toy.init(jax.random.key(seed), data.features))
     phase = method.phases[0]
     for step in range(steps):
@@ -115,7 +115,7 @@ def test_streams_alternate_and_share_one_optimiser(tmp_path):
     assert int(state.opt_states[0][0].count) == 20
 
 
-def test_objectives_are_played_in_turn_each_with_its_optimiser(tmp_path):
+def test_objectives_take_turns_with_their_own_optimisers(tmp_path):
     first, second = Objective(toy.loss, optax.sgd(0.1)), Objective(toy.loss, optax.sgd(0.2))
     method = toy.method()._replace(phases=(Phase("both", 1, (first, second)),))
     state = run(tmp_path, method)
@@ -131,14 +131,14 @@ def test_objectives_are_played_in_turn_each_with_its_optimiser(tmp_path):
 
 
 @pytest.mark.long
-def test_targets_join_the_batches(tmp_path):
+def test_targets_are_added_to_the_batches(tmp_path):
     plain = run(tmp_path / "a", toy.method(24))
     with_targets = run(tmp_path / "b", toy.method(12, two_phases=True))
     assert abs(np.asarray(plain.variables["params"]["w"] - with_targets.variables["params"]["w"])).max() > 1e-3
     assert {line["phase"] for line in lines(tmp_path / "b")} == {"one", "two"}
 
 
-def test_the_guard_stops_before_anything_bad_is_saved(tmp_path):
+def test_a_loss_that_is_not_finite_stops_before_a_checkpoint(tmp_path):
     with pytest.raises(Diverged, match="not finite at step"):
         run(tmp_path, toy.method(12, optax.sgd(1e30)))
     store = Store(tmp_path / "checkpoints")
@@ -170,12 +170,12 @@ def test_scan_and_single_steps_agree(tmp_path):
 
 
 @pytest.mark.parametrize("step, expected", [(0, 6), (5, 6), (6, 10), (10, 12), (12, 16), (31, 32)])
-def test_next_stop_depends_on_the_step_alone(step, expected):
+def test_next_stop_depends_only_on_the_step(step, expected):
     schedule = loop.Schedule(log_every=6, evaluate_every=10, checkpoint_every=0)
     assert loop.next_stop(step, 1000, 16, schedule) == expected
 
 
-def test_a_whole_phase_sees_every_row_once_in_order_whatever_the_devices(tmp_path, monkeypatch):
+def test_a_full_batch_phase_has_every_row_once_in_order_on_any_devices(tmp_path, monkeypatch):
     seen, original = [], loop.Feed.__call__
 
     def call(self, phase, *rest):
@@ -184,13 +184,13 @@ def test_a_whole_phase_sees_every_row_once_in_order_whatever_the_devices(tmp_pat
         return found
 
     monkeypatch.setattr(loop.Feed, "__call__", call)
-    streams = {"train": toy.dataset(n=37)}  # no multiple of eight devices
+    streams = {"train": toy.dataset(n=37)}  # not a multiple of eight devices
     method = toy.method(4, two_phases=True, whole=True)
     state = run(tmp_path, method, streams=streams)
     assert int(state.step) == 8 and len(seen) == 4 and all(np.array_equal(rows, np.arange(37)) for rows in seen)
 
 
-def test_the_seeds_are_taken_apart_by_one_program(caplog):
+def test_one_program_separates_the_seeds(caplog):
     trees = {"a": np.arange(6).reshape(3, 2), "b": np.arange(15.0).reshape(3, 5)}
     keys = seeds.keys_of([5, 6, 7])
     with jax.log_compiles():
@@ -203,7 +203,7 @@ def test_the_seeds_are_taken_apart_by_one_program(caplog):
 
 @pytest.mark.parametrize("options", [{}, {"two_phases": True}, {"two_phases": True, "whole": True}], ids=str)
 @pytest.mark.long
-def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path, options):
+def test_seeds_side_by_side_equal_the_runs_of_each_seed(tmp_path, options):
     method = toy.method(8, **options)
     together = run(tmp_path / "all", method, seed_list=(3, 4, 9))
     for i, seed in enumerate((3, 4, 9)):

@@ -1,4 +1,4 @@
-"""Schedules and optimisers against formulas written out."""
+"""Compares schedules and optimisers with explicit formulas."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ from clustering_jax.training.optim import SCHEDULES, make_optimizer
 
 
 def adam(grads, lr, w=0.0, b1=0.9, b2=0.999, eps=1e-8, decay=0.0):
-    """Adam as Kingma and Ba wrote it, with torch's L2 in the gradient."""
+    """Adam as in Kingma and Ba, with L2 regularisation in the gradient as in torch."""
     m = v = 0.0
     for t, g in enumerate(grads, 1):
         g = g + decay * w
@@ -58,14 +58,14 @@ def test_schedules(name, warmup, points):
     np.testing.assert_allclose([schedule(t) for t in points], list(points.values()), atol=1e-6)
 
 
-def test_an_unknown_schedule_names_the_nearest():
+def test_an_unknown_schedule_suggests_the_nearest():
     with pytest.raises(UserError, match="cosine"):
         make_optimizer(total_steps=1, schedule="cosin")
 
 
 @pytest.mark.parametrize("name, decayed", [("kernel", True), ("last_kernel", True), ("bias", False), ("scale", False)])
-def test_adamw_decays_matrices_alone(name, decayed):
-    """By its name: side by side, biases are matrices too. The decay is multiplied by the rate of the step."""
+def test_adamw_decays_only_matrices(name, decayed):
+    """Names decide, because biases are matrices too if seeds train side by side. The learning rate scales the decay."""
     tx = make_optimizer(total_steps=len(GRADS), learning_rate=0.1, warmup_steps=3, decoupled_decay=0.2)
     params = {name: jnp.full((2, 3), 2.0)}
     state = tx.init(params)

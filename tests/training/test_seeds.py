@@ -1,4 +1,4 @@
-"""A whole run on views in files: seeds side by side, the one kept, and prediction from all views or some."""
+"""Tests a run on views from files: seeds side by side, the kept seed, and prediction from all or some views."""
 
 import json
 
@@ -22,7 +22,7 @@ N = 48
 
 
 def write(path, seed=0, keys=("a", "b", "c")):
-    """Three clusters in three views of scales of their own; the last view is missing in every fourth row."""
+    """Writes three clusters in three views with different scales. The last view is missing in every fourth row."""
     rng, labels = np.random.default_rng(seed), np.arange(N) % 3
     views = {k: (10.0**i) * (rng.normal(size=(N, 4 + i)) + 4 * labels[:, None]) for i, k in enumerate("abc")}
     mask = np.ones((N, len(keys)), int)
@@ -55,7 +55,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.long
-def test_the_result_tells_of_every_seed_and_keeps_one_without_labels(finished, capsys):
+def test_the_result_has_every_seed_and_keeps_one_without_labels(finished, capsys):
     directory, result = finished
     assert result == json.loads((directory / "run" / "result.json").read_text())
     each = result["seeds"]["each"]
@@ -69,7 +69,7 @@ def test_the_result_tells_of_every_seed_and_keeps_one_without_labels(finished, c
     assert result["baselines"][0]["name"] == "k-means on views"
 
 
-def test_the_baseline_is_scored_on_known_labels_as_the_run_is(tmp_path):
+def test_the_baseline_is_scored_on_the_same_known_labels_as_the_run(tmp_path):
     rng = np.random.default_rng(0)
     y = np.arange(N) % 3
     view = rng.normal(size=(N, 4)) + 9 * y[:, None]
@@ -79,7 +79,7 @@ def test_the_baseline_is_scored_on_known_labels_as_the_run_is(tmp_path):
 
 
 @pytest.mark.long
-def test_a_seed_alone_is_the_same_run(finished):
+def test_a_single_seed_gives_the_same_run(finished):
     directory, result = finished
     alone = run.train(config(directory / "views.npz", seed=6), directory / "alone")
     among = result["seeds"]["each"][1]
@@ -95,6 +95,7 @@ def test_prediction_of_the_training_file_is_the_assignments(finished):
     assert text.splitlines() == (directory / "run" / "assignments.csv").read_text().splitlines()
 
 
+@pytest.mark.long
 def test_prediction_from_some_views_uses_the_training_scale(finished, tmp_path):
     directory, _ = finished
     predictor = Predictor.restore(directory / "run")
@@ -136,7 +137,7 @@ def test_mean_pairwise_mi(labels, expected):
 
 
 @pytest.mark.parametrize("mask", [[[1, 0]] * 4, [[1]] * 4], ids=["no row with both", "one view"])
-def test_mean_pairwise_mi_of_nothing_is_0(mask):
+def test_mean_pairwise_mi_without_rows_is_0(mask):
     assert mean_pairwise_mi(np.zeros(np.shape(mask), int), np.array(mask, bool)) == 0
 
 
@@ -161,7 +162,7 @@ ONE_ERROR[0], TWO_ERRORS[3:5] = 1, 0
     ],
     ids=["errors of their own", "renamed and reversed", "most collapsed", "most collapsed in part"],
 )
-def test_the_clusters_most_like_the_others_are_kept(clusters, kept):
+def test_the_seed_closest_to_the_others_is_kept(clusters, kept):
     own = [-mutual_info_score(c, c) for c in clusters]
     found = seeds.disagreement(clusters, own)
     assert int(np.argmin(found)) == kept
@@ -170,14 +171,14 @@ def test_the_clusters_most_like_the_others_are_kept(clusters, kept):
         assert value == pytest.approx(-np.mean([-own[i], *others]), abs=1e-12)
 
 
-def test_equal_clusters_agree_wholly():
+def test_equal_clusters_have_mutual_information_log_k():
     assert seeds.disagreement([LABELS, (LABELS + 1) % 3, LABELS], [-np.log(3)] * 3) == pytest.approx([-np.log(3)] * 3)
 
 
 @pytest.mark.parametrize(
     "consensus, count", [(True, 3), (True, 2), (True, 1), (False, 3)], ids=["three", "two", "alone", "no consensus"]
 )
-def test_which_criterion_chooses(consensus, count):
+def test_which_criterion_selects_the_seed(consensus, count):
     clusters, own = [ONE_ERROR, LABELS, TWO_ERRORS][:count], [-1.0, -0.5, -2.0][:count]
     method = Method(None, (), None, None, criterion=lambda k, v, infer: v, consensus=consensus)
     variables = jnp.array(own if count > 1 else own[0])

@@ -1,4 +1,4 @@
-"""Checkpoints made by torch (fixtures/make_torch_fixture.py) and hostile ones, read without torch."""
+"""Reads checkpoints of torch (fixtures/make_torch_fixture.py) and hostile files without torch."""
 
 import functools
 import os
@@ -64,7 +64,7 @@ def archive(path, pickled, members=(), root="archive", **options):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_torch_wrote_is_read(name):
+def test_files_of_torch_are_read(name):
     tree = read_torch(FIXTURES / name)
     for kind, values in tree["types"].items():
         expected = np.array([0, 1, 2, 100]).astype(jnp.bfloat16 if kind == "bfloat16" else kind)
@@ -87,7 +87,7 @@ def test_what_torch_wrote_is_read(name):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_state_dictionaries_lose_their_metadata_only(name):
+def test_state_dictionaries_lose_only_their_metadata(name):
     tree = read_torch(FIXTURES / name)
     model, optimizer = tree["model"], tree["optimizer"]
     assert type(model) is OrderedDict and not vars(model)
@@ -151,14 +151,14 @@ def test_programs_are_refused_by_name_and_do_not_run(tmp_path, wrap, protocol):
         else:
             path.write_bytes(pickled)
         if wrap == "pickle" and protocol < 2:
-            refused(path, "not a PyTorch checkpoint")  # No header, so not even the start of one.
+            refused(path, "not a PyTorch checkpoint")  # The file has no header, not even the start of one.
         else:
             refused(path, f"(refers to {name}|uses pickle opcode DICT).*: refused; nothing was executed")
         assert not sentinel.exists()
 
 
-def test_the_payloads_are_live(tmp_path):
-    """Otherwise the test above would prove nothing."""
+def test_the_payloads_run_in_an_ordinary_unpickler(tmp_path):
+    """Without this, the test above would prove nothing."""
     for i, payload in enumerate(payloads(tmp_path / "it_ran").values()):
         pickle.loads(pickle.dumps(payload))
         (tmp_path / "it_ran").rename(tmp_path / f"it_ran_{i}")
@@ -313,7 +313,7 @@ def test_tensors_within_their_storage(tmp_path, offset, size, stride, expected):
         ({"zeros": b"\0" * 10**6}, {"compression": zipfile.ZIP_DEFLATED}, "compressed or encrypted member"),
     ],
 )
-def test_archives_unlike_torch_s(tmp_path, members, options, message):
+def test_archives_that_differ_from_torch(tmp_path, members, options, message):
     path = archive(tmp_path / "a.pt", program(tensor()), members, **options)
     if message is None:
         assert read_torch(path)["x"].shape == (6,)
@@ -338,7 +338,7 @@ def test_members_larger_than_the_file_are_refused(tmp_path):
 
 
 def test_overlapping_members_are_refused(tmp_path):
-    """Many names for the same bytes: small file, large sum."""
+    """Many names refer to the same bytes, so a small file has a large sum of sizes."""
     path = archive(tmp_path / "a.pt", program(tensor()), {f"data/{i}": b"" for i in range(1, 40)})
     raw, shared = bytearray(path.read_bytes()), 400
     entry = raw.index(b"PK\x01\x02")
@@ -369,7 +369,7 @@ def legacy(pickled, keys=("0",), numel=6, data=None, magic=0x1950A86A20F9469CFC6
         ({"pickled": program(tensor(stored=storage(2**60)))}, "elements, not 1152921504606846976"),
     ],
 )
-def test_legacy_files_unlike_torch_s(tmp_path, change, message):
+def test_legacy_files_that_differ_from_torch(tmp_path, change, message):
     path = tmp_path / "a.pt"
     path.write_bytes(legacy(program(tensor())))
     np.testing.assert_array_equal(read_torch(path)["x"], np.arange(6, dtype=np.float32))
@@ -384,7 +384,7 @@ def test_other_files_are_refused(tmp_path, content):
     refused(path, "not a PyTorch checkpoint|not one of torch.save")
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path):
+def test_files_that_cannot_be_opened_are_refused(tmp_path):
     refused(tmp_path / "absent.pt", "can't be opened.*No such file")
     refused(tmp_path, "can't be opened")
 
@@ -401,7 +401,7 @@ def test_only_dictionaries_are_read(tmp_path, value):
         b"]" * 200_000 + b"a" * 199_999,
         b"]q\x00h\x00a",
         b"}q\x00K\x00h\x00s",
-        # Each list holds the one before it ten times.
+        # Each list contains the previous list ten times.
         b"(]q\x00" + b"".join(b"](" + b"h%c" % i * 10 + b"eq%c" % (i + 1) for i in range(40)) + b"t",
         b"(" + b"N" * 1_000_001 + b"t",
     ],
@@ -414,7 +414,7 @@ def test_depth_and_size_are_limited(tmp_path, value):
 
 @pytest.mark.long
 def test_deep_tuples_never_reach_a_hash(tmp_path):
-    """Hashing or printing one recurses in C: it would take the process down rather than raise."""
+    """Hashing or printing a deep tuple recurses in C: it would crash the process and not raise an error."""
     deep, path = b")" + b"\x85" * 100_000, tmp_path / "a.pt"
     size = named("torch.Size") + deep + b"R"
     for value in (b"}" + deep + b"Ns", deep + b"Q", b"(" + deep + b"NNNNtQ", deep + b")R", size):
@@ -437,7 +437,7 @@ def touch(value):
 
 
 def survives(path, content):
-    """True where the damaged file is refused, False where it is read; any other exception fails the test."""
+    """Returns True if the damaged file is refused and False if it is read. Any other exception fails the test."""
     path.write_bytes(content)
     try:
         with np.errstate(all="ignore"):
@@ -467,7 +467,7 @@ def test_flipped_bytes_are_refused_or_change_numbers_only(tmp_path, name):
 
 @pytest.mark.parametrize("name", FORMATS[:2])
 def test_flipped_opcodes_with_good_checksums(tmp_path, name):
-    """The archive's own checksum stops most flips before the interpreter; here they get through to it."""
+    """The checksum of the archive detects most flips before the interpreter. Here the checksums are correct."""
     with zipfile.ZipFile(FIXTURES / name) as file:
         members = {n.split("/", 1)[1]: file.read(n) for n in file.namelist()}
     pickled, rng, outcomes = members.pop("data.pkl"), np.random.default_rng(1), []
@@ -493,7 +493,7 @@ def template(net):
 
 
 def stored(tree):
-    """The opcodes of nested dictionaries with arrays, for `archive`, and its members."""
+    """Returns the opcodes of nested dictionaries with arrays for `archive`, and its members."""
     members, pieces = {}, b"}("
     for key, value in tree.items():
         if isinstance(value, np.ndarray):
@@ -506,7 +506,7 @@ def stored(tree):
 
 
 def changed(path, **changes):
-    """The ResNet-18 fixture's network with entries replaced, or without those that are None."""
+    """The network of the ResNet-18 fixture with replaced entries, and without entries that are None."""
     state = {**read_torch(FIXTURES / "cc_resnet18.tar")["net"], **changes}
     return archive(path, *stored({k: v for k, v in state.items() if v is not None}))
 
@@ -514,7 +514,7 @@ def changed(path, **changes):
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.long
 def test_loaded_network_computes_what_torch_computed(backbone):
-    """Zip and {"net": ...} for ResNet-18; old format, state_dict and `module.` for the others."""
+    """ResNet-18 is a zip with {"net": ...}. The others have the old format, a state_dict and the prefix `module.`."""
     net, expected = network(backbone), np.load(FIXTURES / "cc_outputs.npz")
     variables = load_cc(FIXTURES / f"cc_{backbone}.tar", template(net))
     images = expected["images"].astype(np.float32) / 255
@@ -534,8 +534,8 @@ def test_every_variable_is_replaced_in_its_type():
         assert jax.tree.all(jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), got, wanted))
 
 
-def test_names_are_the_authors():
-    """One to one onto the file's, whatever the template's own values."""
+def test_names_equal_those_of_the_authors():
+    """The names map one to one to those of the file, for any values of the template."""
     for backbone in BACKBONES:
         tree = read_torch(FIXTURES / f"cc_{backbone}.tar")
         theirs = {k.removeprefix("module.") for k in tree.get("net", tree)}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from clustering_jax.data.base import Dataset, known_labels, row_ids
+from clustering_jax.data.base import Dataset, row_ids
+from clustering_jax.data.claims import check_npz, npy_header
+from clustering_jax.data.labels import read_labels
 from clustering_jax.errors import UserError, nearest
 
 IMAGE_KEYS = ("image", "images", "x", "arr_0")
@@ -50,7 +53,7 @@ def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dat
     Args:
       path: the file.
       image_key: key of the images in a `.npz`; "" takes image, images, x or arr_0, or the only array.
-      label_key: key of the labels in a `.npz`, integers or strings ``[n]``; "" reads no labels.
+      label_key: key of the labels in a `.npz`, ``[n]``, see `read_labels`; "" reads no labels.
 
     Raises:
       UserError: the file is missing or damaged, or holds something else (objects, NaN, another rank or type).
@@ -65,7 +68,16 @@ def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dat
         images = np.empty(_image_shape(stored), np.uint8)
         for first, rows in _pixels(stored, CHUNK):
             images[first : first + len(rows)] = rows
+    refuse_constant(images, str(stored))
     return Dataset({"image": images}, row_ids(len(images)), labels, path.name, "all")
+
+
+def refuse_constant(images: np.ndarray, origin: str) -> None:
+    """Raises UserError if all pixels of all images, uint8 [n, h, w, c], have one value."""
+    first = images[0].reshape(-1)[0]
+    # Chunk by chunk, since the array may be memory-mapped: nearly always the first one ends it.
+    if all((images[i : i + CHUNK] == first).all() for i in range(0, len(images), CHUNK)):
+        raise UserError(f"{origin}: every pixel of every picture is {first}: are they what you think they are?")
 
 
 def iter_array(path: str | Path, chunk: int, *, image_key: str = "") -> Iterator[tuple[list[str], np.ndarray]]:
@@ -116,11 +128,11 @@ def stored_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     with _reading(path):
         if path.suffix == ".npy":
             with path.open("rb") as file:
-                return {"": _header(file)[:2]}
+                return {"": npy_header(file, os.fstat(file.fileno()).st_size)[:2]}
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                with archive.open(name) as file:
-                    found[name.removesuffix(".npy")] = _header(file)[:2]
+            for member in archive.infolist():
+                with archive.open(member) as file:
+                    found[member.filename.removesuffix(".npy")] = npy_header(file, member.file_size)[:2]
     return found
 
 
@@ -150,24 +162,14 @@ def _inspect(path: Path, key: str) -> _Stored:
     with _reading(path):
         if path.suffix == ".npy":
             with path.open("rb") as file:
-                stored = _Stored(path, "", *_header(file))
+                stored = _Stored(path, "", *npy_header(file, os.fstat(file.fileno()).st_size))
         else:
-            with zipfile.ZipFile(path) as archive:
-                key = _find_key(path, [name.removesuffix(".npy") for name in archive.namelist()], key)
-                with archive.open(f"{key}.npy") as file:
-                    stored = _Stored(path, key, *_header(file))
+            key = _find_key(path, check_npz(path), key)
+            check_npz(path, key)
+            with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+                stored = _Stored(path, key, *npy_header(file, archive.getinfo(f"{key}.npy").file_size))
     _check(stored)
     return stored
-
-
-def _header(file: Any) -> tuple[tuple[int, ...], np.dtype, bool]:
-    """Returns shape, dtype and whether the order is Fortran's. It leaves `file` at the first element."""
-    version = np.lib.format.read_magic(file)
-    if version > (2, 0):
-        raise ValueError("a structured array")
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    return shape, dtype, fortran
 
 
 def _find_key(path: Path, keys: list[str], key: str) -> str:
@@ -194,6 +196,9 @@ def _check(stored: _Stored) -> None:
         raise UserError(f"{stored} has shape {shape}: images must be [n, h, w] or [n, h, w, c]")
     if 0 in shape:
         raise UserError(f"{stored} has shape {shape}: it holds no images")
+    if len(shape) == 3 and (shape[2] in (1, 3) or (shape[2] == 4 and min(shape[:2]) >= 16)):
+        one = f"one colour picture is [1, {shape[0]}, {shape[1]}, 3]"
+        raise UserError(f"{stored} has shape {shape}, which may be one picture: {one}, grey ones are [n, h, w, 1]")
     if len(shape) == 4 and shape[3] not in (1, 3):
         hint = "transpose(0, 2, 3, 1), channels come last" if shape[1] in (1, 3) else "keep 1 or 3 channels"
         raise UserError(f"{stored} has shape {shape}, which means {shape[3]} channels: {hint}")
@@ -220,7 +225,7 @@ def _raw(stored: _Stored, chunk: int) -> Iterator[np.ndarray]:
         yield from (array[i : i + chunk] for i in range(0, stored.shape[0], chunk))
         return
     with zipfile.ZipFile(stored.path) as archive, archive.open(f"{stored.key}.npy") as file:
-        _header(file)
+        npy_header(file, archive.getinfo(f"{stored.key}.npy").file_size)
         row_bytes = stored.dtype.itemsize * int(np.prod(stored.shape[1:]))
         for start in range(0, stored.shape[0], chunk):
             size = min(chunk, stored.shape[0] - start) * row_bytes
@@ -245,16 +250,12 @@ def _to_uint8(stored: _Stored, first: int, rows: np.ndarray) -> np.ndarray:
 
 
 def _labels(path: Path, key: str, n: int) -> np.ndarray | None:
-    """Returns labels as int64 [n]. Strings become their rank in sorted order."""
+    """Returns the labels of a `.npz`."""
     if path.suffix == ".npy":
         raise UserError(f"{path} holds one array: labels (label_key='{key}') need a .npz")
     with _reading(path), np.load(path, allow_pickle=False) as archive:
+        check_npz(path, key)
         if key not in archive.files:
             raise UserError(f"{path} has no array '{key}'{nearest(key, archive.files)}")
         labels = archive[key]
-    if labels.shape not in ((n,), (n, 1)) or labels.dtype.kind not in "iubUS":
-        raise UserError(f"{path} ['{key}'] is {labels.dtype} {labels.shape}: labels must be integers or strings [{n}]")
-    labels = labels.reshape(n)
-    if labels.dtype.kind in "US":
-        return np.unique(labels, return_inverse=True)[1].astype(np.int64)
-    return known_labels(labels.astype(np.int64))
+    return read_labels(labels, n, f"{path} ['{key}']")

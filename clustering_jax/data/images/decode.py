@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from clustering_jax.data.identity import files_digest
 from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 
 MODES = {1: "L", 3: "RGB"}
+# Pillow knows more formats, and starts other programs for some of them: a file named .png may be EPS inside.
+IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+PICTURE_FORMATS: tuple[str, ...] = IMAGE_FORMATS
 # Suffixes that Pillow reads with the plugin that the extra "heic" installs; none without it.
 HEIC: frozenset[str] = frozenset()
 with contextlib.suppress(ImportError):
@@ -23,6 +27,7 @@ with contextlib.suppress(ImportError):
 
     register_heif_opener()
     HEIC = frozenset({".heic", ".heif"})
+    PICTURE_FORMATS = (*IMAGE_FORMATS, "HEIF")
 
 
 def decode_chunks(
@@ -83,7 +88,7 @@ def lazy_files(root: Path, names: list[str], shape: tuple[int, ...]) -> LazyArra
                 raise UserError(_unreadable(image))
             yield image
 
-    return LazyArray((len(names), *shape), read)
+    return LazyArray((len(names), *shape), read, partial(files_digest, root, names, times=False))
 
 
 def _unreadable(reason: str) -> str:
@@ -97,7 +102,7 @@ def read_image(path: Path, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarr
       What `fit` returns; or, if the image is unreadable, a line of text that says why.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
             ImageOps.exif_transpose(image, in_place=True)
             return fit(image)
     except UnidentifiedImageError:
@@ -122,7 +127,10 @@ def fit_image(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
     """
     if image.mode.startswith("I;16"):
         # convert() would clip at 255. For 16-bit colour images, Pillow keeps the high byte; do the same here.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        pixels = np.asarray(image)
+        if 0 < pixels.max() < 256:
+            raise OSError("16-bit pixels, all below 256 of 65535, which would be black: store them in 8 bits")
+        image = Image.fromarray((pixels >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise OSError(f"32-bit pixels, mode {image.mode}")
     if "transparency" in image.info:

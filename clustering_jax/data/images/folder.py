@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from clustering_jax.data.base import Dataset, blocks_of, row_ids
-from clustering_jax.data.images.arrays import iter_array
+from clustering_jax.data.images.arrays import iter_array, refuse_constant
 from clustering_jax.data.images.decode import MODES, decode_chunks, fit_image, lazy_files
 from clustering_jax.data.images.listing import existing_folder, image_paths, list_images
 from clustering_jax.data.images.streaming import load_grain
@@ -111,6 +112,8 @@ def folder(
     if not kept:
         raise UserError(f"none of the {len(names)} images in {root} can be read: {skipped[0]}")
     labels = None if labels is None else labels[np.isin(names, kept)]
+    if images is not None:
+        refuse_constant(images[: len(kept)], str(root))
     rows = lazy_files(root, kept, shape) if images is None else images[: len(kept)]
     return Dataset({"image": rows}, kept, labels, root.resolve().name, "all", notes, blocks=blocks)
 
@@ -142,15 +145,19 @@ def iter_folder(
       size: side of the result in pixels, or (height, width).
       chunk: largest number of images at a time.
       channels: 3 for RGB, 1 for grey.
-      on_error: "error" stops at an unreadable image; "skip" leaves it out without a note.
+      on_error: "error" stops at an unreadable image; "skip" leaves it out with a warning.
 
     Yields:
       ``(ids, uint8 [m, h, w, channels])`` with m <= chunk.
     """
     shape = _shape(*((size, size) if isinstance(size, int) else size), channels)
     root = existing_folder(path)
-    for ids, rows, _ in decode_chunks(root, image_paths(root, [])[0], shape, chunk, on_error):
-        yield ids, rows
+    names, _ = image_paths(root, [], on_error)
+    for ids, rows, failures in decode_chunks(root, names, shape, chunk, on_error):
+        if failures:
+            warnings.warn(f"skipped {len(failures)} unreadable images in {root}: {failures[0]}", stacklevel=2)
+        if ids:
+            yield ids, rows
 
 
 def iter_images(

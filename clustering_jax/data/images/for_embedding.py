@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from clustering_jax.data.base import Dataset
+from clustering_jax.data.identity import files_digest, identity
 from clustering_jax.data.images.decode import read_image
 from clustering_jax.data.images.listing import list_images
 from clustering_jax.data.kinds import right_source
@@ -32,6 +34,7 @@ class ImageRows(NamedTuple):
       split: name of the split.
       notes: messages for the user, one line each.
       skip: whether to leave unreadable images out. Otherwise they are an error.
+      mark: a digest of the images: of their files' names, sizes and times, or of the pixels in memory.
     """
 
     read: Callable[[int, Fit], np.ndarray | str]
@@ -41,6 +44,7 @@ class ImageRows(NamedTuple):
     split: str
     notes: tuple[str, ...] = ()
     skip: bool = False
+    mark: Callable[[], str] = str
 
     def batch(self, start: int, stop: int, fit: Fit) -> list[np.ndarray | str]:
         """Reads rows `start` to `stop` with threads.
@@ -95,7 +99,12 @@ def array_rows(dataset: Dataset) -> ImageRows:
         image = np.asarray(images[row])
         return fit(Image.fromarray(image[..., 0] if image.shape[2] == 1 else image))
 
-    return ImageRows(read, dataset.ids, dataset.labels, dataset.name, dataset.split, dataset.notes)
+    mark = partial(_mark, dataset)
+    return ImageRows(read, dataset.ids, dataset.labels, dataset.name, dataset.split, dataset.notes, mark=mark)
+
+
+def _mark(dataset: Dataset) -> str:
+    return identity(dataset)["image"]
 
 
 def folder_rows(
@@ -123,4 +132,5 @@ def folder_rows(
     def read(row: int, fit: Fit) -> np.ndarray | str:
         return read_image(root / names[row], fit)
 
-    return ImageRows(read, names, labels, root.resolve().name, "all", notes, on_error == "skip")
+    mark = partial(files_digest, root, names, times=True)
+    return ImageRows(read, names, labels, root.resolve().name, "all", notes, on_error == "skip", mark)

@@ -33,7 +33,7 @@ def list_images(
         raise UserError(f"on_error is '{on_error}': choose 'error' or 'skip'")
     root = existing_folder(path)
     class_folders = _class_folders(root, classes)
-    names, notes = image_paths(root, class_folders)
+    names, notes = image_paths(root, class_folders, on_error)
     if expected_count and len(names) != expected_count:
         raise UserError(_miscount(root, names, class_folders, expected_count))
     return root, names, _folder_labels(root, names, class_folders) if labels_from_folders else None, notes
@@ -69,30 +69,45 @@ def _natural(text: str) -> tuple:
     return [[int(p) if i % 2 else p for i, p in enumerate(part)] for part in parts], text
 
 
-def walk(directory: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yields the files below `directory`. It follows links, because subsets are often made of links, but no cycles."""
+def walk(directory: Path, failures: list[str], above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Yields the files below `directory`. It follows links, because subsets are often made of links, but no cycles.
+
+    Folders that can't be read are added to `failures`.
+    """
     real = os.path.realpath(directory)
     if real in above:
         return
-    for entry in os.scandir(directory):
+    try:
+        entries = list(os.scandir(directory))
+    except OSError as error:
+        failures.append(f"{directory} can't be read ({error.strerror})")
+        return
+    for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from walk(Path(entry.path), above | {real})
+            yield from walk(Path(entry.path), failures, above | {real})
         elif entry.is_file():
             yield Path(entry.path)
 
 
-def image_paths(root: Path, class_folders: list[Path]) -> tuple[list[str], tuple[str, ...]]:
+def image_paths(root: Path, class_folders: list[Path], on_error: str = "error") -> tuple[list[str], tuple[str, ...]]:
     """Returns ``(paths of the images relative to root, notes)``."""
-    files = [f.relative_to(root).as_posix() for top in class_folders or [root] for f in walk(top)]
+    failures: list[str] = []
+    files = [f.relative_to(root).as_posix() for top in class_folders or [root] for f in walk(top, failures)]
+    if failures and on_error == "error":
+        raise UserError(f"{failures[0]}; change its permissions, or set on_error to skip")
     names = sorted((f for f in files if Path(f).suffix.lower() in EXTENSIONS), key=_natural)
     if not names:
         raise UserError(f"{root} holds no images (looked for {' '.join(sorted(EXTENSIONS))})")
     others = sorted(set(files).difference(names))
+    skipped = (f"skipped {len(failures)} folders: {failures[0]}",) if failures else ()
     if not others:
-        return names, ()
-    return names, (f"ignored {len(others)} files in {root} that have no image extension, first {others[0]}",)
+        return names, skipped
+    return names, (
+        *skipped,
+        f"ignored {len(others)} files in {root} that have no image extension, first {others[0]}",
+    )
 
 
 def _miscount(root: Path, names: list[str], class_folders: list[Path], expected: int) -> str:

@@ -26,10 +26,12 @@ class LazyArray:
     Attributes:
       shape: (n, ...), as of an array.
       read: ``(rows int [m]) -> m arrays``. Several threads call it. It raises UserError if a row can't be read.
+      mark: a digest of the files behind the array, for `clustering_jax.data.identity`.
     """
 
     shape: tuple[int, ...]
     read: Callable[[np.ndarray], Iterable[np.ndarray]]
+    mark: Callable[[], str] = str
     dtype: ClassVar = np.dtype(np.uint8)
 
     def __len__(self) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from clustering_jax.data.base import Dataset, blocks_of, known_labels, row_ids
-from clustering_jax.data.images.decode import fit_image
+from clustering_jax.data.images.decode import PICTURE_FORMATS, fit_image
 from clustering_jax.data.images.streaming import LazyArray, load_grain
 from clustering_jax.errors import UserError, nearest
 
@@ -199,7 +199,7 @@ class _Rows(NamedTuple):
             return self._decode(source[row])
 
     def _decode(self, example: Mapping[str, Any]) -> np.ndarray:
-        with Image.open(io.BytesIO(example[self.image_key])) as image:
+        with Image.open(io.BytesIO(example[self.image_key]), formats=PICTURE_FORMATS) as image:
             height, width = (self.size, self.size) if self.size else (image.height, image.width)
             return fit_image(image, (height, width, self.channels))
 

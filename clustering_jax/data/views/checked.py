@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-from clustering_jax.data.base import known_labels
+from clustering_jax.data.claims import SPARSE, checked_sparse
+from clustering_jax.data.labels import named_as_labels, read_labels
 from clustering_jax.data.views.files import Paths, Source, names, natural, open_source
 from clustering_jax.errors import UserError
 
@@ -92,7 +93,12 @@ def load_views(
     _check_lengths(arrays, origins)
     view_mask = _view_mask(source, options, arrays, mask_columns)
     arrays = [_finite(a, view_mask[:, v], origins[v]) for v, a in enumerate(arrays)]
-    labels = _labels(source, options.label_key, len(view_mask)) if options.label_key else None
+    n = len(view_mask)
+    labels = (
+        read_labels(source.read_labels(options.label_key, n), n, source.origin(options.label_key))
+        if options.label_key
+        else None
+    )
     files = [] if isinstance(path, Source) else names(path)
     name = "+".join(Path(file).expanduser().resolve().name for file in files) or source.name
     return Views(arrays, view_mask, origins, labels, name, notes + _row_notes(view_mask, labels))
@@ -112,6 +118,9 @@ def _view_keys(source: Source, requested: list[str], others: set[str]) -> list[s
     matches = ([key for key in keys if re.fullmatch(pattern, key)] for pattern in VIEW_KEYS)
     several = source.keyed and len(source.readers) > 1
     view_keys = sorted(next(filter(None, matches), []), key=natural) if several else keys
+    called = next((key for key in view_keys if not source.keyed and source.is_folder and named_as_labels(key)), None)
+    if called:
+        raise UserError(f"{source.name}: is {called} labels? set label_key={called}, or name all views in views")
     if not view_keys:
         raise UserError(f"{source.name} holds {', '.join(keys) or 'no views'}: name the arrays to use in views")
     return view_keys
@@ -126,6 +135,7 @@ def _expand(keys: list[str], name: str) -> list[str]:
 def _dense(array: Any, origin: str, transpose: bool) -> tuple[np.ndarray, str]:
     """Returns ``(numbers [n, d], note)``. The note is "" if there is nothing to note."""
     sparse = scipy.sparse.issparse(array)
+    array = checked_sparse(array if array.format in SPARSE else array.tocsr(), origin) if sparse else array
     size = int(np.prod(array.shape, dtype=object)) * array.dtype.itemsize
     note = f"{origin} is sparse, dense it takes {size / 2**20:.0f} MiB" if sparse and size > LARGE else ""
     array = array.toarray() if sparse else array
@@ -199,30 +209,14 @@ def zero_missing_rows(array: np.ndarray, row_mask: np.ndarray) -> np.ndarray:
     return array if row_mask.all() else np.where(row_mask[:, None], array, np.zeros((), array.dtype))
 
 
-def _labels(source: Source, key: str, n: int) -> np.ndarray | None:
-    """Returns labels as int64 [n]. Text becomes its rank in sorted order."""
-    labels, origin = source.read_labels(key), source.origin(key)
-    labels = labels.toarray() if scipy.sparse.issparse(labels) else np.asarray(labels)
-    flat = labels.reshape(-1)
-    if flat.dtype.kind == "U" and len(flat) == n + 1:
-        # One line too many: the first line of a CSV is then the name of the column.
-        flat = flat[1:]
-    if len(flat) != n or max(labels.shape, default=0) != labels.size:
-        raise UserError(f"{origin} has shape {labels.shape}: labels of these views must be [{n}]")
-    if flat.dtype.kind == "U" and all(re.fullmatch(r"[+-]?\d+(\.0*)?", label) for label in flat):
-        flat = flat.astype(np.float64)
-    if flat.dtype.kind in "US":
-        return np.unique(flat, return_inverse=True)[1].astype(np.int64)
-    if flat.dtype.kind not in "biuf" or (flat.dtype.kind == "f" and not (flat % 1 == 0).all()):
-        raise UserError(f"{origin} is {flat.dtype}: labels must be whole numbers or text")
-    return known_labels(flat.astype(np.int64))
-
-
 def _row_notes(view_mask: np.ndarray, labels: np.ndarray | None) -> tuple[str, ...]:
     n, incomplete = len(view_mask), int((~view_mask.all(1)).sum())
     unlabelled = 0 if labels is None else int((labels < 0).sum())
     return tuple(
         f"{count} of {n} objects {what}"
-        for count, what in ((incomplete, "lack a view"), (unlabelled, "have no label, because it is negative"))
+        for count, what in (
+            (incomplete, "lack a view"),
+            (unlabelled, "have no label, because it is negative or missing"),
+        )
         if count
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,10 +97,16 @@ def multiview_pca(
 def _read_scaled(path: Paths, options: ReadOptions, scaling: str | Sequence[str]) -> Dataset:
     """Returns the scaled views of the training data."""
     views = load_views(path, options)
+    if isinstance(path, str | Path) and os.path.isdir(os.path.expanduser(path)) and not names(options.views):
+        shapes = (f"{Path(o).name} {list(a.shape)}" for o, a in zip(views.origins, views.arrays, strict=True))
+        views = views._replace(notes=(f"{path}: the views are {', '.join(shapes)}", *views.notes))
     if not views.view_mask.any(0).all():
         raise UserError(f"{views.origins[views.view_mask.any(0).argmin()]} is missing in every row: leave the view out")
-    notes = tuple(filter(None, (_constant_note(views, v) for v in range(len(views.arrays)))))
-    return apply_scalings(views._replace(notes=views.notes + notes), fit_scalings(views, scaling))
+    dataset = apply_scalings(views, fit_scalings(views, scaling))
+    notes = tuple(
+        filter(None, (_constant_note(views, v, dataset.features[f"view{v}"]) for v in range(len(views.arrays))))
+    )
+    return dataset._replace(notes=views.notes + notes)
 
 
 def fit_scalings(views: Views, scaling: str | Sequence[str] = "none") -> dict[str, dict[str, Any]]:
@@ -165,16 +173,30 @@ def apply_scalings(views: Views, scalings: Mapping[str, Mapping[str, Any]]) -> D
     return Dataset(features, row_ids(n), views.labels, views.name, "all", views.notes, dict(scalings))
 
 
-def _constant_note(views: Views, v: int) -> str:
+def _constant_note(views: Views, v: int, scaled: np.ndarray) -> str:
     """Returns a note on the constant columns of a view, "" if there are none.
+
+    Args:
+      views: the rows as they were read.
+      v: number of the view.
+      scaled: the view as it is trained on, in float32, where numbers that differ little may be one.
 
     Raises:
       UserError: the whole view is constant.
     """
-    array, row_mask = views.arrays[v], views.view_mask[:, v]
-    rows = array if row_mask.all() else array[row_mask]
-    low, high = rows.min(0), rows.max(0)
+    row_mask, origin = views.view_mask[:, v], views.origins[v]
+    low, high = _extremes(views.arrays[v], row_mask)
     if low.min() == high.max():
-        raise UserError(f"{views.origins[v]} is {low[0]} everywhere: leave the view out")
-    count = int((low == high).sum())
-    return f"{views.origins[v]}: {count} of {len(low)} columns are constant" if count else ""
+        raise UserError(f"{origin} is {low[0]} everywhere: leave the view out")
+    scaled_low, scaled_high = _extremes(scaled, row_mask)
+    if scaled_low.min() == scaled_high.max():
+        raise UserError(f"{origin} is {scaled_low[0]:g} everywhere in float32: set scaling to minmax or standard")
+    count, lost = int((low == high).sum()), int(((scaled_low == scaled_high) & (low != high)).sum())
+    note = f"{origin}: {count} of {len(low)} columns are constant" if count else ""
+    rounded = f"{origin}: {lost} of {len(low)} columns are one number in float32, set scaling to minmax or standard"
+    return "; ".join(filter(None, (note, rounded if lost else "")))
+
+
+def _extremes(array: np.ndarray, row_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = array if row_mask.all() else array[row_mask]
+    return rows.min(0), rows.max(0)

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clustering_jax.data.views.readers import SUFFIXES, file_arrays, only_array, text_column
+from clustering_jax.data.labels import column_of
+from clustering_jax.data.views.readers import SUFFIXES, csv_rows, file_arrays, only_array
 from clustering_jax.errors import UserError, nearest
 
 Paths = str | Path | Sequence[str | Path]
@@ -30,6 +31,11 @@ class Source(NamedTuple):
     root: Path
     keyed: bool
     readers: Mapping[str, Callable[[], Any]]
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the arrays are the files that were found in a folder."""
+        return not self.keyed and self.root != Path()
 
     def origin(self, key: str) -> str:
         """Returns how messages name the array."""
@@ -76,10 +82,13 @@ class Source(NamedTuple):
         """Returns the error for a missing array."""
         return UserError(f"{self.name} has no array '{key}'{nearest(key, self.readers)}")
 
-    def read_labels(self, key: str) -> Any:
-        """Reads labels: as `read`, except that a CSV gives its first column as text, with its first line."""
-        file = self.root / key
-        return text_column(file) if file.suffix.lower() == ".csv" and file.is_file() else self.read(key)
+    def read_labels(self, key: str, n: int) -> Any:
+        """Reads n labels: as `read`; "file.csv" is the column of labels in a CSV, "file.csv:name" the column `name`."""
+        for name, column in ((key, ""), (file_of(key), key.partition(":")[2])):
+            file = (self.root / name).expanduser()
+            if file.suffix.lower() == ".csv" and file.is_file():
+                return column_of(csv_rows(file), n, str(file), column)
+        return self.read(key)
 
 
 def file_of(key: str) -> str:

@@ -60,10 +60,27 @@ def _read_hdf5(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is a MATLAB 7.3 file, which needs h5py to be read: {hint}") from error
     arrays: dict[str, Any] = {}
     with h5py.File(path) as file:
-        for name, node in file.items():
+        for name in file:
             if not name.startswith("#"):
-                arrays |= _nodes(name, node, file)
+                arrays |= _nodes(name, _own(file, name), file)
     return arrays
+
+
+def _own(group: Any, name: str) -> Any:
+    """A member of a group. A file may also name parts of other files, which its user may not mean to read.
+
+    Raises:
+      UserError: the member is a link, or its numbers lie in other files.
+    """
+    if type(group.get(name, getlink=True)).__name__ != "HardLink":
+        raise UserError(f"{group.file.filename} ['{name}'] is a link to another place: save its numbers in the file")
+    return _stored_here(group[name], name)
+
+
+def _stored_here(node: Any, name: str) -> Any:
+    if hasattr(node, "dtype") and (node.external or node.is_virtual):
+        raise UserError(f"{node.file.filename} ['{name}'] lies in other files: save its numbers in the file")
+    return node
 
 
 def _nodes(name: str, node: Any, file: Any) -> dict[str, Any]:
@@ -71,12 +88,13 @@ def _nodes(name: str, node: Any, file: Any) -> dict[str, Any]:
     if "MATLAB_sparse" in node.attrs:
         shape = (int(node.attrs["MATLAB_sparse"]), len(node["jc"]) - 1)
         # MATLAB leaves both out if the matrix has no entries.
-        data, rows = (node[key][()] if key in node else np.empty(0) for key in ("data", "ir"))
-        return {name: scipy.sparse.csc_array((data, rows.astype(np.int64), node["jc"][()].astype(np.int64)), shape)}
+        data, rows = (_own(node, key)[()] if key in node else np.empty(0) for key in ("data", "ir"))
+        columns = _own(node, "jc")[()].astype(np.int64)
+        return {name: scipy.sparse.csc_array((data, rows.astype(np.int64), columns), shape)}
     if not hasattr(node, "dtype"):
-        parts = [(f"{name}.{field}", child) for field, child in node.items()]
+        parts = [(f"{name}.{field}", _own(node, field)) for field in node]
     elif node.dtype == object:
-        parts = [(f"{name}{{{i}}}", file[reference]) for i, reference in enumerate(node[()].ravel(), 1)]
+        parts = [(f"{name}{{{i}}}", _stored_here(file[ref], name)) for i, ref in enumerate(node[()].ravel(), 1)]
         if parts and all(_is_text(cell) for _, cell in parts):
             return {name: np.array(["".join(map(chr, cell[()].ravel())) for _, cell in parts])}
     else:

@@ -35,10 +35,24 @@ def fit_pca(view: np.ndarray, width: int) -> dict[str, np.ndarray]:
     # The import takes a second, and few runs need it.
     from sklearn.decomposition import PCA
 
-    fitted = PCA(width, random_state=0).fit(view)
+    factor = safe_factor(view)
+    fitted = PCA(width, random_state=0).fit(view if factor == 1 else (view * np.float64(factor)).astype(view.dtype))
     variance = fitted.explained_variance_.mean()
     scale = np.asarray(variance**-0.5 if variance > 0 else 1, view.dtype)
-    return {"mean": fitted.mean_, "components": fitted.components_, "scale": scale}
+    if factor == 1:
+        return {"mean": fitted.mean_, "components": fitted.components_, "scale": scale}
+    scaled = {"mean": fitted.mean_ / np.float64(factor), "scale": scale * np.float64(factor)}
+    return {"components": fitted.components_, **scaled}
+
+
+def safe_factor(view: np.ndarray) -> float:
+    """A power of two that brings very large or small numbers near 1, where their squares are numbers too; else 1.
+
+    Args:
+      view: [n, d] floats.
+    """
+    largest = float(np.abs(view).max(initial=0))
+    return 1.0 if largest == 0 or 1e-12 < largest < 1e12 else 2.0 ** -round(np.log2(largest))
 
 
 def apply_pca(stats: Mapping[str, Any], view: np.ndarray) -> np.ndarray:
@@ -52,6 +66,8 @@ def apply_pca(stats: Mapping[str, Any], view: np.ndarray) -> np.ndarray:
       float32 [m, width].
     """
     mean, components = (np.asarray(stats[name]) for name in ("mean", "components"))
+    if not 1e-12 < float(stats["scale"]) < 1e12:  # beyond that, float32 has no room for the sums
+        view = np.asarray(view, np.float64)
     return ((view - mean) @ components.T * stats["scale"]).astype(np.float32)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from clustering_jax.data.claims import SPARSE, check_npy, check_npz, checked_sparse
 from clustering_jax.data.views.matlab import read_mat
 from clustering_jax.errors import UserError
 
@@ -63,29 +64,42 @@ def file_arrays(path: Path) -> dict[str, Callable[[], Any]]:
     kind = path.suffix.lower()
     with reading(path):
         if kind == ".mat":
-            arrays = read_mat(path)
+            arrays = {key: _checked(array, f"{path} ['{key}']") for key, array in read_mat(path).items()}
             return {key: partial(arrays.__getitem__, key) for key in arrays}
         if kind == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
-                keys = archive.files
+            keys = check_npz(path)
             if not SPARSE_KEYS.issubset(keys):
                 return {key: partial(_npz_array, path, key) for key in keys}
     return {path.name: partial({".npy": _npy, ".npz": _sparse, ".csv": _csv, ".parquet": _parquet}[kind], path)}
 
 
+def _checked(array: Any, origin: str) -> Any:
+    return checked_sparse(array, origin) if scipy.sparse.issparse(array) else array
+
+
 def _npy(path: Path) -> np.ndarray:
     with reading(path):
+        check_npy(path)
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _npz_array(path: Path, key: str) -> np.ndarray:
-    with reading(path), np.load(path, allow_pickle=False) as archive:
-        return archive[key]
+    with reading(path):
+        check_npz(path, key)
+        with np.load(path, allow_pickle=False) as archive:
+            return archive[key]
 
 
 def _sparse(path: Path) -> Any:
     with reading(path):
-        return scipy.sparse.load_npz(path)
+        for key in check_npz(path):
+            check_npz(path, key)
+        with np.load(path, allow_pickle=False) as archive:
+            kind = archive["format"].item()
+        kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
+        if kind not in SPARSE:  # SciPy's constructors trust the others' indices
+            raise UserError(f"{path} is a sparse array of the format {kind[:20]}: save it as {' or '.join(SPARSE)}")
+        return checked_sparse(scipy.sparse.load_npz(path), str(path))
 
 
 def _parquet(path: Path) -> np.ndarray:
@@ -113,33 +127,38 @@ def _numeric(kind: Any, pa: Any) -> bool:
 
 def _csv(path: Path) -> np.ndarray:
     """Reads numbers as float64 [n, d], without the header and the index of pandas. Empty cells and NA become NaN."""
+    lines = [cells for cells in csv_rows(path) if cells]
+    if not lines:
+        return np.empty((0, 0))
+    width = len(lines[0])
+    header = _is_header(path, lines[0], lines[1:])
+    skipped = int(header and lines[0][0] == "")
+    rows = [_numbers(path, i, cells, width, skipped) for i, cells in enumerate(lines[header:])]
+    return np.stack(rows) if rows else np.empty((0, width))
+
+
+def csv_rows(path: Path) -> list[list[str]]:
+    """Reads the cells of every line of a CSV as text. A blank line has no cells."""
     with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
-        lines = (cells for cells in csv.reader(file) if cells)
-        first = next(lines, [])
-        header = _is_header(first)
-        skipped = int(header and first[0] == "")
-        rows = [] if header or not first else [_numbers(path, 0, first, len(first), 0)]
-        rows += (_numbers(path, i, cells, len(first), skipped) for i, cells in enumerate(lines, len(rows)))
-    return np.stack(rows) if rows else np.empty((0, len(first)))
+        return list(csv.reader(file))
 
 
-def text_column(path: Path) -> np.ndarray:
-    """Reads the first column of a CSV as text, without the index of pandas.
+def _is_header(path: Path, cells: list[str], others: list[list[str]]) -> bool:
+    """Returns whether the first line of a CSV holds names: no numbers, or 0, 1, 2, ... as pandas numbers columns.
 
-    Returns:
-      str [lines]. The first line is included; it may be the name of the column.
+    Raises:
+      UserError: a first line 0,1 may be either.
     """
-    with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
-        lines = [cells for cells in csv.reader(file) if cells]
-        indexed = bool(lines) and len(lines[0]) > 1 and lines[0][0] == ""
-        return np.array([cells[indexed].strip() for cells in lines], np.str_)
-
-
-def _is_header(cells: list[str]) -> bool:
-    """Returns whether the first line of a CSV holds names: no numbers, or 0, 1, 2, ... as pandas numbers columns."""
     named = cells[1:] if cells[:1] == [""] else cells
-    counted = len(named) > 2 and named == [str(i) for i in range(len(named))]
-    return counted or (bool(named) and all(_number(cell) is None for cell in named))
+    if named != [str(i) for i in range(len(named))] or not named:
+        return bool(named) and all(_number(cell) is None for cell in named)
+    if len(named) > 2 or len(named) < len(cells):
+        return True
+    # pandas writes the whole numbers of a column of fractions as 0.0 and 1.0.
+    fractions = any(set(cell) & set(".eE") for line in others for cell in line)
+    if len(named) == 2 and others and not fractions:
+        raise UserError(f"{path}: is its first line, 0,1, a row or pandas' header? give the columns names")
+    return fractions
 
 
 def _number(cell: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Folders, NumPy files, generated sets: order, ids, labels, modes, streams, and what users get wrong."""
+"""Tests folders, NumPy files and generated sets: order, ids, labels, modes, streams, and errors of users."""
 
 import os
 import zipfile
@@ -18,7 +18,7 @@ KNOWN = [5, 8, 9, 6, 3, 7, 0, 1, 2, 4]
 
 
 def picture(seed, height=12, width=10, channels=3):
-    """Smooth, so that resizing and JPEG change it little."""
+    """A smooth image, which resizing and JPEG change little."""
     rng = np.random.default_rng(seed)
     corners = Image.fromarray(rng.integers(0, 256, (2, 2, channels), np.uint8).squeeze())
     return np.asarray(corners.resize((width, height), Image.Resampling.BICUBIC))
@@ -31,7 +31,7 @@ def save(path, pixels, **options):
 
 @pytest.fixture
 def nested(tmp_path):
-    """Classes b (2 images, one a level deeper) and a10, a9 (1 each), mixed types and sizes."""
+    """Class b with 2 images, one of them a level deeper; a10 and a9 with one image each; mixed types and sizes."""
     root = tmp_path / "photos"
     save(root / "b" / "2.png", picture(0))
     save(root / "b" / "deep" / "1.bmp", picture(1, 30, 40))
@@ -52,7 +52,7 @@ class TestFolder:
         assert found.features["image"].dtype == np.uint8
         assert (found.labels, found.name, found.notes, found.num_examples) == (None, "photos", (), 4)
 
-    def test_labels_if_asked(self, nested):
+    def test_labels_from_folders(self, nested):
         assert images.folder(nested, size=8, labels_from_folders=True).labels.tolist() == [0, 1, 2, 2]
 
     def test_flat_numbers_by_value(self, tmp_path):
@@ -122,7 +122,7 @@ class TestFolder:
 
 
 def modes():
-    """``name: (image, the RGB it must become)``."""
+    """``name: (image, expected RGB image)``."""
     rgb, grey = picture(7, 8, 8), picture(8, 8, 8, channels=1)
     triple = np.repeat(grey[..., None], 3, 2)
     alpha = np.dstack([rgb, np.tile(np.arange(0, 256, 32, dtype=np.uint8), (8, 1))])
@@ -156,7 +156,7 @@ def test_modes_become_rgb(tmp_path, mode):
 class TestUnreadable:
     @pytest.fixture
     def broken(self, tmp_path):
-        """5 images of which 1 and 3 are broken."""
+        """Five images. Images 1 and 3 are broken."""
         for i in range(5):
             save(tmp_path / f"{i}.png", np.full((9, 9, 3), 50 * i, np.uint8))
         whole = (tmp_path / "3.png").read_bytes()
@@ -176,7 +176,7 @@ class TestUnreadable:
         assert "skipped 2 unreadable of 5" in found.notes[0]
         assert "1.png" in found.notes[0]
 
-    def test_skip_keeps_labels_beside_their_rows(self, tmp_path):
+    def test_skip_keeps_labels_with_their_rows(self, tmp_path):
         for name, value in (("a/1", 10), ("a/2", 20), ("b/1", 30)):
             save(tmp_path / f"{name}.png", np.full((4, 4, 3), value, np.uint8))
         (tmp_path / "a" / "1.png").write_bytes(b"")
@@ -209,7 +209,7 @@ class TestUnreadable:
 class TestClasses:
     @pytest.fixture
     def root(self, tmp_path):
-        """Tiny-ImageNet's layout with 3 classes of 2 images, and one of validation."""
+        """The layout of Tiny-ImageNet with 3 classes of 2 images, and one validation image."""
         for name in ("n01", "n02", "n03"):
             for i in range(2):
                 save(tmp_path / "train" / name / "images" / f"{name}_{i}.JPEG", picture(i))
@@ -217,12 +217,12 @@ class TestClasses:
         return tmp_path
 
     @pytest.mark.parametrize("below", ["", "train"])
-    def test_keeps_only_these(self, root, below):
+    def test_only_the_listed_classes_are_kept(self, root, below):
         found = images.folder(root / below, size=4, classes=["n03", "n01"], expected_count=4, labels_from_folders=True)
         assert [i.removeprefix("train/") for i in found.ids[:1]] == ["n01/images/n01_0.JPEG"]
         assert found.labels.tolist() == [0, 0, 1, 1]
 
-    def test_missing_are_named(self, root):
+    def test_missing_classes_are_named(self, root):
         with pytest.raises(UserError, match=r"lacks class folders of the 4 given: n04, n05$"):
             images.folder(root, size=4, classes=["n01", "n04", "n05", "n02"])
 
@@ -365,7 +365,7 @@ class TestArrays:
         ],
         ids=["numbers", "column", "strings", "partly unlabelled"],
     )
-    def test_labels_only_if_asked(self, tmp_path, labels, expected):
+    def test_labels_are_read_only_with_a_key(self, tmp_path, labels, expected):
         path = write(tmp_path / "a.npz", ARRAYS["grey"], y=labels)
         assert arrays.arrays(path).labels is None
         assert arrays.arrays(path, label_key="y").labels.tolist() == expected
@@ -375,11 +375,11 @@ class TestArrays:
         assert arrays.arrays(path, label_key="y").labels is None
 
     @pytest.mark.parametrize("key", ["images", "x", "arr_0", "whatever"])
-    def test_key_is_found(self, tmp_path, key):
+    def test_the_only_key_is_used(self, tmp_path, key):
         np.savez(tmp_path / "a.npz", **{key: ARRAYS["grey"]})
         assert arrays.arrays(tmp_path / "a.npz").num_examples == 7
 
-    def test_key_given(self, tmp_path):
+    def test_the_given_key_is_used(self, tmp_path):
         np.savez(tmp_path / "a.npz", image=ARRAYS["grey"], other=ARRAYS["colour"])
         assert arrays.arrays(tmp_path / "a.npz", image_key="other").features["image"].shape[3] == 3
 
@@ -389,7 +389,7 @@ class TestArrays:
 
     @pytest.mark.parametrize("source", ["colour", "grey"])
     @pytest.mark.parametrize("shape", [(5, 4, 3), (5, 4, 1), (10, 8, 3)])
-    def test_images_are_brought_to_the_wanted_shape(self, tmp_path, source, shape):
+    def test_images_are_converted_to_the_requested_shape(self, tmp_path, source, shape):
         path = write(tmp_path / "a.npy", ARRAYS[source])
         (ids, rows), *rest = images.iter_images(path, shape, 7)
         assert (len(ids), rows.shape, rest) == (7, (7, *shape), [])
@@ -432,8 +432,8 @@ BAD_ARRAYS = {
     "structured": (lambda p: write(p / "a.npy", np.zeros((2, 3, 3), [("r", "u1")])), {}, "uint8, or float"),
     "NaN": (lambda p: write(p / "a.npy", with_nan()), {}, "row 4"),
     "NaN npz": (lambda p: write(p / "a.npz", with_nan()), {}, "['image'] row 4"),
-    "0 to 255": (lambda p: write(p / "a.npy", np.full((2, 3, 3), 255.0)), {}, "scale floats"),
-    "negative": (lambda p: write(p / "a.npy", np.full((2, 3, 3), -0.5)), {}, "from -0.5 to -0.5"),
+    "0 to 255": (lambda p: write(p / "a.npy", np.full((2, 3, 5), 255.0)), {}, "scale floats"),
+    "negative": (lambda p: write(p / "a.npy", np.full((2, 3, 5), -0.5)), {}, "from -0.5 to -0.5"),
     "rank 2": (lambda p: write(p / "a.npy", np.zeros((2, 9), np.uint8)), {}, "(2, 9)"),
     "rank 0": (lambda p: write(p / "a.npy", np.uint8(3)), {}, "shape ()"),
     "empty": (lambda p: write(p / "a.npy", np.zeros((0, 3, 3), np.uint8)), {}, "no images"),
@@ -453,9 +453,9 @@ BAD_ARRAYS = {
     "labels of npy": (lambda p: write(p / "a.npy", ARRAYS["grey"]), {"label_key": "y"}, "need a .npz"),
     "label count": (lambda p: write(p / "a.npz", ARRAYS["grey"], y=np.arange(6)), {"label_key": "y"}, "(6,)"),
     "float labels": (
-        lambda p: write(p / "a.npz", ARRAYS["grey"], y=np.ones(7)),
+        lambda p: write(p / "a.npz", ARRAYS["grey"], y=np.full(7, 0.5)),
         {"label_key": "y"},
-        "float64",
+        "whole numbers",
     ),
 }
 
@@ -484,7 +484,7 @@ def test_a_bad_row_is_counted_over_all_chunks(tmp_path, file):
         next(stream)
 
 
-def test_npz_member_with_fewer_rows_than_it_says(tmp_path):
+def test_npz_member_with_fewer_rows_than_its_header(tmp_path):
     np.save(tmp_path / "whole.npy", ARRAYS["grey"])
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("image.npy", (tmp_path / "whole.npy").read_bytes()[: -2 * ARRAYS["grey"][0].size])
@@ -506,7 +506,7 @@ class TestGenerated:
         assert found.features["image"].shape == (20, 9, 9, channels)
         assert sorted(np.bincount(found.labels)) == [6, 7, 7]
 
-    def test_synthetic_is_the_seed(self):
+    def test_synthetic_images_depend_on_the_seed(self):
         first, again, other = (data.load("synthetic", n=8, seed=s).features["image"] for s in (0, 0, 1))
         assert (first == again).all()
         assert (first != other).any()
@@ -541,7 +541,7 @@ def test_load_refuses(source, options, expected):
 
 class TestBatchIndices:
     @pytest.mark.parametrize("n, batch_size", [(10, 3), (12, 4), (5, 5), (7, 1)])
-    def test_epochs_are_permutations_without_the_rest(self, n, batch_size):
+    def test_epochs_are_permutations_without_the_last_partial_batch(self, n, batch_size):
         steps = n // batch_size
         orders = []
         for epoch in range(3):
@@ -552,7 +552,7 @@ class TestBatchIndices:
             assert set(orders[-1]) <= set(range(n))
         assert n < 7 or not (orders[0] == orders[1]).all()
 
-    def test_pure(self):
+    def test_batch_indices_are_a_pure_function(self):
         forward = [batch_indices(3, s, 50, 8) for s in range(20)]
         epoch_permutation.cache_clear()
         backward = [batch_indices(3, s, 50, 8) for s in reversed(range(20))][::-1]
@@ -564,15 +564,15 @@ class TestBatchIndices:
         assert (epoch_permutation(0, 1, 1000) != epoch_permutation(1, 0, 1000)).any()
 
     def test_known_values(self):
-        """The order is part of what a checkpoint resumes into: it may not change between releases."""
+        """A resumed run continues in this order, so the order must not change between releases."""
         assert batch_indices(3, 1, 10, 10).tolist() == KNOWN
         assert batch_indices(3, 3, 10, 3).tolist() == KNOWN[:3]
 
-    def test_every_row_comes_first_alike_often(self):
+    def test_every_row_is_first_equally_often(self):
         counts = np.bincount([epoch_permutation(0, e, 8)[0] for e in range(4000)], minlength=8)
         assert abs(counts - 500).max() < 100
 
-    def test_the_cache_can_not_be_spoilt(self):
+    def test_the_cached_indices_are_read_only(self):
         with pytest.raises(ValueError, match="read-only"):
             batch_indices(0, 0, 10, 5)[0] = 1
 

@@ -1,4 +1,4 @@
-"""Preprocessing is torchvision's Resize and CenterCrop on Pillow images, pixel for pixel."""
+"""The pixels of the preprocessing equal torchvision's Resize and CenterCrop on Pillow images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PICTURE = noise((20, 31, 3))
 
 
 @pytest.mark.parametrize(("h", "w", "channels", "size", "resize"), PIXELS)
-def test_pixels_are_torchvisions(h, w, channels, size, resize):
+def test_pixels_equal_torchvision(h, w, channels, size, resize):
     images = noise((h, w, channels))
     for found in (
         clip_image(Image.fromarray(images.squeeze()), size, resize),
@@ -28,26 +28,26 @@ def test_pixels_are_torchvisions(h, w, channels, size, resize):
         np.testing.assert_array_equal(found, STORED[f"{h}x{w}"])
 
 
-def test_a_batch_is_its_images():
+def test_a_batch_equals_its_single_images():
     images = noise((7, 20, 31, 3))
     wanted = [clip_image(Image.fromarray(x), 12) for x in images]
     np.testing.assert_array_equal(clip_images(images, 12), wanted)
     assert clip_images(images[:0], 12).shape == (0, 12, 12, 3)
 
 
-def test_an_image_of_the_size_stays():
+def test_an_image_of_the_right_size_is_unchanged():
     images = noise((2, 16, 16, 3))
     np.testing.assert_array_equal(clip_images(images, 16), images)
 
 
 def with_alpha(pixels: np.ndarray) -> Image.Image:
-    """Transparent in one half; the colours below stay what they are."""
+    """An image that is transparent in one half. The colours under the transparency are unchanged."""
     alpha = np.where(np.arange(pixels.shape[1]) < 10, 0, 255).astype(np.uint8)
     return Image.fromarray(np.dstack([pixels, np.broadcast_to(alpha, pixels.shape[:2])]))
 
 
 def sideways(pixels: np.ndarray, tmp_path: Path) -> Image.Image:
-    """Stored turned by 90 degrees, with the EXIF entry that says so."""
+    """An image that is stored rotated by 90 degrees, with the EXIF entry for it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(pixels)).save(tmp_path / "turned.png", exif=exif)

@@ -1,4 +1,4 @@
-"""Images one by one: those of the sources that load all of them, in the same order, and errors of one line."""
+"""Images that are read one by one equal those of the sources that load all images; errors have one line."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def plain(image):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Two classes, unlike sizes and modes; the last stored on its side with the EXIF entry that says so."""
+    """Two classes with different sizes and modes. The last image is stored rotated, with the EXIF entry for it."""
     root = tmp_path_factory.mktemp("images") / "photos"
     save(root / "b" / "10.png", picture(0))
     save(root / "b" / "9.png", picture(1, 30, 40, channels=1))
@@ -30,7 +30,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
-    """The second of three is no image."""
+    """Three files. The second one is not an image."""
     root = tmp_path_factory.mktemp("images") / "broken"
     for name in ("0.png", "2.png"):
         save(root / name, picture(0))
@@ -60,7 +60,7 @@ def test_a_batch_is_a_slice_in_order(photos):
     np.testing.assert_array_equal(rows.read(2, plain), whole[2])
 
 
-def test_an_unreadable_image_stops_or_is_told(broken):
+def test_an_unreadable_image_is_an_error_or_reported(broken):
     rows = image_rows("folder", path=broken)
     refuses("1.png is not an image; remove it, or set on_error to skip", lambda: rows.batch(0, 3, plain))
     assert len(rows.batch(2, 3, plain)) == 1

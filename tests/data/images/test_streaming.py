@@ -1,4 +1,4 @@
-"""Streamed sets: the rows, batches and runs of those in memory, the two-level shuffle, what can't be read."""
+"""Streamed sets give the rows, batches and runs of sets in memory; tests the two-level shuffle and read errors."""
 
 import json
 import os
@@ -36,7 +36,7 @@ N = 50
 
 @pytest.fixture(scope="module")
 def parent(tmp_path_factory):
-    """Pictures of many sizes in two class folders, with a text file; and a TFDS set "tiny" of two splits."""
+    """Two class folders with pictures of many sizes and a text file, and a TFDS set "tiny" with two splits."""
     parent = tmp_path_factory.mktemp("sets")
     rng = np.random.default_rng(0)
     for i in range(N):
@@ -49,7 +49,7 @@ def parent(tmp_path_factory):
 
 
 def both(parent, source, **options):
-    """The set in memory, and streamed."""
+    """Returns the set in memory and the streamed set."""
     sets = {
         "folder": {"path": parent / "photos", "size": 8, "labels_from_folders": True},
         "tfds": {"name": "tiny", "splits": "train+test", "tfds_dir": str(parent)},
@@ -71,7 +71,7 @@ CASES += [
 
 
 @pytest.mark.parametrize("source, options", CASES, ids=str)
-def test_everything_is_as_in_memory(parent, source, options):
+def test_streamed_rows_equal_those_in_memory(parent, source, options):
     memory, streamed = both(parent, source, **options)
     images, lazy_images = memory.features["image"], streamed.features["image"]
     assert isinstance(lazy_images, LazyArray) and not is_resident({"train": streamed}, 1 << 40)
@@ -83,7 +83,7 @@ def test_everything_is_as_in_memory(parent, source, options):
     ]
     np.testing.assert_array_equal(memory.labels, streamed.labels)
     feeds = [feed_of(memory), feed_of(streamed)]
-    # Two epochs and more; then a jump back and one ahead, as when a run resumes.
+    # More than two epochs, then a jump back and a jump ahead, as in a resumed run.
     for step in [*range(14), 2, 3, 30]:
         ours, theirs = (feed(PHASE, step, 1, {}, 1) for feed in feeds)
         np.testing.assert_array_equal(ours[0]["image"], theirs[0]["image"])
@@ -92,7 +92,7 @@ def test_everything_is_as_in_memory(parent, source, options):
 
 @pytest.mark.parametrize("source", ["folder", "tfds"])
 @pytest.mark.parametrize("batch_size", [8, 5, 64])
-def test_inference_is_as_in_memory(parent, source, batch_size):
+def test_streamed_inference_equals_that_in_memory(parent, source, batch_size):
     def function(variables, batch):
         return batch["image"].astype("float32").sum((1, 2, 3)) + variables
 
@@ -102,7 +102,7 @@ def test_inference_is_as_in_memory(parent, source, batch_size):
 
 
 def counting(n=4096, shape=(2, 2, 1)):
-    """Rows filled with their numbers (modulo 256), and what was read, in no order."""
+    """Rows whose values are their row numbers (modulo 256), and the numbers of the rows that were read, unordered."""
     seen = []
 
     def read(rows):
@@ -113,7 +113,7 @@ def counting(n=4096, shape=(2, 2, 1)):
 
 
 def settled(seen, expected):
-    """How many rows threads have read once they had the time to read as many as expected, and more."""
+    """The number of rows that the threads read, after enough time to read the expected number and more."""
     until = time.monotonic() + 60
     while len(seen) < expected and time.monotonic() < until:
         time.sleep(0.01)
@@ -122,7 +122,7 @@ def settled(seen, expected):
 
 
 @pytest.mark.parametrize("batch_size", [4, 100])
-def test_the_next_two_batches_are_read_and_no_more(batch_size):
+def test_only_the_next_two_batches_are_read(batch_size):
     source, seen = counting()
     reader = read_ahead(source, lambda step: np.arange(step * batch_size, (step + 1) * batch_size), range(5, 40))
     ahead = max(2 * -(-batch_size // lazy.PART), lazy.THREADS) / -(-batch_size // lazy.PART)
@@ -135,12 +135,12 @@ def test_the_next_two_batches_are_read_and_no_more(batch_size):
     assert max(Counter(seen).values()) == 1
 
 
-def test_a_feed_reads_a_stream_once_and_starts_anew_on_a_jump():
+def test_a_feed_reads_a_stream_once_and_restarts_after_a_jump():
     source, seen = counting(n=400)
     streams = {name: Dataset({"image": source}, list(range(400)), None, name, "all") for name in ("train", "other")}
     feed = Feed(streams, seed_list=(0,), batch_size=40, mesh=data_mesh(40), limit=0)
     for step in range(10):
-        for name in streams:  # each stream has a place of its own
+        for name in streams:  # each stream has its own position
             rows = feed(Phase(name, 10, (), stream=name), step, 1, {}, 1)
             assert (np.asarray(rows[0]["image"])[:, 0, 0, 0] == rows[2]["index"][0] % 256).all()
     expected = 2 * (400 + 80)
@@ -162,7 +162,7 @@ def test_a_process_reads_the_rows_of_its_own_devices(monkeypatch):
         mesh=data_mesh(40),
         limit=0,
     )
-    feed._batch = lambda rows, index: rows[index[:20]]  # what is read ahead holds them, and only them
+    feed._batch = lambda rows, index: rows[index[:20]]  # the prefetched batches have these rows and no others
     found = feed(PHASE, 0, 1, {}, 1)
     assert (found[0]["image"][:, 0, 0, 0] == found[2]["index"][0][:20] % 256).all()
     wanted = {row for step in range(3) for row in batch_indices(0, step, 400, 40)[:20].tolist()}
@@ -170,7 +170,7 @@ def test_a_process_reads_the_rows_of_its_own_devices(monkeypatch):
 
 
 def test_inference_waits_for_the_device(monkeypatch):
-    """So that no more than a few batches are in memory."""
+    """Therefore only a few batches are in memory."""
     waited, count = [], 4 * QUEUED
 
     class Part(np.ndarray):
@@ -182,7 +182,7 @@ def test_inference_waits_for_the_device(monkeypatch):
     assert waited == list(range(count - QUEUED)) and found.tolist() == np.repeat(np.arange(count), 2).tolist()
 
 
-# --- The shuffle of two levels
+# --- The two-level shuffle
 
 SHAPES = [(100, 8, Blocks(10, 3)), (103, 7, Blocks(10, 2)), (64, 16, Blocks(1, 64)), (37, 5, Blocks(50, 1))]
 
@@ -198,28 +198,28 @@ def test_epochs_of_two_levels(n, batch_size, blocks):
         epoch, place = divmod(step, n // batch_size)
         index = batch_indices(0, step, n, batch_size, blocks)
         np.testing.assert_array_equal(index, orders[epoch][place * batch_size : (place + 1) * batch_size])
-        # A batch across the border of two windows takes from both.
+        # A batch across the border of two windows has rows of both.
         windows = 2 if blocks.rows * blocks.window >= batch_size else batch_size
         assert len(np.unique(index // blocks.rows)) <= windows * blocks.window
 
 
-def test_a_window_takes_blocks_from_all_over_and_mixes_them_well():
+def test_a_window_has_random_blocks_and_mixes_their_rows():
     n, blocks = 6400, Blocks(100, 8)
     order = epoch_permutation(5, 0, n, blocks).reshape(8, 800)  # by window
     found = [np.unique(rows // 100) for rows in order]
     assert all(len(f) == 8 for f in found) and sorted(np.concatenate(found).tolist()) == list(range(64))
     assert min(np.ptp(f) for f in found) > 20
-    # Of each block the first 400 rows of a window have half: 50 +- 3.5.
+    # The first 400 rows of a window have half of each block: 50 +- 3.5 rows.
     halves = np.array([np.bincount(rows[:400] // 100, minlength=64)[f] for rows, f in zip(order, found, strict=True)])
     assert np.abs(halves - 50).max() < 5 * 3.6
 
 
-def test_a_window_of_all_blocks_is_the_full_shuffle():
+def test_a_window_of_all_blocks_equals_the_full_shuffle():
     for blocks in (Blocks(10, 10), Blocks(7, 15), Blocks(200, 1)):
         np.testing.assert_array_equal(epoch_permutation(2, 1, 100, blocks), epoch_permutation(2, 1, 100))
 
 
-def test_blocks_and_rows_are_drawn_apart():
+def test_blocks_and_rows_have_independent_permutations():
     alone = epoch_permutation(0, 0, 100, Blocks(1, 1))
     assert (np.argsort(alone) != epoch_permutation(0, 0, 100)).any()
 
@@ -236,7 +236,7 @@ def streamed_toy(n=40):
 
 @pytest.mark.parametrize("options", [{"two_phases": True}, {"two_streams": True}], ids=str)
 @pytest.mark.long
-def test_a_streamed_run_ends_as_one_from_memory_interrupted_or_not(tmp_path, monkeypatch, options):
+def test_a_streamed_run_equals_one_from_memory_also_if_interrupted(tmp_path, monkeypatch, options):
     method, ends = toy.method(**options), {}
     schedule = loop.Schedule(log_every=2, checkpoint_every=4, resident_bytes=0)
     memory = {"train": toy.dataset(), "other": toy.dataset()}
@@ -276,7 +276,7 @@ def test_cc_has_the_metrics_of_a_run_in_memory(parent, tmp_path, source):
 
 
 @pytest.mark.slow
-def test_two_processes_end_as_they_do_from_memory(parent, tmp_path):
+def test_two_streaming_processes_equal_two_from_memory(parent, tmp_path):
     flags = ["--config=configs/cc_folder.py", f"--config.data.path={parent / 'photos'}", "--config.data.size=8"]
     flags += ["--config.num_clusters=3", "--config.batch_size=8", "--config.epochs=1", "--config.run.resident_gib=0.0"]
     flags += ["--config.model.backbone=resnet18", "--config.model.width=2", "--config.model.image_size=8"]
@@ -287,14 +287,14 @@ def test_two_processes_end_as_they_do_from_memory(parent, tmp_path):
     assert distributed.probabilities(streamed) == distributed.probabilities(memory)
 
 
-# --- What goes wrong
+# --- Errors
 
 
 def test_a_broken_image_ends_in_one_line_when_it_is_read_or_is_skipped_from_the_start(tmp_path):
     for i in range(40):
         Image.fromarray(np.full((30, 30, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
     broken = tmp_path / "7.png"
-    broken.write_bytes(broken.read_bytes()[:60])  # the header is whole
+    broken.write_bytes(broken.read_bytes()[:60])  # the header is complete
     streamed = data.load("folder", path=tmp_path, size=8, streaming=True)
     with pytest.raises(UserError, match=r"7\.png can't be read .*; remove it, or set on_error to skip") as error:
         for step in range(5):
@@ -333,13 +333,13 @@ def test_bad_shuffles(parent, source, options):
 
 
 @pytest.mark.parametrize("source", ["folder", "tfds"])
-def test_without_grain_the_extra_is_told(parent, source, monkeypatch):
+def test_without_grain_the_error_names_the_extra(parent, source, monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     with pytest.raises(UserError, match=r'^streaming needs Grain: pip install "clustering_jax\[stream\]"$'):
         both(parent, source)
 
 
-def test_pixels_are_not_compared_by_kmeans(parent, tmp_path):
+def test_kmeans_on_streamed_pixels_is_refused(parent, tmp_path):
     config = config_of(parent, "folder", streaming=True) | {"kmeans_baseline": True}
     with pytest.raises(UserError, match="kmeans_baseline needs all pixels in memory"):
         run.train(config, tmp_path / "run")

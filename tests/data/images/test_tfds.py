@@ -1,4 +1,4 @@
-"""TFDS sets, read without TensorFlow: small ones made here, and the real CIFAR-10 where it is at hand."""
+"""TFDS sets are read without TensorFlow: small generated sets, and the real CIFAR-10 if it is available."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def png(pixels):
 
 
 def write_set(parent, splits, *, name="tiny", version="1.0.0", shape=(6, 5, 3), file_format="array_record", **more):
-    """A prepared set of ``{split: (images, labels)}``, as TFDS lays it out; returns its directory."""
+    """Writes a prepared set of ``{split: (images, labels)}`` in the layout of TFDS, and returns its directory."""
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -79,7 +79,7 @@ def pixels(seed, n=4, shape=(6, 5, 3)):
 
 @pytest.fixture
 def tiny(tmp_path):
-    """4 training and 3 test rows, and 2 without labels."""
+    """A set with 4 training rows, 3 test rows, and 2 rows without labels."""
     splits = {
         "train": (pixels(0), [0, 3, 6, 8]),
         "test": (pixels(1, 3), [5, 4, 3]),
@@ -195,7 +195,7 @@ def test_bad_sets(tmp_path, case):
     assert sorted(tmp_path.rglob("*")) == files
 
 
-def test_unprepared_tells_the_command(tmp_path):
+def test_an_unprepared_set_names_the_command(tmp_path):
     with pytest.raises(UserError) as error:
         tfds("cifar10", tfds_dir=str(tmp_path / "sets"))
     command = f"python -m clustering_jax.data.images.prepare cifar10 --tfds_dir={tmp_path / 'sets'}"

@@ -1,4 +1,4 @@
-"""Labels, missing views, and what users get wrong in multi-view files."""
+"""Tests labels, missing views, and errors of users in multi-view files."""
 
 import io
 
@@ -30,11 +30,11 @@ def test_labels(tmp_path, case):
     assert found.labels.dtype == np.int64
     assert found.labels.tolist() == list(expected)
     assert found.notes == (
-        ("2 of 6 objects have no label, because it is negative",) if case == "partly unknown" else ()
+        ("2 of 6 objects have no label, because it is negative or missing",) if case == "partly unknown" else ()
     )
 
 
-def test_labels_of_pandas_are_not_its_index(tmp_path):
+def test_the_index_of_pandas_is_not_used_as_labels(tmp_path):
     (tmp_path / "y.csv").write_text(",class\n" + "\n".join(f"{i},{y}" for i, y in enumerate(Y)))
     path = save(tmp_path / "a.npz", {"view0": A, "view1": B})
     assert multiview(path, label_key=str(tmp_path / "y.csv")).labels.tolist() == Y.tolist()
@@ -59,18 +59,18 @@ class TestMissing:
         assert "3 of 6 objects lack a view" in found.notes
 
     @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float64])
-    def test_by_mask(self, tmp_path, dtype):
+    def test_missing_views_by_mask(self, tmp_path, dtype):
         spoilt = np.where(self.MASK[:, :1] == 1, A, np.nan)
         path = save(tmp_path / "a.npz", {"view0": spoilt, "view1": B, "mask": self.MASK.astype(dtype)})
         self.check(multiview(path, mask_key="mask"), A, B)
 
-    def test_by_nan(self, tmp_path):
+    def test_missing_views_by_nan(self, tmp_path):
         spoilt = [np.where(self.MASK[:, [v]] == 1, view, np.nan) for v, view in enumerate((A, B))]
         for v, view in enumerate(spoilt):
             save(tmp_path / f"{v}.csv", text(view).replace("nan", "NA" if v else ""))
         self.check(multiview(tmp_path, missing="nan"), A, B)
 
-    def test_by_both(self, tmp_path):
+    def test_missing_views_by_mask_and_nan(self, tmp_path):
         spoilt, mask = B.copy(), self.MASK.copy()
         spoilt[3], mask[3, 1] = np.nan, 1
         path = save(tmp_path / "a.npz", {"view0": A, "view1": spoilt, "m": mask})
@@ -132,10 +132,10 @@ WRONG_FILES = {
     "mask values": (TWO | {"m": np.full((N, 2), 2)}, {"mask_key": "m"}, r"\['m'\] must be of 0 and 1"),
     "no view": (TWO | {"m": put(np.ones((N, 2)), 3, slice(None), 0)}, {"mask_key": "m"}, "row 3 has no view at all"),
     "no object": (TWO | {"m": np.tile([1, 0], (N, 1))}, {"mask_key": "m"}, r"\['view1'\] is missing in every row"),
-    "label length": (TWO | {"y": Y[1:]}, {"label_key": "y"}, r"\['y'\] has shape \(5,\).*\[6\]"),
+    "label length": (TWO | {"y": Y[1:]}, {"label_key": "y"}, r"\['y'\] has shape \(5,\).*6 rows"),
     "label shape": (TWO | {"y": Y.reshape(2, 3)}, {"label_key": "y"}, r"shape \(2, 3\)"),
     "label parts": (TWO | {"y": Y + 0.5}, {"label_key": "y"}, "labels must be whole numbers"),
-    "label nan": (TWO | {"y": np.full(N, np.nan)}, {"label_key": "y"}, "labels must be whole numbers"),
+    "label infinite": (TWO | {"y": np.full(N, np.inf)}, {"label_key": "y"}, "labels must be whole numbers"),
     "missing": (TWO, {"missing": "zero"}, "missing is 'zero'"),
     "scaling": (TWO, {"scaling": "minmx"}, "unknown scaling 'minmx' .*'minmax'"),
     "scalings": (TWO, {"scaling": ("none",) * 3}, "scaling names 3 for 2 views"),

@@ -1,4 +1,4 @@
-"""Multi-view files: every format, order, and the training's scaling on new rows."""
+"""Tests multi-view files: every format, the order of views, and the scaling of new rows."""
 
 import json
 import sys
@@ -60,7 +60,7 @@ FILES = {
 
 @pytest.mark.parametrize("case", FILES)
 @pytest.mark.parametrize("how", ["folder", "sequence", "commas"])
-def test_a_file_for_each_view(tmp_path, case, how):
+def test_one_file_for_each_view(tmp_path, case, how):
     paths = [str(save(tmp_path / FILES[case][0], FILES[case][1])), str(save(tmp_path / "b.npy", B))]
     found = multiview({"folder": tmp_path, "sequence": paths, "commas": ",".join(paths)}[how])
     assert_views(found, A, B)
@@ -76,7 +76,7 @@ def test_folder_in_natural_order_without_labels_and_others(tmp_path):
     assert_views(multiview(tmp_path, views=["v9.npy", "v1.npy"]), B, A)
 
 
-def test_a_long_list_with_commas_is_no_file_name(tmp_path, monkeypatch):
+def test_a_long_list_with_commas_is_not_a_file_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [f"{'v' * 60}{i}.npy" for i in range(6)]
     for i, name in enumerate(names):
@@ -94,7 +94,7 @@ def test_pandas_index_in_parquet_is_left_out(tmp_path):
 
 
 def hdf5(path):
-    """As MATLAB 7.3 writes: transposed, cells as references into "#refs#", structs as groups, sparse by column."""
+    """Writes MATLAB 7.3: arrays transposed, cells as references into "#refs#", structs as groups, sparse by column."""
     h5py = pytest.importorskip("h5py", reason="h5py is not installed")
     sparse = scipy.sparse.csc_array(C)
     with h5py.File(path, "w", userblock_size=512) as file:
@@ -135,7 +135,7 @@ def test_optional_libraries_are_named(tmp_path, monkeypatch, module, name, extra
 
 class TestScaledViews:
     @pytest.mark.parametrize("kind", SCALINGS)
-    def test_new_rows_by_the_training_after_json(self, tmp_path, kind):
+    def test_new_rows_use_the_training_scaling_after_json(self, tmp_path, kind):
         trained = multiview(save(tmp_path / "a.npz", {"view0": A, "view1": B}), scaling=kind)
         scalings = json.loads(json.dumps(trained.scalings, sort_keys=True))
         some = load_views(save(tmp_path / "b.npz", {"view0": A[4:], "view1": B[4:]}))
@@ -147,7 +147,7 @@ class TestScaledViews:
         found = apply_scalings(views, json.loads(json.dumps(fit_scalings(views, "minmax"), sort_keys=True)))
         np.testing.assert_array_equal(found.features["view2"], multiview(path, scaling="minmax").features["view2"])
 
-    def test_one_kind_a_view(self, tmp_path):
+    def test_one_scaling_for_each_view(self, tmp_path):
         path = save(tmp_path / "a.npz", {"view0": A, "view1": B})
         for kinds in (["pixels", "none"], ("pixels", "none"), "pixels,none"):
             assert_views(multiview(path, scaling=kinds), A.astype(np.float32) / np.float32(255), B)

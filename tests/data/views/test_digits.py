@@ -1,4 +1,4 @@
-"""The computed views of the digits, against plain loops."""
+"""Compares the computed views of the digits with plain loops."""
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -14,7 +14,7 @@ class TestDigitsViews:
         assert all(view.dtype == np.float32 and np.isfinite(view).all() for view in found.features.values())
         assert (found.labels == data.load("digits").labels).all()
 
-    def test_fourier_magnitudes_are_the_sums(self):
+    def test_fourier_magnitudes_equal_the_sums(self):
         found = data.load("digits_views").features
         image, grid = found["view0"][7].reshape(8, 8), np.mgrid[:8, :8]
         expected = []
@@ -33,7 +33,7 @@ class TestDigitsViews:
             expected[y // 4, x // 4, round(angle / 45) % 8] += np.hypot(down[y, x], right[y, x])
         np.testing.assert_allclose(found["view2"][7], expected.ravel(), atol=1e-5)
 
-    def test_each_view_tells_the_digits_apart(self):
+    def test_each_view_separates_the_digits(self):
         found = data.load("digits_views")
         for view in found.features.values():
             clusters = KMeans(10, n_init=1, random_state=0).fit_predict(view)

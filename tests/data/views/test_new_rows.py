@@ -1,4 +1,4 @@
-"""New rows for a model trained on views: from other files, with some views, without a mask or labels."""
+"""Tests new rows for a model trained on views: other files, some of the views, no mask or labels."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ MASK = np.array([[1, 1], [0, 1], [1, 1], [1, 0], [1, 1], [0, 1]])
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The folder that was trained on, in which the user stands."""
+    """The folder of the training data, which is also the current directory of the user."""
     (tmp_path / "old").mkdir()
     (tmp_path / "new").mkdir()
     for name, array in {"a.npy": A, "b.npy": B, "labels.npy": Y, "mask.npy": MASK}.items():
@@ -44,8 +44,8 @@ def test_the_folder_that_was_trained_on(folder, views):
     assert found.labels is None and found.notes == ("3 of 6 objects lack a view",)
 
 
-def test_what_new_rows_lack_is_not_taken_from_the_training(folder):
-    """The user stands in the training's folder: neither its mask nor its other view belong to the new rows."""
+def test_missing_files_are_not_read_from_the_training_data(folder):
+    """The current directory is the training folder. Its mask and its other view do not belong to the new rows."""
     save(folder / "new" / "a.npy", A[:4])
     save(folder / "new" / "b.npy", B[:4])
     found = of(folder, folder / "new")
@@ -57,8 +57,8 @@ def test_what_new_rows_lack_is_not_taken_from_the_training(folder):
         of(folder, folder / "new", views=("a.npy", "b.npy"))
 
 
-def test_files_one_by_one_go_by_their_names_where_these_are_known(folder):
-    """In whatever order, and with the mask and the labels among them."""
+def test_single_files_are_matched_by_known_names(folder):
+    """The files have any order, and include the mask and the labels."""
     files = {"b.npy": B[:2], "labels.npy": Y[:2], "a.npy": A[:2], "mask.npy": MASK[:2]}
     path = ",".join(str(save(folder / "new" / name, array)) for name, array in files.items())
     found = of(folder, path, views=("a.npy", "b.npy"))
@@ -67,7 +67,7 @@ def test_files_one_by_one_go_by_their_names_where_these_are_known(folder):
 
 
 @pytest.mark.parametrize("numbers, given", [((1,), "y.npy"), ((0, 1), "x.npy,y.npy")])
-def test_files_one_by_one_may_have_other_names(folder, numbers, given):
+def test_single_files_may_have_other_names(folder, numbers, given):
     arrays = {"x.npy": A[:2], "y.npy": B[:2]}
     path = ",".join(str(save(folder / "new" / name, arrays[name])) for name in given.split(","))
     found = of(folder, path, numbers, views=("a.npy", "b.npy"))
@@ -80,7 +80,7 @@ def test_views_out_of_order_are_refused(folder, numbers):
         of(folder, folder / "old", numbers)
 
 
-def test_all_new_rows_may_lack_a_view(folder):
+def test_a_view_may_be_missing_in_all_new_rows(folder):
     absent = save(folder / "new" / "b.npz", {"view0": A[:2], "view1": np.full((2, 2), np.nan)})
     found = of(folder, absent, missing="nan")
     np.testing.assert_array_equal(found.features["mask"], [[True, False]] * 2)
@@ -123,7 +123,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_files_of_the_training_give_its_rows(tmp_path, layout):
+def test_the_training_files_give_the_training_rows(tmp_path, layout):
     files, options = LAYOUTS[layout]
     for name, array in files.items():
         save(tmp_path / name, array)

@@ -1,4 +1,4 @@
-"""Views on principal components: against the eigenvectors of the covariance, new rows, missing rows, files."""
+"""Compares principal components of views with eigenvectors of the covariance; tests new and missing rows, files."""
 
 import json
 
@@ -17,7 +17,7 @@ A, B = (RNG.normal(size=(40, d)) @ RNG.normal(size=(d, d)) + 3 for d in (9, 6))
 Y = np.arange(40) % 3 + 1
 
 
-def test_projection_is_on_the_leading_eigenvectors_with_one_scale():
+def test_projection_uses_the_leading_eigenvectors_and_one_scale():
     stats = fit_pca(A, 4)
     rows = apply_pca(stats, A)
     centred = A - A.mean(0)
@@ -36,7 +36,7 @@ def test_common_width(width, expected):
 
 @pytest.fixture
 def folder(tmp_path):
-    """As the authors' data sets are laid out."""
+    """A folder with the layout of the authors' data sets."""
     for name, array in (("img", A), ("txt", B), ("L", Y[:, None])):
         scipy.io.savemat(tmp_path / f"{name}.mat", {name: array})
     return tmp_path
@@ -46,7 +46,7 @@ def load(path, **options):
     return data.load("multiview_pca", path=path, views=("img.mat", "txt.mat"), **options)
 
 
-def test_files_of_the_authors(folder):
+def test_files_in_the_layout_of_the_authors(folder):
     found = load(folder, label_key="L.mat")
     assert [found.features[f"view{v}"].shape for v in range(2)] == [(40, 6), (40, 6)]
     np.testing.assert_array_equal(found.labels, Y)
@@ -64,7 +64,7 @@ def test_new_rows_are_projected_as_the_training_rows(folder, scaling):
     assert project(plain).features["view0"] is plain.features["view0"]
 
 
-def test_missing_rows_are_not_measured_and_stay_zero(tmp_path):
+def test_missing_rows_have_no_effect_and_stay_zero(tmp_path):
     array = np.where(np.arange(40)[:, None] < 30, A, np.nan)
     np.savez(tmp_path / "a.npz", view0=array, view1=B)
     found = data.load("multiview_pca", path=tmp_path / "a.npz", missing="nan", width=5)
@@ -78,7 +78,7 @@ def test_a_constant_view_has_scale_one():
     assert fit_pca(np.ones((5, 3)), 2)["scale"] == 1
 
 
-def test_no_width(folder):
+def test_width_0_is_refused(folder):
     with pytest.raises(UserError, match="width is 0"):
         load(folder, width=0)
 

@@ -1,4 +1,4 @@
-"""Scalings against scikit-learn's, on the rows measured and on new ones."""
+"""Compares scalings with scikit-learn, on the fitted rows and on new rows."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ class TestScaling:
 
     @pytest.mark.parametrize(("kind", "peer"), [("minmax", MinMaxScaler), ("standard", StandardScaler)])
     @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.uint8])
-    def test_columns_are_scikit_learns(self, kind, peer, dtype):
+    def test_columns_equal_scikit_learn(self, kind, peer, dtype):
         rows, new = self.X[:40].astype(dtype), self.X[40:].astype(dtype)
         stats, fitted = fit_scaling(kind, rows, np.ones(40, bool)), peer().fit(rows.astype(np.float64))
         for x in (rows, new):
@@ -38,7 +38,7 @@ class TestScaling:
         found = apply_scaling("minmax", fit_scaling("minmax", x, np.ones(10, bool)), x)
         np.testing.assert_allclose(found[:, 0], np.arange(10) / 9, rtol=1e-6)
 
-    def test_rows(self):
+    def test_l2_scales_rows_to_norm_1(self):
         x = np.array([[3, 4], [0, 0], [-1e-9, 0]])
         np.testing.assert_allclose(apply_scaling("l2", {}, x), [[0.6, 0.8], [0, 0], [-1, 0]], rtol=1e-6)
 
@@ -47,14 +47,14 @@ class TestScaling:
         np.testing.assert_allclose(apply_scaling("pixels", {}, x), [[0, 0.2, 1]])
         np.testing.assert_array_equal(apply_scaling("none", {}, x), [[0, 51, 255]])
 
-    def test_tfidf_is_scikit_learns_also_on_new_rows(self):
+    def test_tfidf_equals_scikit_learn_also_on_new_rows(self):
         x = np.random.default_rng(2).poisson(0.5, (30, 8))
         peer, stats = TfidfTransformer().fit(x[:20]), fit_scaling("tfidf", x[:20], np.ones(20, bool))
         for rows in (x[:20], x[20:]):
             np.testing.assert_allclose(apply_scaling("tfidf", stats, rows), peer.transform(rows).toarray(), atol=1e-6)
 
     @pytest.mark.parametrize("kind", ["minmax", "standard", "tfidf"])
-    def test_missing_rows_are_not_measured(self, kind):
+    def test_missing_rows_have_no_effect(self, kind):
         x, present = np.abs(self.X), np.arange(50) % 3 > 0
         spoilt = np.where(present[:, None], x, 1e9)
         found, expected = fit_scaling(kind, spoilt, present), fit_scaling(kind, x[present], present[present])

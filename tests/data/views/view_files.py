@@ -1,4 +1,4 @@
-"""Three small views, and files of them in every format."""
+"""Three small views, and functions that write them in every format."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from clustering_jax.errors import UserError
 
 N = 6
 RNG = np.random.default_rng(0)
-# Eighths: a text of them is exact.
+# The values are multiples of 1/8, which a text file represents exactly.
 A, B, C = (RNG.integers(0, 40, (N, d)) / 8 for d in (3, 2, 4))
 Y = np.array([2, 0, 1, 1, 0, 2])
 
@@ -27,7 +27,7 @@ def text(array, header="", index=False):
 
 
 def save(path, array):
-    """`array` (or dictionary of arrays, or text) in the format of the name."""
+    """Writes `array` (or a dictionary of arrays, or text) in the format of the file name."""
     if path.suffix == ".npy":
         np.save(path, array)
     elif path.suffix == ".mat":

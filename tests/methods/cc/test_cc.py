@@ -1,4 +1,4 @@
-"""CC: its loss, its two views, its streams, and that the number of devices does not show."""
+"""Tests CC: its loss, its two views, its streams, and its independence of the number of devices."""
 
 import functools
 
@@ -42,7 +42,7 @@ def loss(method, variables, batch=BATCH, key=KEY):
 
 
 def by_hand(variables):
-    """The paper's procedure: two passes of the network, the second from the first's running statistics."""
+    """The procedure of the paper: two passes of the network. The second starts with the statistics of the first."""
     network = cc.Network("resnet18", "imagenet", 4, 5, 128, jnp.float32)
     outputs = []
     for view in two_views(KEY, BATCH["image"], BATCH["index"], cc_policy(16, 0.5, False)):
@@ -56,7 +56,7 @@ def by_hand(variables):
 
 
 @pytest.mark.long
-def test_the_loss_is_the_papers_with_two_passes(method, variables):
+def test_the_loss_equals_the_paper_with_two_passes(method, variables):
     value, (changed, terms) = loss(method, variables)
     instance, cluster, penalty, expected = jax.jit(by_hand)(variables)
     np.testing.assert_allclose(value, instance + cluster + penalty, rtol=1e-5)
@@ -66,7 +66,7 @@ def test_the_loss_is_the_papers_with_two_passes(method, variables):
 
 
 @pytest.mark.long
-def test_defaults_are_the_published_ones(variables):
+def test_defaults_equal_the_published_settings(variables):
     one = built()
     other = cc.build(
         SPEC,
@@ -81,13 +81,14 @@ def test_defaults_are_the_published_ones(variables):
 
 @pytest.mark.parametrize("setting", [{"instance_temperature": 0.1}, {"cluster_temperature": 0.5}], ids=str)
 @pytest.mark.long
-def test_temperatures_reach_their_terms(method, variables, setting):
+def test_temperatures_change_their_terms(method, variables, setting):
     changed, terms = (loss(m, variables)[1][1] for m in (built(**setting), method))
     name = next(iter(setting)).split("_")[0]
     other = {"instance": "cluster", "cluster": "instance"}[name]
     assert abs(changed[name] - terms[name]) > 1e-3 and changed[other] == terms[other]
 
 
+@pytest.mark.long
 def test_order_of_the_batch_does_not_matter(method, variables):
     order = np.random.default_rng(0).permutation(16)
     value, permuted = (loss(method, variables, b)[0] for b in (BATCH, {k: v[order] for k, v in BATCH.items()}))
@@ -95,7 +96,7 @@ def test_order_of_the_batch_does_not_matter(method, variables):
 
 
 @pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
-def test_value_gradient_and_statistics_are_the_global_batchs(method, variables, devices):
+def test_value_gradient_and_statistics_are_those_of_the_global_batch(method, variables, devices):
     def step(variables, batch):
         def f(params):
             return method.phases[0].objectives[0].loss({**variables, "params": params}, batch, KEY)
@@ -131,7 +132,7 @@ def test_bfloat16_keeps_parameters_and_losses_in_float32(variables):
     np.testing.assert_allclose(value, loss(built(), variables)[0], rtol=0.05)
 
 
-def test_stl10_alternates_the_streams_under_one_optimiser():
+def test_stl10_alternates_the_streams_with_one_optimiser():
     method = cc.build(SPEC._replace(steps_per_epoch={"train": 3, "unlabelled": 7}), **SMALL)
     assert [(p.stream, p.num_steps) for p in method.phases] == [("unlabelled", 7), ("train", 3)] * 2
     first, second = (p.objectives[0] for p in method.phases[:2])
@@ -139,7 +140,7 @@ def test_stl10_alternates_the_streams_under_one_optimiser():
     assert method.phases[0].objectives is method.phases[2].objectives, "one compiled step for each stream"
 
 
-def test_the_unlabelled_stream_has_the_instance_loss_alone(variables):
+def test_the_unlabelled_stream_has_only_the_instance_loss(variables):
     method = cc.build(SPEC._replace(steps_per_epoch={"train": 3, "unlabelled": 7}), **SMALL)
     value, (_, terms) = jax.jit(method.phases[0].objectives[0].loss)(variables, BATCH, KEY)
     assert set(terms) == {"instance"} and value == terms["instance"]
@@ -159,22 +160,22 @@ def test_the_unlabelled_stream_has_the_instance_loss_alone(variables):
     ],
     ids=lambda v: str(v),
 )
-def test_wrong_settings_name_the_nearest(settings, words):
+def test_wrong_settings_suggest_the_nearest(settings, words):
     with pytest.raises(UserError, match=words):
         jax.eval_shape(cc.build(SPEC, **{**SMALL, **settings}).init, jax.random.key(0), BATCH)
 
 
 @pytest.mark.long
-def test_the_average_follows_the_weights_and_leaves_training_alone(variables):
+def test_the_moving_average_of_the_weights_does_not_change_training(variables):
     decay = 0.9
     averaged = built(average_decay=decay)
     start = jax.jit(averaged.init)(jax.random.key(0), BATCH)
     jax.tree.map(np.testing.assert_array_equal, start["average"]["params"], start["params"])
     moved = {**start, "params": jax.tree.map(lambda x: x + 1.0, start["params"])}
     value, (changed, _) = loss(averaged, moved)
-    # Two programs round differently.
+    # Two programs have different rounding errors.
     np.testing.assert_allclose(value, loss(built(), {k: moved[k] for k in ("params", "batch_stats")})[0], rtol=1e-6)
-    # Steps 0 and 1 weigh 1 - 1/10 and 1 - 2/11.
+    # Steps 0 and 1 have the weights 1 - 1/10 and 1 - 2/11.
     np.testing.assert_allclose(_first(changed["average"]["params"]), _first(start["params"]) + 0.9, rtol=1e-5)
     _, (changed, _) = loss(averaged, {**moved, **changed})
     expected = _first(start["params"]) + 0.9 + (1 - 2 / 11) * 0.1

@@ -1,4 +1,4 @@
-"""The phases after CC: what they train on, and which rows they draw."""
+"""Tests the phases after CC: their training rows and the rows that they draw."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ KEY = jax.random.key(0)
 
 
 def forward(variables, images):
-    """A linear soft-max classifier; its only collection counts the passes."""
+    """A linear softmax classifier whose only collection counts the passes."""
     logits = images.reshape(len(images), -1) @ variables["params"]["w"]
     return jax.nn.softmax(logits), {"passes": variables["passes"] + 1}
 
@@ -36,7 +36,7 @@ def start(scale=1.0):
     return {"params": {"w": jnp.asarray(w)}, "passes": jnp.zeros(())}
 
 
-def test_phases_come_in_the_order_of_the_setting():
+def test_phases_have_the_order_of_the_setting():
     names = [phase.name for phase in phases(refine="selflabel, scan", scan_epochs=3, selflabel_epochs=5)]
     assert names == ["selflabel", "scan"]
     assert [phase.num_steps for phase in phases(refine="scan,selflabel", scan_epochs=3, selflabel_epochs=5)] == [6, 10]
@@ -60,7 +60,7 @@ def test_scan_draws_near_rows_and_passes_both_views():
 
 
 @pytest.mark.parametrize(("scale", "confident"), [(0.0, 0.0), (100.0, 1.0)])
-def test_selflabel_learns_from_confident_rows_alone(scale, confident):
+def test_selflabel_learns_only_from_confident_rows(scale, confident):
     (phase,) = phases(refine="selflabel")
     (value, (_, terms)), gradient = jax.value_and_grad(
         lambda variables: phase.objectives[0].loss(variables, BATCH, KEY), has_aux=True
@@ -69,7 +69,7 @@ def test_selflabel_learns_from_confident_rows_alone(scale, confident):
     assert (value > 0) == np.asarray(gradient["params"]["w"]).any() == (confident > 0)
 
 
-def test_partners_are_drawn_by_the_rows_number_alone():
+def test_partners_depend_only_on_the_row_number():
     data = {"image": jnp.arange(10.0)}
     partners = jnp.asarray(np.random.default_rng(0).integers(0, 10, (10, 4)))
     whole = draw_partners(data, partners, jnp.arange(10), KEY)["image_partner"]

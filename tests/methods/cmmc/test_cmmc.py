@@ -1,4 +1,4 @@
-"""CMMC: its losses against the authors' values, missing views, chunks, prediction, settings."""
+"""Compares the losses of CMMC with the authors' values; tests missing views, chunks, prediction and settings."""
 
 from functools import cache, partial
 from itertools import combinations
@@ -29,7 +29,7 @@ SWITCHES = pytest.mark.parametrize("per_pair", [True, False])
 
 
 def batch_of(missing=False, seed=0):
-    """As the third stage has it, pseudo-labels included."""
+    """A batch of the third stage, including pseudo-labels."""
     batch = toy.features(16, missing=missing, seed=seed)
     pseudo = np.random.default_rng(7).integers(K, size=(16, 3)).astype(np.int32)
     pseudo = np.where(batch.get("mask", True), pseudo, -1)
@@ -53,7 +53,7 @@ def value_and_grads(loss, batch):
 
 
 def assert_equal_steps(one, other, tolerance=1e-5):
-    """Values, and gradients relative to the largest of each array."""
+    """Compares values, and gradients relative to the largest entry of each array."""
     np.testing.assert_allclose(one[0], other[0], rtol=tolerance)
     for a, b in zip(jax.tree.leaves(one[1]), jax.tree.leaves(other[1]), strict=True):
         np.testing.assert_allclose(a, b, atol=tolerance * max(np.abs(a).max(), 1e-3))
@@ -69,7 +69,7 @@ def random_outputs(n=12, views=3):
 
 
 @pytest.mark.parametrize("case", ["0", "1"])
-def test_two_views_have_the_authors_values_and_gradients(case):
+def test_two_views_have_the_values_and_gradients_of_the_authors(case):
     names = {"feature": f"cmmc_feature/{case}", "label": f"cmmc_label/{case}"}
     inputs = {k: [FIXTURES[f"{name}/in{i}"] for i in (0, 1)] for k, name in names.items()}
     temperatures = {f"{k}_temperature": float(FIXTURES[f"{name}/temperature"]) for k, name in names.items()}
@@ -85,7 +85,7 @@ def test_two_views_have_the_authors_values_and_gradients(case):
         for gradients, name in zip(back(jnp.ones(2)), names.values(), strict=True):
             for i, gradient in enumerate(gradients):
                 expected = FIXTURES[f"{name}/grad{i}"]
-                if "label" in name:  # On the simplex a constant per row is lost in the softmax.
+                if "label" in name:  # A gradient through softmax does not depend on a constant per row.
                     gradient, expected = (np.asarray(x) - x.mean(1, keepdims=True) for x in (gradient, expected))
                 assert_close(gradient, expected, 1e-10)
 
@@ -107,7 +107,7 @@ def contrast_by_hand(outputs, present, per_pair):
 @pytest.mark.parametrize("views", [2, 3])
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.long
-def test_contrast_is_the_sum_over_pairs_on_the_rows_that_have_both(views, missing, per_pair):
+def test_contrast_is_the_sum_over_pairs_of_views_on_rows_with_both(views, missing, per_pair):
     outputs = random_outputs(views=views)
     present = np.random.default_rng(1).random((views, 12)) < (0.7 if missing else 2)
     terms = cmmc.contrast_losses(outputs, list(present), **TEMPERATURES, entropy_per_pair=per_pair)
@@ -115,7 +115,7 @@ def test_contrast_is_the_sum_over_pairs_on_the_rows_that_have_both(views, missin
         np.testing.assert_allclose(terms[name], expected, rtol=1e-5, err_msg=name)
 
 
-def test_balance_per_pair_counts_each_view_once_less_than_there_are():
+def test_balance_per_pair_counts_each_view_v_minus_1_times():
     one, other = (
         cmmc.contrast_losses(random_outputs(), [None] * 3, **TEMPERATURES, entropy_per_pair=x)["imbalance"]
         for x in (True, False)
@@ -141,7 +141,7 @@ def test_symmetries_of_the_contrast(symmetry, per_pair):
         np.testing.assert_allclose(moved[name], value, rtol=1e-5, err_msg=name)
 
 
-def test_clusters_relabelled_in_one_view_only_cost():
+def test_relabelling_clusters_in_one_view_increases_the_loss():
     outputs = random_outputs()
     outputs = outputs._replace(q=[outputs.q[0]] * 3)
     losses = partial(cmmc.contrast_losses, masks=[None] * 3, **TEMPERATURES, entropy_per_pair=True)
@@ -162,7 +162,7 @@ def test_reconstruction_is_the_mean_over_present_entries_of_each_view(missing):
 
 
 def matched_by_scipy(q, pseudo):
-    """New labels, and whether the matching is the only one that is so good."""
+    """Returns the new labels, and whether the best matching is unique."""
     pred, rows = np.asarray(q).argmax(1), pseudo >= 0
     table = np.zeros((K, K), int)
     np.add.at(table, (pseudo[rows], pred[rows]), 1)
@@ -171,7 +171,7 @@ def matched_by_scipy(q, pseudo):
 
 
 def agreeing(k=K, n=60):
-    """Assignments of three views that agree with renamed pseudo-labels in most rows; some have none."""
+    """Assignments of three views that agree with renamed pseudo-labels in most rows. Some rows have no pseudo-label."""
     rng = np.random.default_rng(0)
     pseudo = rng.integers(k, size=(n, 3)).astype(np.int32)
     names = np.stack([rng.permutation(k) for _ in range(3)])
@@ -179,7 +179,7 @@ def agreeing(k=K, n=60):
     return q, np.where(rng.random((n, 3)) < 0.2, -1, pseudo), names
 
 
-def test_matched_targets_are_scipys():
+def test_matched_targets_equal_scipy():
     q, pseudo, names = agreeing()
     targets = jax.jit(partial(cmmc.matched_targets, k=K))(q, pseudo)
     for v in range(3):
@@ -190,7 +190,7 @@ def test_matched_targets_are_scipys():
 
 @pytest.mark.parametrize("double_softmax", [True, False])
 @pytest.mark.long
-def test_names_of_pseudo_labels_do_not_matter(double_softmax):
+def test_the_numbers_of_pseudo_labels_do_not_matter(double_softmax):
     q, pseudo, _ = agreeing()
     names = np.array([1, 2, 0, -1])
     batch = {"pseudo": pseudo, "index": np.arange(60), **{f"view{v}": x for v, x in enumerate(q)}}
@@ -208,7 +208,7 @@ def test_names_of_pseudo_labels_do_not_matter(double_softmax):
     "stage, size, missing", [(0, 5, True), (1, 5, True), (2, 5, True), (2, 8, False), (2, 30, True)]
 )
 @pytest.mark.long
-def test_chunks_have_the_value_and_gradient_of_the_whole(stage, size, missing):
+def test_chunks_do_not_change_value_and_gradient(stage, size, missing):
     batch = batch_of(missing)
     whole, parts = (value_and_grads(toy.build(chunk=c).phases[stage].objectives[0].loss, batch) for c in (0, size))
     assert_equal_steps(whole, parts, 1e-6)
@@ -216,11 +216,11 @@ def test_chunks_have_the_value_and_gradient_of_the_whole(stage, size, missing):
 
 
 @pytest.mark.long
-def test_pseudo_labels_are_k_means_on_scaled_columns_of_the_rows_that_are_there():
+def test_pseudo_labels_come_from_k_means_on_scaled_columns_of_present_rows():
     rng = np.random.default_rng(0)
     labels, mask = rng.integers(K, size=(60, 2)), rng.random((60, 2)) < 0.8
     features = 6 * rng.normal(size=(2, K, 4))[[0, 1], labels] + rng.normal(size=(60, 2, 4))
-    features[..., 0] = 500 * rng.normal(size=(60, 2))  # Were it not scaled, nothing else would count.
+    features[..., 0] = 500 * rng.normal(size=(60, 2))  # Without the scaling, only this column would have an effect.
     features[..., 1] = 3.0
     features[~mask] = 1e6
     pseudo = cmmc.pseudo_labels(KEY, features.astype(np.float32), mask, K, 20)["pseudo"]
@@ -233,7 +233,7 @@ def test_pseudo_labels_are_k_means_on_scaled_columns_of_the_rows_that_are_there(
 
 
 @pytest.mark.long
-def test_a_view_that_fewer_rows_have_than_there_are_clusters():
+def test_a_view_with_fewer_rows_than_clusters():
     mask = np.ones((20, 2), bool)
     mask[2:, 1] = False
     features = np.random.default_rng(1).normal(size=(20, 2, 4)).astype(np.float32)
@@ -242,14 +242,14 @@ def test_a_view_that_fewer_rows_have_than_there_are_clusters():
 
 
 def complementary(n=300):
-    """Two views of six clusters: one tells three pairs apart, the other, a thousand times as large, the halves."""
+    """Two views of six clusters. One view separates three pairs; the other, a thousand times larger, the halves."""
     rng = np.random.default_rng(4)
     labels = rng.integers(6, size=n)
     first, second = 8 * rng.normal(size=(3, 5))[labels // 2], 8e3 * rng.normal(size=(2, 3))[labels % 2]
     return labels, [(x + x.std() / 20 * rng.normal(size=x.shape)).astype(np.float32) for x in (first, second)]
 
 
-def test_joint_pseudo_labels_see_what_only_all_views_tell():
+def test_joint_pseudo_labels_use_the_information_of_all_views():
     labels, views = complementary()
     mask = np.ones((300, 2), bool)
     mask[:20, 0] = mask[20:30] = False
@@ -261,7 +261,7 @@ def test_joint_pseudo_labels_see_what_only_all_views_tell():
 
 
 @pytest.mark.long
-def test_pseudo_labels_come_from_the_source_that_is_set():
+def test_pseudo_labels_come_from_the_selected_source():
     labels, views = complementary()
     batch = {f"view{v}": x for v, x in enumerate(views)}
 
@@ -277,7 +277,7 @@ def test_pseudo_labels_come_from_the_source_that_is_set():
 
 
 def pseudo_and_joint(source):
-    """Pseudo-labels of a new network from a batch that lacks some views, its prediction, and the mask."""
+    """The pseudo-labels of a new network for a batch with missing views, its prediction, and the mask."""
     batch, method = batch_of(True), toy.build(pseudo_labels_of=source)
     variables = method.init(KEY, batch)
     pseudo = method.phases[2].targets(KEY, variables, lambda f, v: np.asarray(f(v, batch)))["pseudo"]
@@ -286,7 +286,7 @@ def pseudo_and_joint(source):
 
 
 @pytest.mark.long
-def test_pseudo_labels_may_be_the_prediction_corrected_out_of_fold(monkeypatch):
+def test_held_out_pseudo_labels_correct_the_prediction(monkeypatch):
     monkeypatch.setattr(cmmc, "held_out_probabilities", lambda key, views, mask, labels, k: np.eye(k)[(labels + 1) % k])
     monkeypatch.setattr(cmmc, "confident_labels", lambda labels, probabilities: probabilities.argmax(1))
     pseudo, joint, mask = pseudo_and_joint("held_out")
@@ -308,14 +308,14 @@ def test_a_mask_of_all_views_changes_nothing(stage):
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.long
-def test_what_a_missing_view_holds_does_not_matter(stage):
+def test_the_values_of_a_missing_view_do_not_matter(stage):
     batch = batch_of(missing=True)
     noise = {f"view{v}": np.random.default_rng(v).normal(size=(16, d)) * 1e3 for v, d in enumerate(toy.WIDTHS)}
     other = {k: np.where(batch["mask"][:, [int(k[-1])]], batch[k], x).astype(np.float32) for k, x in noise.items()}
     one, two = (value_and_grads(STAGES[stage], b) for b in (batch, {**batch, **other}))
     assert_equal_steps(one, two)
     unmasked = {k: v for k, v in batch.items() if k != "mask"}
-    if stage != "match":  # There the pseudo-labels say it.
+    if stage != "match":  # In this stage the pseudo-labels mark the missing views.
         assert abs(value_and_grads(STAGES[stage], unmasked)[0] - one[0]) > 1e-3
     for function in (METHOD.embed, METHOD.predict):
         np.testing.assert_allclose(*(function(VARIABLES, b) for b in (batch, {**batch, **other})), rtol=1e-5)
@@ -326,7 +326,7 @@ def test_what_a_missing_view_holds_does_not_matter(stage):
 
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("kept", [c for r in (1, 2, 3) for c in combinations(range(3), r)], ids=str)
-def test_prediction_is_the_mean_over_the_views_given(kept, missing):
+def test_prediction_is_the_mean_over_the_given_views(kept, missing):
     batch = batch_of(missing)
     given = {k: v for k, v in batch.items() if not k.startswith("view") or int(k[-1]) in kept}
     q, mask = np.stack(forward(VARIABLES, batch).q, axis=1), batch.get("mask", np.ones((16, 3), bool))
@@ -343,7 +343,7 @@ def test_views_are_in_the_order_of_their_numbers():
     assert cmmc.view_names({"view10": 0, "index": 0, "view2": 0, "mask": 0, "view0": 0}) == ["view0", "view2", "view10"]
 
 
-def test_embedding_is_the_features_side_by_side_zeros_where_missing():
+def test_embedding_concatenates_features_with_zeros_for_missing_views():
     batch = batch_of(missing=True)
     embedding = np.asarray(METHOD.embed(VARIABLES, batch))
     assert embedding.shape == (16, 15)
@@ -373,7 +373,7 @@ def test_bfloat16_keeps_parameters_losses_and_predictions_in_float32():
         np.testing.assert_allclose(got, reference(VARIABLES, batch), atol=0.05)
 
 
-def test_stages_and_the_optimiser_they_share():
+def test_stages_share_one_optimiser():
     method = toy.build(reconstruction_epochs=2, matching_steps=7)
     assert [(p.name, p.num_steps, p.whole) for p in method.phases] == [
         ("reconstruct", 10, False),
@@ -385,7 +385,7 @@ def test_stages_and_the_optimiser_they_share():
 
 
 @pytest.mark.parametrize("setting", ["feature", "label"])
-def test_temperatures_reach_their_terms(setting):
+def test_temperatures_change_their_terms(setting):
     terms, changed = (
         m.phases[1].objectives[0].loss(VARIABLES, batch_of(), KEY)[1][1]
         for m in (METHOD, toy.build(**{f"{setting}_temperature": 0.2}))
@@ -406,7 +406,7 @@ def test_temperatures_reach_their_terms(setting):
     ],
     ids=str,
 )
-def test_wrong_settings_name_the_nearest(settings, words):
+def test_wrong_settings_suggest_the_nearest(settings, words):
     with pytest.raises(UserError, match=words) as caught:
         toy.build(**settings)
     assert "\n" not in str(caught.value)
@@ -423,7 +423,7 @@ def test_a_config_is_refused_by_name(changes, words):
         from_config({**config, **changes}, {"train": 5})
 
 
-def test_defaults_are_the_authors(monkeypatch):
+def test_defaults_equal_the_code_of_the_authors(monkeypatch):
     network = {}
     monkeypatch.setattr(cmmc, "Network", lambda *settings: network.update(settings=settings))
     method = cmmc.build(Spec(10, 256, 50, {"train": 9}))
@@ -431,7 +431,7 @@ def test_defaults_are_the_authors(monkeypatch):
     assert [p.num_steps for p in method.phases] == [1800, 450, 50]
 
 
-def test_a_row_without_any_view_is_assigned_evenly():
+def test_a_row_without_any_view_has_equal_probabilities():
     batch = {"view0": np.ones((2, 3), np.float32), "mask": np.array([[True, True], [False, True]])}
     q = jnp.array([[0.9, 0.1], [0.8, 0.2]])
     found = cmmc.assignments(cmmc.Outputs([], [q], []), cmmc.view_masks(batch))

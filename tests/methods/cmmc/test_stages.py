@@ -1,4 +1,4 @@
-"""The three stages of CMMC, step by step, against a plain loop; several seeds side by side."""
+"""Compares the three stages of CMMC with a plain loop, step by step; tests several seeds side by side."""
 
 import json
 from itertools import combinations, permutations
@@ -15,12 +15,12 @@ from clustering_jax.training import seeds as side_by_side
 from tests.methods import views_toy as toy
 
 K, STEPS, RATE = toy.CLUSTERS, 5, 3e-4
-# One whose rows differ in their assignments in every view, so that each matching has one answer: see `matched`.
+# A seed with different assignments of the rows in every view, so that each matching is unique (see `matched`).
 SEED = 12
 
 
 def decided(method):
-    """With assignments that differ from row to row from the start."""
+    """Returns variables whose initial assignments differ between rows."""
 
     def init(key, batch):
         flat = flatten_dict(method.init(key, batch))
@@ -30,7 +30,7 @@ def decided(method):
     return method._replace(init=init)
 
 
-# --- The plain loop: no module, no scan, no mesh, float64
+# --- The plain loop in float64, without modules, scan and mesh
 
 
 def layers(params, x):
@@ -85,7 +85,7 @@ def matching(params, batch, double_softmax, targets, **_):
 
 
 def matched(q, pseudo):
-    """The pseudo-labels renamed to agree best with q, which no other renaming may do as well."""
+    """Renames the pseudo-labels to agree best with q. The best renaming must be unique."""
     table = np.zeros((K, K))
     np.add.at(table, (pseudo, np.asarray(q).argmax(1)), 1)
     worth = sorted(sum(table[i, j] for i, j in enumerate(names)) for names in permutations(range(K)))
@@ -106,7 +106,7 @@ def adam(params, moments, grads, count):
 
 
 def plain_run(params, data, pseudo, **switches):
-    """Losses of the 15 steps, and the parameters after them."""
+    """Returns the losses of the 15 steps, and the parameters after them."""
     params = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     moments, losses = (jax.tree.map(np.zeros_like, params),) * 2, []
     for loss in (reconstruction, contrastive, matching):
@@ -132,8 +132,9 @@ def plain_run(params, data, pseudo, **switches):
     ],
 )
 @pytest.mark.long
-def test_five_steps_of_each_stage_are_the_plain_loops(tmp_path, views, double_softmax, per_pair):
-    # Wide enough that no row's hidden units all rest, whose features would be rounding errors scaled to norm 1.
+def test_five_steps_of_each_stage_equal_the_plain_loop(tmp_path, views, double_softmax, per_pair):
+    # The layers are wide, so that every row has an active hidden unit. Otherwise its features would be rounding
+    # errors, scaled to norm 1.
     settings = {"double_softmax": double_softmax, "entropy_per_pair": per_pair, "hidden": (32, 32), "latent_dim": 16}
     method, data = decided(toy.build(**settings, optimizer={"learning_rate": RATE})), toy.dataset(views=views)
     state, targets = toy.run(tmp_path, method, data, seeds=(SEED,))
@@ -148,7 +149,7 @@ def test_five_steps_of_each_stage_are_the_plain_loops(tmp_path, views, double_so
 
 
 @pytest.mark.slow
-def test_seeds_side_by_side_are_the_runs_of_each_seed(tmp_path):
+def test_seeds_side_by_side_equal_the_runs_of_each_seed(tmp_path):
     method, data = decided(toy.build()), toy.dataset(missing=True)
     together, targets = toy.run(tmp_path / "all", method, data, seeds=(3, 4, 9))
     for i, seed in enumerate((3, 4, 9)):

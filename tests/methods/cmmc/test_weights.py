@@ -1,4 +1,4 @@
-"""Released models (fixtures/make_cmmc_fixture.py): what they compute here, and which are refused."""
+"""Tests the outputs of released models (fixtures/make_cmmc_fixture.py), and which models are refused."""
 
 import functools
 
@@ -40,7 +40,7 @@ def test_loaded_network_computes_what_torch_computed():
             np.testing.assert_allclose(value, expected[f"{name}{v}"], rtol=1e-5, atol=1e-6)
 
 
-def test_names_are_the_authors():
+def test_names_equal_those_of_the_authors():
     ours = [torch_name(path) for path in flatten_dict(template(network()))]
     assert sorted(ours) == sorted(read_torch(FILE))
     assert {
@@ -70,7 +70,7 @@ def test_other_networks_are_refused(net, widths, message):
 
 @pytest.mark.filterwarnings("ignore:only")
 @pytest.mark.long
-def test_released_weights_alone_are_scored(tmp_path):
+def test_only_released_weights_are_scored(tmp_path):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "views.npz", **{f"view{v}": rng.random((24, d)) for v, d in enumerate(WIDTHS)})
     settings = cmmc(

@@ -1,4 +1,4 @@
-"""DMIM: the authors' trajectory, every setting against its formula, missing modalities, and the real loop."""
+"""Compares DMIM with the authors' trajectory, and every setting with its formula; tests missing modalities."""
 
 from functools import partial
 
@@ -46,7 +46,7 @@ def build(spec=SPEC, **settings):
 
 
 def starting(method, batch, dtype=np.float32):
-    """The trajectory's weights: none is random."""
+    """The initial weights of the trajectory, which are not random."""
     variables = jax.tree.map(lambda x: np.asarray(x, dtype), method.init(KEY, batch))
     for c, (name, width) in enumerate(LAYERS.items()):
         o, k = np.meshgrid(np.arange(width), np.arange(D))
@@ -84,8 +84,8 @@ def digits(text):
 
 
 @pytest.mark.long
-def test_the_authors_trajectory(monkeypatch):
-    """Losses, labels drawn and labels at the end, of the authors' functions in float64 (their L3 has the 1/2)."""
+def test_the_trajectory_of_the_authors(monkeypatch):
+    """Losses, drawn labels and final labels equal those of the authors' functions in float64 (L3 with its 1/2)."""
     noise = np.stack(
         [np.sin(0.8 * ROW * COLUMN + 0.3), np.sin(1.1 * ROW + 0.3 * COLUMN), np.cos(0.6 * ROW + 1.7 * COLUMN)], 1
     )
@@ -113,7 +113,7 @@ def test_the_authors_trajectory(monkeypatch):
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_known_values_of_the_terms(swapped):
-    """The authors' numbers for p, q and for z, through the terms of the loss."""
+    """The terms of the loss have the authors' values for p, q and z."""
     i, j = np.mgrid[:6, :3]
     prior = np.cos(0.5 + 0.9 * i - 0.8 * j)
     p, q = (np.asarray(jax.nn.softmax(2 * x)) for x in (np.sin(1 + 0.7 * i + 1.3 * j), prior))
@@ -165,7 +165,7 @@ def prior_divergence(z, prior):
 
 
 def by_formula(variables, batch, mask, **settings):
-    """The loss of each modality's rows alone, put together in NumPy."""
+    """The loss from the rows of each modality, computed in NumPy."""
     s = {"cluster_weight": 1, "over_weight": 1, "superfluous_weight": 1, "balance_weight": 0.5, **settings}
     views = [v for v in range(3) if f"view{v}" in batch]
     noise, params = np.asarray(draw_noise(KEY, batch["index"], len(views), D), float), variables["params"]
@@ -202,14 +202,14 @@ CASES = [(name, 3, True) for name in OPTIONS] + [("defaults", 2, False)]
 
 @pytest.mark.parametrize("name, views, missing", CASES)
 @pytest.mark.long
-def test_every_setting_changes_the_loss_as_its_formula_says(name, views, missing):
+def test_every_setting_changes_the_loss_by_its_formula(name, views, missing):
     settings = OPTIONS[name]
     mask = MASK[:, :views] if missing else np.ones((N, views), bool)
     batch = batch_of(views, mask if missing else None)
     method = build(**settings)
     variables = starting(method, batch)
     batch = batch if "balance_weight" in settings and not settings["balance_weight"] else {**batch, "pseudo": PSEUDO}
-    # Not compiled as a whole: the cases have most operations in common.
+    # The loss is not compiled as a whole, because the cases share most operations.
     value, (_, terms) = loss_of(method)(variables, batch, KEY)
     np.testing.assert_allclose(value, by_formula(variables, batch, mask, **settings), rtol=2e-5, atol=2e-6)
     assert ("balance" in terms) == ("pseudo" in batch)
@@ -220,8 +220,8 @@ def loss_of(method):
 
 
 @pytest.mark.long
-def test_missing_rows_change_nothing():
-    """Whatever they hold: neither loss, gradient, running averages, labels nor features."""
+def test_values_of_missing_rows_do_not_matter():
+    """The values of missing rows change neither loss, gradient, running averages, labels nor features."""
     batch = {**batch_of(2, MASK[:, :2]), "pseudo": PSEUDO}
     other = {**batch, **{f"view{v}": np.where(MASK[:, [v]], batch[f"view{v}"], np.nan) for v in range(2)}}
     method = build()
@@ -240,8 +240,8 @@ def test_missing_rows_change_nothing():
     assert (labels[0][:, 0] < 0).tolist() == (~MASK[:, 0]).tolist()
 
 
-def test_running_averages_are_those_of_the_authors_passes():
-    """Two passes a step, each modality in turn; by torch's rule, of the unbiased variance."""
+def test_running_averages_equal_those_of_the_authors():
+    """A step has two passes, each over all modalities in turn. As in torch, the variance is unbiased."""
     batch = {**batch_of(), "pseudo": PSEUDO}
     method = build()
     variables = starting(method, batch)
@@ -273,7 +273,7 @@ def test_seeds_side_by_side():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), take_seed(together, 1), alone)
 
 
-def test_noise_is_the_examples_own():
+def test_noise_depends_only_on_the_example():
     index = np.array([4, 0, 9])
     noise = draw_noise(KEY, index, 2, 50)
     np.testing.assert_array_equal(draw_noise(KEY, index[::-1], 2, 50)[::-1], noise)
@@ -286,7 +286,7 @@ PERMUTED = [2, 0, 1]
 
 @pytest.mark.parametrize("prediction", ["first", "aligned_mean"])
 def test_predictions_rename_the_clusters_of_the_other_modalities(prediction):
-    """View 1 calls cluster k by another name; rows have both views, the second, the first, none."""
+    """View 1 has other numbers for the clusters. Rows have both views, the second, the first, or none."""
     first = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.1, 0.7], [1, 0, 0]])
     second = np.array([[0.5, 0.4, 0.1], [0.1, 0.9, 0.0], [1, 0, 0], [1, 0, 0]])
     renamed = np.zeros_like(second)
@@ -306,7 +306,7 @@ def test_predictions_rename_the_clusters_of_the_other_modalities(prediction):
 
 
 @pytest.mark.long
-def test_alignment_is_the_running_joint_of_the_training():
+def test_alignment_is_the_running_joint_table_of_the_training():
     batch = {**batch_of(2, MASK[:, :2]), "pseudo": PSEUDO}
     method = build()
     variables = starting(method, batch)
@@ -330,7 +330,7 @@ def test_criterion_is_the_loss_of_all_rows_with_labels_of_the_same_parameters(se
     assert method.criterion(KEY, variables, infer) == pytest.approx(float(value), rel=1e-5)
 
 
-def test_labels_use_the_power():
+def test_labels_depend_on_the_power():
     batch = batch_of()
     method = build()
     variables, infer = starting(method, batch), infer_on(batch)
@@ -381,7 +381,7 @@ def fit(directory, method, seeds, batch_size):
 
 @pytest.mark.parametrize("full_batch, seeds, at", [(True, (0, 1), 3), (True, (0, 1), 6), (False, (0,), 6)])
 @pytest.mark.long
-def test_a_run_cut_between_two_draws_of_the_labels_ends_as_the_whole_one(tmp_path, monkeypatch, full_batch, seeds, at):
+def test_a_run_interrupted_between_two_draws_of_labels_ends_the_same(tmp_path, monkeypatch, full_batch, seeds, at):
     epochs, batch_size = (12, N) if full_batch else (3, 8)
     settings = {"full_batch": full_batch, "refresh_epochs": 5 if full_batch else 2}
     method = build(Spec(K, batch_size, epochs, {"train": N // batch_size}), **settings)
@@ -400,7 +400,7 @@ def test_a_run_cut_between_two_draws_of_the_labels_ends_as_the_whole_one(tmp_pat
 @pytest.mark.parametrize("head", [0.0, 0.1])
 @pytest.mark.long
 def test_initial_weights(head):
-    """Normal with biases 0 where there is a deviation; else uniform up to inputs ** -0.5 as PyTorch's, biases too."""
+    """Weights are normal and biases 0 if a deviation is set; else both are uniform up to inputs ** -0.5."""
     batch = {"view0": np.zeros((2, 100), np.float32), "view1": np.zeros((2, 100), np.float32)}
     params = build(head_std=head, over_clusters=20).init(KEY, batch)["params"]
     for name, std in {"linear_0": 0.02, "linear_1": 0.02, "gaussian_head": head, "over_head": head}.items():

@@ -1,4 +1,4 @@
-"""DXMC: a step's loss by hand, what reaches which head, preparation, draws of neighbours, and small whole runs."""
+"""Tests DXMC: the loss of a step, gradients of the heads, preparation, draws of neighbours, and small runs."""
 
 from functools import cache, partial
 from pathlib import Path
@@ -41,7 +41,7 @@ def build(spec=SPEC, **settings):
 
 
 def batch_of(seed=0):
-    """Unit rows of both modalities and of their partners."""
+    """A batch of unit rows of both modalities and of their partners."""
     rows = np.random.default_rng(seed).normal(size=(4, N, D))
     names = ("image", "text", "image_partner", "text_partner")
     rows = dict(zip(names, unit(rows).astype(np.float32), strict=True))
@@ -54,7 +54,7 @@ def unit(rows):
 
 @cache
 def starting(scale=0.5):
-    """Variables far from the symmetric start, with running statistics of their own."""
+    """Variables far from the symmetric initial values, with other running statistics."""
     rng, variables = np.random.default_rng(1), build().init(KEY, batch_of())
     moved = jax.tree.map(lambda x: (x + scale * rng.normal(size=x.shape)).astype(np.float32), variables)
     statistics = jax.tree.map(lambda x: (0.5 + rng.random(x.shape)).astype(np.float32), variables["batch_stats"])
@@ -69,7 +69,7 @@ def linear(p, x):
 
 
 def cluster_head(variables, modality, x, statistics=None):
-    """Assignments, and the batch's own mean and biased variance; or those of given statistics."""
+    """Returns assignments, and the mean and biased variance that normalise them: given ones, or those of the batch."""
     p = variables["params"][f"cluster_{modality}"]
     h = linear(p["linear_0"], x)
     mean, var = (h.mean(0), h.var(0)) if statistics is None else statistics
@@ -113,10 +113,10 @@ SWITCHES = {
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_the_loss_of_a_step(switch):
-    """Ours has log k less the entropy: a constant more."""
+    """The loss of this package has log k - entropy, so it differs by a constant."""
     settings, options = SWITCHES[switch]
     loss, batch, variables = build(**settings).phases[0].objectives[0].loss, batch_of(), starting()
-    # The plain loop's exp overflows where instances that are not normalised are large.
+    # exp overflows in the plain loop if instances that are not normalised are large.
     variables = {**variables, "params": jax.tree.map(lambda x: 0.3 * x, variables["params"])}
     value, (_, terms) = jax.jit(loss)(variables, batch, KEY)
     expected = loss_by_hand(variables, batch, **options) + 2 * options.get("weight", 5.0) * np.log(K)
@@ -126,8 +126,8 @@ def test_the_loss_of_a_step(switch):
     assert set(terms) == names | {"occupied", "entropy"}
 
 
-def test_running_statistics_take_two_steps_a_step_each_of_its_own_batch():
-    """First the rows, then their partners; unbiased variances."""
+def test_running_statistics_are_updated_twice_per_step():
+    """The rows update the statistics first, then their partners. The variances are unbiased."""
     batch, variables = batch_of(), starting()
     _, (changed, _) = jax.jit(build().phases[0].objectives[0].loss)(variables, batch, KEY)
     for modality in ("text", "image"):
@@ -142,8 +142,8 @@ def test_running_statistics_take_two_steps_a_step_each_of_its_own_batch():
         np.testing.assert_allclose(after["var"][0], var, rtol=1e-4, atol=1e-6)
 
 
-def test_rows_and_partners_have_batch_statistics_of_their_own():
-    """Partners elsewhere leave the rows' assignments as they are: the balance does not see them."""
+def test_rows_and_partners_have_separate_batch_statistics():
+    """Other partners do not change the assignments of the rows, so the balance term does not depend on partners."""
     loss = jax.jit(build().phases[0].objectives[0].loss)
     batch, far = batch_of(), {**batch_of()}
     far |= {name: 3 + 2 * far[name] for name in ("image_partner", "text_partner")}
@@ -175,16 +175,16 @@ def test_instance_heads_have_no_influence_on_the_cluster_heads():
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(heads(found, "instance")))
 
 
-def test_without_their_contrast_instance_heads_do_not_learn():
+def test_instance_heads_do_not_learn_without_their_loss():
     found = gradients(starting(), consistent=True)
     assert not any(x.any() for x in jax.tree.leaves(heads(found, "instance")))
-    # A bias before the batch norm is lost in it.
+    # A bias before batch norm has no effect.
     assert all(
         np.abs(x).max() > 1e-4 for x in jax.tree.leaves([c["linear_3"] for c in heads(found, "cluster").values()])
     )
 
 
-def test_prediction_is_the_image_cluster_head_alone_with_running_statistics():
+def test_prediction_uses_only_the_image_cluster_head_with_running_statistics():
     method, variables, batch = build(), starting(), batch_of()
     broken = jax.tree.map(lambda x: np.full_like(x, np.nan), variables)
     for collection in variables:
@@ -211,7 +211,7 @@ def test_initial_weights():
             bound = len(kernel) ** -0.5
             assert np.abs(bias).max() <= bound and (len(bias) == K or np.abs(bias).max() > 0.95 * bound)
             if name.startswith("cluster"):
-                # 1,536 numbers at least: the deviation is known to a fiftieth.
+                # There are at least 1,536 numbers, which give the standard deviation up to 2 %.
                 assert kernel.std() == pytest.approx(0.02, rel=0.08) and np.abs(kernel).max() > 0.05
                 assert abs(kernel.mean()) < 0.002
             else:
@@ -234,8 +234,8 @@ PLANTED = planted_embeddings(60, num_clusters=K, width=D, num_nouns=40)
 
 @pytest.mark.parametrize("seed, key", [(0, jax.random.key(0)), (9, jax.random.key(9)), (-1, KEY)], ids=[0, 9, -1])
 @pytest.mark.long
-def test_preparation_is_nouns_counterparts_and_neighbours(tmp_path, seed, key):
-    """The space has a seed of its own, or with -1 the run's."""
+def test_preparation_computes_nouns_counterparts_and_neighbours(tmp_path, seed, key):
+    """The space has its own seed; -1 selects the seed of the run."""
     found = build(retrieval_temperature=0.02, space_seed=seed).prepare(KEY, PLANTED, tmp_path)
     image, words = PLANTED.features["image"], PLANTED.vocabulary
     kept = select_nouns(semantic_centers(key, jnp.asarray(image), 5, restarts=2), words.embeddings, 5)
@@ -260,7 +260,7 @@ def test_fewer_rows_than_neighbours(tmp_path):
     assert all(sorted(row) == sorted(set(range(12)) - {i}) for i, row in enumerate(found.partners["image"]))
 
 
-def test_a_preparation_cut_short_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_an_interrupted_preparation_resumes(tmp_path, monkeypatch):
     calls = []
 
     def failing(rows, k):
@@ -292,7 +292,7 @@ def test_a_preparation_cut_short_goes_on_where_it_was(tmp_path, monkeypatch):
     ],
     ids=str,
 )
-def test_only_what_a_setting_changes_is_computed_anew(tmp_path, settings, anew):
+def test_only_results_that_a_setting_changes_are_computed_again(tmp_path, settings, anew):
     build().prepare(KEY, PLANTED, tmp_path)
     before = {path.name for path in tmp_path.iterdir()}
     build(**settings).prepare(KEY, PLANTED, tmp_path)
@@ -300,7 +300,7 @@ def test_only_what_a_setting_changes_is_computed_anew(tmp_path, settings, anew):
     assert sorted(name.split("-")[0].removesuffix("_neighbours") for name in new) == anew
 
 
-# Rows, clusters and the published M, where the rule gives it.
+# Rows, clusters and the published M, if the rule gives it.
 RULE = [(50_000, 10, 167), (50_000, 20, 167), (13_000, 10, 43), (19_500, 15, 65), (3760, 47, 141), (9537, 101, 303)]
 RULE += [(1_281_167, 1000, 4271), (20, 10, 20)]
 
@@ -320,7 +320,7 @@ def test_the_number_of_centers_is_used(tmp_path, monkeypatch, centers, expected)
 
 @pytest.mark.long
 def test_the_report(tmp_path):
-    """Names are of the clusters trained on, baselines of the scored rows where these have labels and are enough."""
+    """Names come from the training clusters. Baselines use the scored rows if enough of them have labels."""
     prepared, scored = build(centers=0).prepare(KEY, PLANTED, tmp_path), planted_embeddings(30, num_clusters=K, width=D)
     found = build().report(KEY, prepared, PLANTED.labels, scored)
     assert [{name.split("_")[0] for name in names} for names in found.names] == [{f"class{c}"} for c in range(K)]
@@ -339,7 +339,7 @@ def test_the_report(tmp_path):
         assert not other.baselines and other.names == found.names
 
 
-def test_images_stand_in_for_nouns(tmp_path):
+def test_images_can_replace_nouns(tmp_path):
     image = PLANTED.features["image"]
     named = PLANTED._replace(vocabulary=Vocabulary(PLANTED.ids, image))
     expected = build().prepare(KEY, named, tmp_path / "named")
@@ -393,14 +393,14 @@ def with_partners(n=40, m=6, seed=0):
     return Dataset(features, row_ids(n), None, "toy", "all", partners=partners)
 
 
-def test_a_partner_is_one_of_a_rows_own_and_all_are_drawn():
+def test_partners_are_drawn_from_all_neighbours_of_a_row():
     index = np.arange(40, dtype=np.int32)[::-1]
     partners = {name: 100 * np.arange(40)[:, None] + np.arange(6) for name in ("image", "text")}
     drawn = [partner_rows(3, step, index, partners) for step in range(200)]
     for name in partners:
         found = np.stack([rows[name] for rows in drawn])
         assert (found // 100 == index).all()
-        # 8,000 draws: each of the six places 1,333 +- 33.
+        # With 8,000 draws, each of the six neighbours is drawn 1,333 +- 33 times.
         assert np.abs(np.bincount((found % 100).ravel(), minlength=6) - 8000 / 6).max() < 5 * 34
     same = np.mean([rows["image"] == rows["text"] for rows in drawn])
     assert abs(same - 1 / 6) < 0.03
@@ -410,8 +410,8 @@ def feed_of(limit, seeds=(5,)):
     return Feed({"train": with_partners()}, seed_list=seeds, batch_size=8, mesh=data_mesh(8), limit=limit)
 
 
-def test_draws_depend_on_the_seed_and_the_step_alone():
-    """Not on where a loop starts or how long it is, nor on whether the data is on the device."""
+def test_draws_depend_only_on_the_seed_and_the_step():
+    """The draws do not depend on the start or length of a loop, or on whether the data is on the device."""
     phase = build().phases[0]
     whole = feed_of(1 << 30)(phase, 0, 16, {}, 16)[2]
     assert set(whole) == {"index", "image", "text"}
@@ -427,7 +427,7 @@ def test_draws_depend_on_the_seed_and_the_step_alone():
             features = with_partners().features[name]
             np.testing.assert_array_equal(data[name], features[whole["index"][step]])
             np.testing.assert_array_equal(data[f"{name}_partner"], features[whole[name][step]])
-    # The second epoch has draws of its own, as have other seeds.
+    # The second epoch has other draws, and so have other seeds.
     order = [np.argsort(whole["index"][first : first + 5].ravel()) for first in (0, 5)]
     drawn = [whole["image"][first : first + 5].ravel()[o] for first, o in zip((0, 5), order, strict=True)]
     assert (drawn[0] != drawn[1]).any()
@@ -442,7 +442,7 @@ def test_draws_depend_on_the_seed_and_the_step_alone():
 
 
 def config(**changes):
-    """Four steps an epoch."""
+    """A config with four steps per epoch."""
     model = {"hidden": 64, "instance_dim": 16, "neighbours": 10, "center_restarts": 2}
     changes = {"seed": 3, "model": {**model, **changes.pop("model", {})}, **changes}
     settings = {"num_clusters": 5, "batch_size": 64, "epochs": 30, "data": PLANTED_DATA, **changes}
@@ -455,7 +455,7 @@ PLANTED_DATA = {"source": "planted_embeddings", "n": 260, "num_clusters": 5, "wi
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run from start to end."""
+    """A complete run."""
     workdir = tmp_path_factory.mktemp("run") / "whole"
     return workdir, run.train(config(), workdir)
 
@@ -472,12 +472,12 @@ def test_a_small_run_finds_the_classes_and_names_them(finished):
 
 
 @pytest.mark.long
-def test_a_run_cut_in_the_middle_ends_bitwise_as_the_whole_one(finished, tmp_path, monkeypatch):
+def test_an_interrupted_run_ends_bitwise_equal(finished, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_at(61, patch)
         with pytest.raises(Interrupted, match="is saved"):
             run.train(config(), tmp_path / "cut")
-    monkeypatch.setattr(dxmc, "nearest_neighbours", None)  # the preparation is kept
+    monkeypatch.setattr(dxmc, "nearest_neighbours", None)  # the results of the preparation are stored
     result = run.train(config(), tmp_path / "cut")
     assert checksums(tmp_path / "cut") == checksums(finished[0])
     texts = [(Path(workdir) / "assignments.csv").read_text() for workdir in (tmp_path / "cut", finished[0])]
@@ -486,7 +486,7 @@ def test_a_run_cut_in_the_middle_ends_bitwise_as_the_whole_one(finished, tmp_pat
 
 @pytest.mark.long
 def test_data_that_stays_on_the_host_trains_the_same(tmp_path, monkeypatch):
-    """Adam moves a bias before a batch norm, whose gradient is none, wherever rounding points: the users' compiler."""
+    """Uses the compiler options of users, because Adam follows rounding errors for a bias whose gradient is 0."""
     as_users = partial(jax.jit, compiler_options=AS_USERS)
     monkeypatch.setattr(update, "jax", SimpleNamespace(**{**vars(jax), "jit": as_users}))
     found = []
@@ -498,7 +498,7 @@ def test_data_that_stays_on_the_host_trains_the_same(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_two_seeds_side_by_side(finished, tmp_path):
-    """The first is the run alone; the least criterion is kept."""
+    """The first seed equals a single run, and the seed with the smallest criterion is kept."""
     result = run.train(config(num_seeds=2), tmp_path / "two")
     each = result["seeds"]["each"]
     assert [row["seed"] for row in each] == [3, 4]
@@ -509,8 +509,8 @@ def test_two_seeds_side_by_side(finished, tmp_path):
     assert result["scores"]["acc"] == kept["acc"] and -np.log(5) <= kept["criterion"] <= 0
 
 
-def test_the_criterion_is_the_information_both_modalities_share():
-    """Equal assignments of even size: log k; the text's head constant: none."""
+def test_the_criterion_is_the_mutual_information_of_the_modalities():
+    """It is log k for equal, balanced assignments, and 0 if the text head is constant."""
     image = np.repeat(np.eye(K), 4, 0).astype(np.float32)
 
     def infer_of(text):
@@ -522,7 +522,7 @@ def test_the_criterion_is_the_information_both_modalities_share():
     assert criterion(KEY, None, infer_of(np.ones_like(image))) == pytest.approx(0)
 
 
-def test_the_criterion_sees_both_heads():
+def test_the_criterion_uses_both_heads():
     batch, seen = batch_of(), []
 
     def infer(function, variables):

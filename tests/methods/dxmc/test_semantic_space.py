@@ -1,4 +1,4 @@
-"""The semantic space against plain NumPy: centres, the nouns kept, counterparts in text, and the clusters' names."""
+"""Compares the semantic space with plain NumPy: centres, selected nouns, counterparts in text, names of clusters."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from clustering_jax.methods.dxmc.semantic_space import (
 )
 
 KEY = jax.random.key(0)
-# Images, nouns, columns, centres; the last more rows than a block, which the blocks do not divide.
+# Images, nouns, columns, centres. The last case has more rows than a block, and not a multiple of a block.
 SIZES = {"small": (40, 30, 8, 5), "middle": (300, 200, 16, 30), "blocks": (4999, 5001, 8, 20)}
 
 
@@ -60,7 +60,7 @@ def retrieved(image, nouns, temperature):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.long
-def test_centers_are_the_means_of_their_members_at_norm_1(size):
+def test_centers_are_the_normalised_means_of_their_members(size):
     image, _, centers = space(size)
     count = len(centers)
     found = semantic_centers(KEY, image, count, restarts=2)
@@ -81,7 +81,7 @@ def test_centers_find_the_classes():
 
 @pytest.mark.long
 def test_more_centers_than_distinct_rows():
-    """An empty cluster keeps a direction, and none is NaN."""
+    """An empty cluster keeps a direction, and no center is NaN."""
     image = np.eye(2, 4, dtype=np.float32)[np.arange(20) % 2]
     found = np.asarray(semantic_centers(KEY, image, 5, restarts=2))
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-6)
@@ -93,7 +93,7 @@ def test_more_centers_than_distinct_rows():
 
 @pytest.mark.parametrize("per_center", [1, 5, 10_000])
 @pytest.mark.parametrize("size", SIZES)
-def test_nouns_kept(size, per_center):
+def test_selected_nouns(size, per_center):
     _, nouns, centers = space(size)
     found = select_nouns(centers, nouns, per_center)
     assert found.tolist() == selected(centers, nouns, per_center)
@@ -101,8 +101,8 @@ def test_nouns_kept(size, per_center):
 
 
 @pytest.mark.parametrize("per_center", [1, 3, 7])
-def test_of_equally_certain_nouns_the_first_and_of_equal_centers_the_first(per_center):
-    """Sums of eighths: equal nouns are equal without rounding, whatever the order they are added in."""
+def test_the_first_noun_and_the_first_center_win_ties(per_center):
+    """The values are multiples of 1/8, so sums are exact in any order, and equal nouns stay equal."""
     rng = np.random.default_rng(3)
     nouns = rng.choice([-0.5, 0.5], (150, 4)).astype(np.float32)
     centers = (rng.integers(-8, 9, (6, 4)) / 8).astype(np.float32)
@@ -113,8 +113,8 @@ def test_of_equally_certain_nouns_the_first_and_of_equal_centers_the_first(per_c
     assert not np.isin(own[found], (3, 7)).any()
 
 
-def test_probability_is_over_the_centers():
-    """The noun nearer to its centre is dropped where it is as near to another: over the nouns it would be kept."""
+def test_the_probability_is_computed_over_the_centers():
+    """A noun that is equally near to another centre is dropped. A softmax over the nouns would select it."""
     centers = np.array([[1, 0], [0.6, 0.8]], np.float32)
     nouns = np.array([unit(np.array([1.0, 0.45])), unit(np.array([1.0, -0.6]))], np.float32)
     similarity = nouns @ centers.T
@@ -143,7 +143,7 @@ def test_equal_images_have_equal_counterparts_and_one_noun_is_all():
     np.testing.assert_allclose(retrieve(image, nouns[:1]), np.tile(nouns[:1], (40, 1)), atol=1e-6)
 
 
-def test_a_noun_twice_counts_twice():
+def test_a_duplicated_noun_counts_twice():
     image, nouns, _ = space("small")
     doubled = np.concatenate([nouns, nouns[:1]])
     np.testing.assert_allclose(retrieve(image, doubled, temperature=0.1), retrieved(image, doubled, 0.1)[1], atol=1e-5)
@@ -174,8 +174,8 @@ def test_names(size, k, count):
     assert found[-1] == [] and all(0 < len(row) <= count for row in found[:-1])
 
 
-def test_names_are_of_nouns_likelier_than_overall_and_rare_ones_do_not_win():
-    """Noun 0 is near class 0, 1 near class 1; 2 is near both; 3 is far from all; 4 near a single image of class 1."""
+def test_names_are_nouns_more_likely_than_overall_but_not_rare_nouns():
+    """Noun 0 is near class 0, 1 near class 1, 2 near both, 3 far from all, and 4 near a single image of class 1."""
     directions = np.eye(6, dtype=np.float32)
     labels = np.arange(400) % 2
     image = directions[labels] + directions[2]
@@ -185,7 +185,7 @@ def test_names_are_of_nouns_likelier_than_overall_and_rare_ones_do_not_win():
     assert found[0][0] == 0 and 1 not in found[0] and found[1] == [1, 4] and found[2] == []
 
 
-def test_one_cluster_of_all_has_no_name_of_its_own():
+def test_a_single_cluster_has_no_names():
     image, nouns, _ = space("small")
     assert characteristic_nouns(image, nouns, np.zeros(40, int), 2) == [[], []]
 
@@ -203,8 +203,8 @@ PLANS = {
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_imagenet_fits_in_8_gib_beside_the_data(name):
-    """By the compiled programs' own plans; nothing is run."""
+def test_imagenet_needs_8_gib_in_addition_to_the_data(name):
+    """The memory comes from the compiled programs, which are not run."""
     function, shapes, options = PLANS[name]
     arrays = [jax.ShapeDtypeStruct(s, jnp.float32) if isinstance(s, tuple) else s for s in shapes]
     plan = function.lower(*arrays, **options).compile().memory_analysis()

@@ -1,4 +1,4 @@
-"""Every lowering is the same convolution: value and both gradients."""
+"""Every lowering of the convolution gives the same value and gradients."""
 
 from __future__ import annotations
 
@@ -43,9 +43,11 @@ def value_and_gradients(x, w, stride, padding, lowering):
 
 
 @pytest.mark.parametrize(("kernel", "size"), cases())
-def test_forms_agree(kernel, size):
+def test_all_forms_agree(kernel, size):
     x, w = draw(kernel, size)
-    forms = [f for f in FORMS if f != "dense" or max(size) <= 4]  # the matrix of a larger map is slow to compile
+    forms = [
+        f for f in FORMS if f != "dense" or max(size) <= 4
+    ]  # the matrix of a larger feature map takes long to compile
     run = jax.jit(lambda x, w: {f: value_and_gradients(x, w, *kernel[1:], f) for f in forms})
     got = run(x, w)
     np.testing.assert_allclose(got["native"][0], textbook(x, w, *kernel[1:]), atol=2e-5)

@@ -1,4 +1,4 @@
-"""Both forms of the depthwise convolution are the textbook's."""
+"""Both forms of the depthwise convolution equal the textbook."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def test_value(height, width, size, stride, lowering):
     ("size", "kernel", "stride", "padding"),
     [(224, 3, 2, (0, 1)), (112, 5, 2, (1, 2)), (7, 3, 1, (1, 1)), (7, 5, 2, (2, 2)), (2, 1, 2, (0, 0))],
 )
-def test_padding_is_tensorflows(size, kernel, stride, padding):
+def test_padding_equals_tensorflow(size, kernel, stride, padding):
     assert same_padding(size, kernel, stride) == padding

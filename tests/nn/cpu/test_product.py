@@ -1,4 +1,4 @@
-"""`rounded_product` against products of rounded factors."""
+"""Compares `rounded_product` with products of rounded factors."""
 
 import jax
 import jax.numpy as jnp

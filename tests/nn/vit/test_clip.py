@@ -1,4 +1,4 @@
-"""The towers are CLIP's: equal to transformers' and open_clip's answers, and to loops over tokens."""
+"""Compares the towers of CLIP with transformers and open_clip, and with loops over tokens."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def close(a, b, tolerance=1e-5):
 
 @pytest.mark.parametrize(("directory", "library"), [("clip_hf", "hf"), ("clip_open", "open")])
 @pytest.mark.long
-def test_features_are_the_librarys(directory, library):
+def test_features_equal_those_of_the_library(directory, library):
     clip = load(directory)
     images = jax.jit(clip.image_features)(clip.params, IMAGES)
     texts = jax.jit(clip.text_features)(clip.params, clip.tokenize(STRINGS))
@@ -47,7 +47,7 @@ def test_features_are_the_librarys(directory, library):
 
 
 @pytest.mark.parametrize("eos", POOLED)
-def test_end_token_is_found_as_by_hugging_face(eos):
+def test_the_end_token_equals_hugging_face(eos):
     clip = load("clip_hf")
     model = CLIP(clip.config._replace(eos_token_id=eos))
     found = jax.jit(functools.partial(model.apply, method="text_features"))({"params": clip.params}, np.array(ROWS))
@@ -59,7 +59,7 @@ def test_end_positions():
     assert end_positions(jnp.array(ROWS), 7).tolist() == [3, 0, 4, 7]
 
 
-# Parameters of OpenAI's models, less the temperature that features do not need.
+# Number of parameters of OpenAI's models without the temperature, which features do not need.
 @pytest.mark.parametrize(
     ("name", "count"), [("ViT-B/32", 151_277_312), ("ViT-B/16", 149_620_736), ("ViT-L/14", 427_616_512)]
 )
@@ -72,7 +72,7 @@ def test_published_sizes(name, count):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_attention_is_the_textbooks(causal):
+def test_attention_equals_the_textbook(causal):
     n, t, heads, d = 2, 5, 3, 4
     qkv = np.random.RandomState(0).standard_normal((n, t, 3 * heads * d)).astype(np.float32)
     q, k, v = qkv.astype(np.float64).reshape(n, t, 3, heads, d).transpose(2, 0, 1, 3, 4)
@@ -84,22 +84,22 @@ def test_attention_is_the_textbooks(causal):
     close(attend(jnp.array(qkv), heads, causal), wanted.reshape(n, t, heads * d))
 
 
-def test_patches_go_row_by_row():
+def test_patches_are_in_row_order():
     images = noise((2, 6, 6, 3))
     wanted = [[x[r : r + 2, c : c + 2].ravel() for r in (0, 2, 4) for c in (0, 2, 4)] for x in images]
     np.testing.assert_array_equal(to_patches(jnp.array(images), 2), wanted)
 
 
 @pytest.mark.long
-def test_what_follows_the_end_does_not_count():
+def test_tokens_after_the_end_have_no_effect():
     features = jax.jit(functools.partial(CLIP(TINY).apply, method="text_features"))
     ids = np.array([[28, 3, 4, 29, 29, 29, 29, 29, 29, 29], [28, 3, 4, 29, 0, 5, 1, 29, 2, 2]])
     long, short = features({"params": tiny_params()}, ids), features({"params": tiny_params()}, ids[:1, :4])
     close(long, np.repeat(short, 2, 0))
 
 
-def test_rows_are_their_own():
-    """In other batches and over several devices an image has the same features."""
+def test_rows_do_not_depend_on_their_batch():
+    """An image has the same features in other batches and on several devices."""
     clip = load("clip_hf")
     infer = make_infer(lambda params, batch: clip.image_features(params, batch["image"]), 16)
     found = infer(clip.params, {"image": np.concatenate([IMAGES] * 7)})

@@ -1,4 +1,4 @@
-"""Configs say what the libraries take them for, or are refused by the name of what is not supported."""
+"""Configs are read as the libraries read them, or are refused with the name of the unsupported entry."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def write(directory: Path, name: str, tree) -> Path:
     return path
 
 
-def test_what_hugging_face_leaves_out(tmp_path):
+def test_defaults_of_hugging_face(tmp_path):
     config = hf_config(write(tmp_path, "config.json", {"model_type": "clip"}))
     assert config == CONFIGS["ViT-B/32"]._replace(eos_token_id=49407)
 
 
-def test_what_open_clip_leaves_out(tmp_path):
+def test_defaults_of_open_clip(tmp_path):
     tree = {"model_cfg": {"embed_dim": 512, "quick_gelu": True}}
     assert open_clip_config(write(tmp_path, "open_clip_config.json", tree)) == CONFIGS["ViT-B/16"]
     config = open_clip_config(write(tmp_path, "open_clip_config.json", {"model_cfg": {"embed_dim": 512}}))
@@ -39,15 +39,15 @@ def test_what_open_clip_leaves_out(tmp_path):
     ("again", "width", "eos", "activation"),
     [(None, 64, 2, "gelu"), ({"hidden_size": 32, "num_attention_heads": 2}, 32, 49407, "quick_gelu")],
 )
-def test_the_second_section_counts_alone(tmp_path, again, width, eos, activation):
-    """As transformers 5.23 reads such files."""
+def test_only_the_second_section_counts(tmp_path, again, width, eos, activation):
+    """transformers 5.23 reads such files in this way."""
     tree = {"model_type": "clip", "text_config": OWN_TEXT, "text_config_dict": again}
     config = hf_config(write(tmp_path, "config.json", tree))
     assert (config.text.width, config.eos_token_id, config.text.activation) == (width, eos, activation)
 
 
 def test_the_widths_of_the_largest_open_clip(tmp_path):
-    """ViT-bigG-14's ratio 4.9231 means 8,192."""
+    """The ratio 4.9231 of ViT-bigG-14 means a width of 8,192."""
     vision = {"width": 1664, "head_width": 104, "mlp_ratio": 4.9231, "layers": 48, "patch_size": 14}
     tree = {"model_cfg": {"embed_dim": 1280, "vision_cfg": vision}}
     config = open_clip_config(write(tmp_path, "open_clip_config.json", tree))
@@ -110,7 +110,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("file", "message"), WRONG)
-def test_others_are_refused(tmp_path, file, message):
+def test_other_configs_are_refused(tmp_path, file, message):
     name, tree = file
     with pytest.raises(UserError, match=message) as caught:
         READ[name](write(tmp_path, name, tree))

@@ -1,4 +1,4 @@
-"""At the published sizes the features are transformers', with random weights; needs torch and transformers."""
+"""At the published sizes, the features equal transformers with random weights. Needs torch and transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fixtures.make_clip_fixture import normalised
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ViT-B/32", "ViT-B/16"])
-def test_features_are_transformers(tmp_path, name):
+def test_features_equal_transformers(tmp_path, name):
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     config, draw = CONFIGS[name], np.random.RandomState(0)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Token ids are Hugging Face's CLIPTokenizer's, by the published vocabulary."""
+"""Token ids equal those of Hugging Face's CLIPTokenizer with the published vocabulary."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_golden_ids(text, ids):
     assert [GOLDEN["vocabulary"][i] for i in found[0]] == ids
 
 
-def test_a_batch_is_its_rows():
+def test_a_batch_equals_its_single_rows():
     tokenize = load_tokenizer(FIXTURES / "clip_hf", CONFIG)
     rows = np.concatenate([tokenize([text]) for text in GOLDEN["strings"]])
     np.testing.assert_array_equal(tokenize(GOLDEN["strings"]), rows)
@@ -53,14 +53,14 @@ def test_a_long_text_keeps_its_end(length):
 @pytest.mark.parametrize(
     ("pad", "name"), [("!", "tokenizer_config.json"), ({"content": "!"}, "special_tokens_map.json")]
 )
-def test_padding_is_the_directorys(directory, pad, name):
+def test_padding_comes_from_the_directory(directory, pad, name):
     (directory / "tokenizer_config.json").unlink()
     assert load_tokenizer(directory, CONFIG)([""])[0].tolist() == [START] + [END] * 76
     (directory / name).write_text(json.dumps({"pad_token": pad}))
     assert load_tokenizer(directory, CONFIG)([""])[0].tolist() == [START, END] + [0] * 75
 
 
-def test_padding_and_truncation_of_the_file_do_not_count(directory):
+def test_padding_and_truncation_of_the_file_are_ignored(directory):
     padding = {"strategy": {"Fixed": 9}, "direction": "Left", "pad_to_multiple_of": None}
     padding |= {"pad_id": 3, "pad_type_id": 0, "pad_token": "x"}
     truncation = {"direction": "Left", "max_length": 5, "strategy": "LongestFirst", "stride": 0}

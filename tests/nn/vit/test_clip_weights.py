@@ -1,4 +1,4 @@
-"""Every way in which a model directory can be right gives the same model; every way to be wrong gives one line."""
+"""Every valid layout of a model directory gives the same model, and every error gives one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ load = functools.cache(lambda name: load_clip(FIXTURES / name))
 
 @pytest.fixture
 def copied(tmp_path):
-    """``copied(name)`` is a model directory to change."""
+    """``copied(name)`` returns a copy of a model directory that can be changed."""
     return lambda name: Path(shutil.copytree(FIXTURES / name, tmp_path / name))
 
 
@@ -38,20 +38,20 @@ def same_params(found, wanted, tolerance=0.0):
 
 
 def change(directory: Path, tensors) -> None:
-    """Rewrites the weights by ``tensors(dict) -> dict``."""
+    """Replaces the weights by the result of ``tensors(dict) -> dict``."""
     path = directory / WEIGHTS[directory.name]
     save_file({k: np.ascontiguousarray(v) for k, v in tensors(load_file(path)).items()}, path)
 
 
 @pytest.mark.parametrize("name", [HF, OPEN])
-def test_a_file_is_its_directory(name):
+def test_a_file_and_its_directory_give_the_same_model(name):
     clip = load_clip(FIXTURES / name / WEIGHTS[name])
     same_params(clip.params, load(name).params)
     assert clip.config == load(name).config and clip.name == name
 
 
 @pytest.mark.parametrize("name", [HF, OPEN])
-def test_checksum_is_the_files_sha256(name):
+def test_the_checksum_is_the_sha256_of_the_file(name):
     wanted = hashlib.sha256((FIXTURES / name / WEIGHTS[name]).read_bytes()).hexdigest()
     assert load(name).checksum == weights_checksum(FIXTURES / name) == wanted
 
@@ -64,7 +64,7 @@ def test_other_floats_become_float32(copied, dtype, tolerance):
 
 
 def split(directory: Path) -> list[Path]:
-    """The weights in two parts with an index, as Hugging Face saves large models."""
+    """Splits the weights into two parts with an index, as Hugging Face saves large models."""
     whole = directory / WEIGHTS[directory.name]
     tensors, parts = load_file(whole), [whole.with_name(f"model-0000{i}-of-00002.safetensors") for i in (1, 2)]
     whole.unlink()
@@ -76,21 +76,21 @@ def split(directory: Path) -> list[Path]:
     return parts
 
 
-def test_parts_are_one_model(copied):
+def test_several_parts_give_one_model(copied):
     parts = split(copied(HF))
     clip = load_clip(parts[0].parent)
     same_params(clip.params, load(HF).params)
     assert clip.checksum == hashlib.sha256(b"".join(p.read_bytes() for p in parts)).hexdigest()
 
 
-def test_the_layout_with_weights_is_taken(copied):
+def test_the_layout_with_weights_is_used(copied):
     directory = copied(HF)
     (directory / WEIGHTS[HF]).unlink()
     shutil.copytree(FIXTURES / OPEN, directory, dirs_exist_ok=True)
     same_params(load_clip(directory).params, load(OPEN).params)
 
 
-def test_buffers_of_old_files_are_passed_over(copied):
+def test_buffers_of_old_files_are_ignored(copied):
     directory = copied(HF)
     buffers = {f"{t}_model.embeddings.position_ids": np.arange(9)[None] for t in ("text", "vision")}
     change(directory, lambda tensors: tensors | buffers)

@@ -1,0 +1,150 @@
+"""The recipe "auto" for views: trains several candidates, k-means among them, and keeps one without labels.
+
+Each candidate is a run of its own below ``WORKDIR/candidates``. The one whose clusters the views predict best
+(`clustering_jax.methods.view_agreement`) becomes the run of the workdir; the others are deleted. The same command again
+goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from clustering_jax import report, run, settings
+from clustering_jax.data.base import Dataset
+from clustering_jax.errors import UserError
+from clustering_jax.files import read_json, write_json
+from clustering_jax.inference import results
+from clustering_jax.methods.view_agreement import view_agreement
+from clustering_jax.methods.views import view_names
+from clustering_jax.training.lock import NAME, locked
+from clustering_jax.training.signals import Signals
+from clustering_jax.training.workdir import check_workdir, create_workdir, finished
+
+RECIPES = ("auto", "published")
+# Up to this number of rows, networks do no better than k-means and TURTLE, and take longest.
+FEW_ROWS = 2000
+KMEANS_SEEDS, TURTLE_STEPS = 5, 500
+# A lead of the score that is smaller than this is no lead.
+LEAD = 0.01
+
+
+def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None, **options: Any) -> dict[str, Any]:
+    """Trains by the recipe of the config.
+
+    Args:
+      config: the config of the run as a plain dictionary.
+      workdir: directory of the run.
+      signals: see `run.train`.
+      **options: see `run.train`; for "auto", `quiet` and `reported` alone.
+
+    Returns:
+      The content of result.json. For "auto" it also holds the name of the candidate that was kept, under "kept", and
+      under "candidates" the name, "agreement" and scores of each, and "mean" over its seeds if it has several.
+
+    Raises:
+      UserError: an unknown recipe, data other than views, several processes, or as `run.train`.
+      Interrupted: as `run.train`.
+    """
+    recipe = config.get("recipe", "published")
+    if recipe not in RECIPES:
+        raise UserError(f"recipe is '{recipe}': choose {' or '.join(RECIPES)}")
+    if recipe == "published" or finished(workdir):
+        return run.train(config, workdir, signals, **options)
+    if jax.process_count() > 1:
+        raise UserError("recipe 'auto' needs one process: set --config.recipe=published")
+    with locked(workdir, "--workdir"):
+        return _auto(config, workdir, signals, **options)
+
+
+def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict[str, dict[str, Any]]:
+    """The configs of the candidates by name.
+
+    Args:
+      config: the config of the run, with a number of clusters.
+      num_rows: number of objects.
+      num_views: number of views.
+    """
+    common = {name: config[name] for name in ("num_clusters", "seed")} | {"run": {"evaluate_every": 0}}
+
+    def of(method: Callable, scaling: str, **changes: Any) -> dict[str, Any]:
+        data = {**config["data"], "scaling": scaling} if "scaling" in config["data"] else config["data"]
+        return method(**common, data=data, **changes).to_dict()
+
+    scalings = ("minmax", "standard")
+    found = {f"k-means, {scaling}": of(settings.kmeans, scaling, num_seeds=KMEANS_SEEDS) for scaling in scalings}
+    for view in range(num_views if num_views > 1 else 0):
+        found[f"k-means, view {view} alone"] = of(settings.kmeans, "standard", model={"view": view})
+    found["TURTLE"] = of(settings.turtle, "standard", model={"num_steps": TURTLE_STEPS})
+    if num_rows > FEW_ROWS:
+        found[config["method"].upper()] = {**config, "recipe": "published", "kmeans_baseline": False}
+    return found
+
+
+def _auto(
+    config: dict[str, Any], workdir: Path, signals: Signals | None, *, quiet: bool = False, reported: bool = True
+) -> dict[str, Any]:
+    check_workdir(workdir, config)
+    dataset = run.load_streams(config)["train"]
+    names = view_names(dataset.features)
+    if not names:
+        raise UserError("recipe 'auto' is for views: set --config.recipe=published")
+    chosen = run.chosen_clusters(config, dataset, workdir, quiet)
+    configs = candidates({**config, "num_clusters": chosen["num_clusters"]}, dataset.num_examples, len(names))
+    create_workdir(workdir, config)
+    rows = []
+    for number, (name, settings_) in enumerate(configs.items()):
+        directory = workdir / "candidates" / str(number)
+        result = run.train(settings_, directory, signals, quiet=True, reported=False)
+        agreement = _agreement(dataset, names, directory)
+        shown = {key: value for key, value in result["scores"].items() if key in (*results.TABLE, "occupied")}
+        several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}
+        rows.append({"name": name, "agreement": agreement, **shown, **several})
+        if not quiet:
+            print(f"{name}: agreement {agreement:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
+    best = int(np.argmax([row["agreement"] for row in rows]))
+    result = _keep(workdir, best, rows)
+    if not quiet:
+        print(table(rows, best), results.table(result), sep="\n")
+    if reported:
+        report.write(workdir)
+    return result
+
+
+def _agreement(dataset: Dataset, names: Sequence[str], directory: Path) -> float:
+    with (directory / "assignments.csv").open(encoding="utf-8") as file:
+        labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
+    return view_agreement([dataset.features[name] for name in names], labels, dataset.features.get("mask"))
+
+
+def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Makes a candidate the run of the workdir. result.json comes last: without it, the command does this again."""
+    kept = workdir / "candidates" / str(best)
+    for path in kept.iterdir():
+        if path.is_dir():
+            shutil.copytree(path, workdir / path.name, dirs_exist_ok=True)
+        elif path.name not in ("config.json", "result.json", NAME):
+            shutil.copyfile(path, workdir / path.name)
+    result = {**(read_json(kept / "result.json") or {}), "kept": rows[best]["name"], "candidates": list(rows)}
+    write_json(workdir / "result.json", result)
+    shutil.rmtree(workdir / "candidates")
+    return result
+
+
+def table(rows: Sequence[Mapping[str, Any]], best: int) -> str:
+    """Formats the candidates, and says in a sentence how the one that was kept compares with k-means."""
+    scored = [name for name in results.TABLE if name in rows[0]]
+    lines = [f"{'candidate':26}{'agreement':>10}{'occupied':>10}" + "".join(f"{name.upper():>8}" for name in scored)]
+    for i, row in enumerate(rows):
+        values = "".join(f"{row[name]:8.3f}" for name in scored)
+        lines.append(f"{row['name']:26}{row['agreement']:10.3f}{row['occupied']:10}{values}" + " kept" * (i == best))
+    plain = max(row["agreement"] for row in rows if row["name"].startswith("k-means"))
+    if rows[best]["agreement"] - plain < LEAD:
+        lines.append("k-means does as well as the other methods here")
+    return "\n".join(lines)

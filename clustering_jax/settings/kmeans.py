@@ -1,0 +1,39 @@
+"""Settings of k-means, `clustering_jax.methods.kmeans`."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from clustering_jax.settings.base import Run, is_smoke, new_config
+from clustering_jax.settings.validate import PositiveInt
+
+
+class KMeans(NamedTuple):
+    """Keys of the group `model` for k-means."""
+
+    # Number of the only view to cluster; -1 is all views side by side.
+    view: int = -1
+    # Restarts, 1 or more; the one with the smallest inertia is kept.
+    restarts: PositiveInt = 10
+
+
+def kmeans(variant: str = "", **changes: Any) -> ConfigDict:
+    """k-means on views or embeddings.
+
+    Args:
+      variant: "", or "smoke" for generated views.
+      changes: keys that differ from the defaults, see `new_config`.
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    run = Run(evaluate_every=0, checkpoint_every=0)
+    config = new_config("kmeans", changes, epochs=1, batch_size=0, model=KMeans(), run=run)
+    if is_smoke(variant):
+        config.data = ConfigDict({"source": "planted", "n": 64})
+    return config

@@ -1,0 +1,82 @@
+"""k-means as a method: scikit-learn's clusters, the nearest mean for new rows, and rows that lack views."""
+
+import jax
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+
+from clustering_jax import run
+from clustering_jax.data.base import Dataset, row_ids
+from clustering_jax.errors import UserError
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.method import Spec
+from clustering_jax.methods import METHODS
+from clustering_jax.settings import kmeans
+
+K, N = 3, 60
+RNG = np.random.default_rng(0)
+LABELS = np.arange(N) % K
+VIEWS = {f"view{v}": (4 * RNG.normal(size=(K, d))[LABELS] + RNG.normal(size=(N, d))) for v, d in enumerate((4, 9))}
+VIEWS = {name: rows.astype(np.float32) for name, rows in VIEWS.items()}
+
+
+def trained(workdir, features, **changes):
+    config = kmeans(num_clusters=K, **changes).to_dict()
+    dataset = Dataset(features, row_ids(N), LABELS, "views", "all")
+    result = run.train(config, workdir, streams={"train": dataset}, quiet=True, reported=False)
+    return result, Predictor.restore(workdir)
+
+
+def same(a, b):
+    return len({*zip(a.tolist(), b.tolist(), strict=True)}) == K
+
+
+def test_clusters_and_means_are_scikit_learns(tmp_path):
+    result, predictor = trained(tmp_path, VIEWS)
+    rows = np.concatenate([*VIEWS.values()], 1)
+    found = KMeans(K, n_init=10, random_state=0).fit(rows)
+    labels = predictor.predict(VIEWS)
+    assert same(labels, found.labels_) and result["scores"]["acc"] == 1
+    centers = np.concatenate([np.asarray(c) for c in predictor.variables["centers"].values()], 1)
+    np.testing.assert_allclose(centers[labels], found.cluster_centers_[found.labels_], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(float(predictor.variables["spread"]["mean"]), found.inertia_ / N, rtol=1e-4)
+
+
+def test_probabilities_fall_with_the_distance(tmp_path):
+    _, predictor = trained(tmp_path, VIEWS)
+    squares = sum(
+        ((rows[:, None] - np.asarray(predictor.variables["centers"][name])[None]) ** 2).sum(-1)
+        for name, rows in VIEWS.items()
+    )
+    logits = -squares / squares.min(1).mean()
+    expected = np.exp(logits - logits.max(1, keepdims=True))
+    np.testing.assert_allclose(predictor.predict_proba(VIEWS), expected / expected.sum(1, keepdims=True), atol=1e-5)
+
+
+def test_rows_that_lack_a_view_go_by_the_other(tmp_path):
+    mask = np.ones((N, 2), bool)
+    mask[:10, 0], mask[10:20, 1] = False, False
+    holes = {name: np.where(mask[:, [v]], rows, 0) for v, (name, rows) in enumerate(VIEWS.items())}
+    result, predictor = trained(tmp_path, {**holes, "mask": mask})
+    assert result["scores"]["acc"] > 0.9
+    # What a missing view holds does not matter.
+    other = {name: np.where(mask[:, [v]], rows, 1e3) for v, (name, rows) in enumerate(VIEWS.items())}
+    found, expected = (predictor.predict_proba({**rows, "mask": mask}) for rows in (other, holes))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    only = {"view1": VIEWS["view1"], "mask": np.tile([False, True], (N, 1))}
+    np.testing.assert_array_equal(predictor.predict(only)[:10], predictor.predict({**holes, "mask": mask})[:10])
+
+
+def test_one_view_alone(tmp_path):
+    other = {**VIEWS, "view0": RNG.normal(size=(N, 4)).astype(np.float32)}
+    result, predictor = trained(tmp_path, other, model={"view": 1})
+    assert result["scores"]["acc"] == 1 and set(predictor.variables["centers"]) == {"view1"}
+    with pytest.raises(UserError, match=r"model\.view is 2: the data have view0, view1"):
+        METHODS["kmeans"](Spec(K, N, 1, {"train": 1}), view=2).init(jax.random.key(0), VIEWS)
+
+
+@pytest.mark.long
+def test_of_several_seeds_the_views_choose(tmp_path):
+    result, _ = trained(tmp_path, VIEWS, num_seeds=3, model={"restarts": 1})
+    values = [run_["criterion"] for run_ in result["seeds"]["each"]]
+    assert result["criterion"] == min(values) < -0.5

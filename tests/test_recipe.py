@@ -1,0 +1,132 @@
+"""The recipe "auto": it keeps a candidate that the views predict, predicts new rows by it, and resumes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from clustering_jax import recipe, report
+from clustering_jax.errors import UserError
+from clustering_jax.inference.new_rows import lines
+from clustering_jax.inference.predictor import Predictor
+from clustering_jax.settings import views
+from clustering_jax.training.signals import Interrupted
+
+K, N = 4, 90
+
+
+def write_views(path):
+    """Two views of four blobs each, and one of noise with a large scale."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(N) % K
+    blobs = [rng.normal(size=(K, width))[labels] * 3 + rng.normal(size=(N, width)) for width in (6, 9)]
+    np.savez(path, view0=blobs[0], view1=50 * blobs[1] + 7, view2=rng.normal(size=(N, 5)), y=labels)
+    return path
+
+
+def config_of(path, **changes):
+    config = views(num_clusters=K, **changes).to_dict()
+    config["data"] |= {"path": str(path), "label_key": "y"}
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recipe")
+    config = config_of(write_views(folder / "views.npz"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "TURTLE_STEPS", 20)
+        return folder, config, recipe.train(config, folder / "run", quiet=True)
+
+
+def assignments(workdir):
+    with (workdir / "assignments.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.long
+def test_the_candidate_that_the_views_predict_best_is_kept(finished):
+    folder, _, result = finished
+    rows = result["candidates"]
+    best = max(rows, key=lambda row: row["agreement"])
+    assert best["name"] == result["kept"] and best["acc"] == result["scores"]["acc"] > 0.95
+    plain = [row["name"] for row in rows]
+    assert plain[:2] == ["k-means, minmax", "k-means, standard"] and "TURTLE" in plain
+    assert result == json.loads((folder / "run" / "result.json").read_text())
+    assert not (folder / "run" / "candidates").exists()
+
+
+@pytest.mark.long
+def test_new_rows_are_assigned_by_the_kept_candidate(finished):
+    folder, _, _ = finished
+    rows = list(
+        csv.DictReader("".join(lines(Predictor.restore(folder / "run"), folder / "views.npz", 16)).splitlines())
+    )
+    assert rows == assignments(folder / "run")
+
+
+@pytest.mark.long
+def test_the_report_is_of_the_kept_candidate(finished):
+    before = (finished[0] / "run" / "report.html").read_text()
+    report.write(finished[0] / "run")
+    assert (finished[0] / "run" / "report.html").read_text() == before
+    assert "differ" not in before
+
+
+@pytest.mark.long
+def test_a_finished_run_stays(finished, capsys):
+    folder, config, result = finished
+    assert recipe.train(config, folder / "run") == result and "is finished" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_a_run_that_is_cut_ends_as_the_whole_one(finished, tmp_path, monkeypatch):
+    _, config, result = finished
+    monkeypatch.setattr(recipe, "TURTLE_STEPS", 20)
+    train, count = recipe.run.train, []
+
+    def cut(*arguments, **options):
+        if len(count) == 3:
+            raise Interrupted("stopped by a signal")
+        count.append(0)
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(recipe.run, "train", cut)
+    with pytest.raises(Interrupted):
+        recipe.train(config, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "result.json").exists()
+    monkeypatch.setattr(recipe.run, "train", train)
+    again = recipe.train(config, tmp_path / "run", quiet=True, reported=False)
+    assert again["candidates"] == result["candidates"]
+    assert assignments(tmp_path / "run") == assignments(finished[0] / "run")
+
+
+def test_candidates_by_the_number_of_rows():
+    config = config_of("views.npz")
+    few, many = (recipe.candidates(config, n, 3) for n in (recipe.FEW_ROWS, recipe.FEW_ROWS + 1))
+    assert [*many] == [*few, "CMMC"] and "k-means, view 2 alone" in few
+    assert many["CMMC"] == {**config, "recipe": "published"}
+    assert not any("alone" in name for name in recipe.candidates(config, 10, 1))
+
+
+@pytest.mark.parametrize(
+    ("kept", "sentence"), [(0.5, True), (0.505, True), (0.6, False)], ids=["k-means", "no lead", "a lead"]
+)
+def test_the_table_says_where_k_means_does_as_well(kept, sentence):
+    rows = [{"name": name, "agreement": a, "occupied": 4} for name, a in (("k-means, minmax", 0.5), ("TURTLE", kept))]
+    text = recipe.table(rows, int(kept > 0.5))
+    assert ("k-means does as well" in text) == sentence and text.count("kept") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recipe": "best"}, "recipe is 'best': choose auto or published"),
+        ({"data": {"source": "planted_embeddings", "n": 40}}, "recipe 'auto' is for views"),
+    ],
+)
+def test_refusals(changes, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        recipe.train({**config_of("none.npz"), **changes}, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
