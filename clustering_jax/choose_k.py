@@ -4,7 +4,13 @@ Recommends a number of clusters for the data of a config, without labels. It pri
 range, and their vote with its uncertainty. By default it examines the principal components of the raw data. With
 ``--workdir`` it examines the embedding of a finished run, which is far more reliable for images and views. ``--train``
 first trains that run (or resumes it) with twice as many clusters as the end of the range; this takes as long as any run
-of the config. A config file is Python code that is executed: use only files you trust. Exit codes: see `cli`.
+of the config.
+
+Photos (``--config=photos``) are embedded into ``--workdir`` first, and their embeddings are examined. With
+``--generalization`` TURTLE clusters the embeddings for each number, and one more column shows how well linear
+classifiers predict these clusters on rows that they have not seen. This column has no vote.
+
+A config file is Python code that is executed: use only files you trust. Exit codes: see `cli`.
 """
 
 from __future__ import annotations
@@ -27,8 +33,8 @@ from clustering_jax.data.views.pca import apply_pca, fit_pca, safe_factor
 from clustering_jax.errors import UserError
 from clustering_jax.files import output_directory, write_json, writing
 from clustering_jax.inference.predictor import Predictor
-from clustering_jax.kmeans import criteria, number_of_clusters
-from clustering_jax.run import train
+from clustering_jax.kmeans import number_of_clusters
+from clustering_jax.run import train, with_embeddings
 
 # Largest number of principal components, and the share of the variance that is enough.
 MAX_COMPONENTS, VARIANCE = 50, 0.9
@@ -36,6 +42,8 @@ MAX_COMPONENTS, VARIANCE = 50, 0.9
 MAX_PIXELS = 64 * 64 * 3
 # A run that is trained for this has so many clusters for each cluster at the end of the range.
 OVERCLUSTERING = 2
+# Name of TURTLE's score in the table.
+GENERALIZATION = "generalization"
 # Number of images that are embedded at a time.
 CHUNK = 1000
 
@@ -148,11 +156,13 @@ def principal(rows: np.ndarray, ks: Sequence[int]) -> np.ndarray:
 
 def table(result: Mapping[str, Any]) -> str:
     """Formats the criteria as text: a line for each k, a column for each criterion, and a * at its vote."""
-    names, votes = list(criteria.RULES), result["votes"]
-    lines = [f"{'k':>4}" + "".join(f"{name:>13}" for name in names)]
+    votes = dict(result["votes"])
+    if GENERALIZATION in result["curve"][0]:
+        votes[GENERALIZATION] = max(result["curve"], key=lambda point: point[GENERALIZATION])["k"]
+    lines = [f"{'k':>4}" + "".join(f"{name:>{max(13, len(name) + 2)}}" for name in votes)]
     for point in result["curve"]:
-        values = [(point[name], "*" if votes[name] == point["k"] else " ") for name in names]
-        cells = [f"{'-' if value is None else f'{value:.3f}':>12}{mark}" for value, mark in values]
+        values = [(name, point[name], "*" if vote == point["k"] else " ") for name, vote in votes.items()]
+        cells = [f"{'-' if v is None else f'{v:.3f}':>{max(12, len(name) + 1)}}{mark}" for name, v, mark in values]
         lines.append(f"{point['k']:4}" + "".join(cells))
     return "\n".join(lines)
 
@@ -170,20 +180,40 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_string("range", None, "LEAST:MOST (default: the config's cluster_range).", flag_values=values)
     flags.DEFINE_string("workdir", None, "A finished run, whose embedding is examined.", flag_values=values)
     flags.DEFINE_bool("train", False, "Trains the run in --workdir first.", flag_values=values)
+    text = "Ranks the numbers by TURTLE's score too; its runs lie in --workdir."
+    flags.DEFINE_bool(GENERALIZATION, False, text, flag_values=values)
     flags.DEFINE_string("output", None, "Directory for choose_k.json.", flag_values=values)
     flags.DEFINE_integer("seed", 0, "Seed of all random draws.", lower_bound=0, flag_values=values)
     flags.DEFINE_integer("samples", 10, "Number of random splits into halves.", lower_bound=2, flag_values=values)
     return values
 
 
-def _embedded(options: Mapping[str, Any], workdir: str | None) -> Mapping[str, Any]:
-    """The settings of the data; of photos, the embeddings that a finished run wrote."""
-    if options.get("source") != "photos":
-        return options
-    path = Path(workdir or "") / "embeddings"
-    if not workdir or not path.is_dir():
-        raise UserError("photos are embedded by a run: give --workdir of a run of --config=photos")
-    return {"source": "embeddings", "path": str(path), "split": "train"}
+def _photos_embedded(config: Mapping[str, Any], workdir: str | None) -> dict[str, Any]:
+    """The config; of photos, one of their embeddings, which are computed in the directory of the run first."""
+    if config["data"].get("source") != "photos":
+        return dict(config)
+    if not workdir:
+        raise UserError("photos are embedded first: give --workdir=DIR, which a run of --config=photos can use later")
+    return with_embeddings(dict(config), Path(workdir))
+
+
+def generalization_scores(config: Mapping[str, Any], ks: Sequence[int], workdir: Path) -> list[float]:
+    """TURTLE's label-free score for each number of clusters, from a run of its own below `workdir`.
+
+    Args:
+      config: a config of TURTLE whose data are embeddings.
+      ks: the numbers of clusters.
+      workdir: directory of the runs; finished ones are read.
+
+    Returns:
+      For each k the accuracy of linear classifiers that predict the clusters, in [0, 1].
+    """
+    scores = []
+    for k in ks:
+        result = train({**config, "num_clusters": k}, workdir / f"clusters_{k}", quiet=True, reported=False)
+        scores.append(-result["criterion"])
+        print(f"{k} clusters: score {scores[-1]:.3f}", flush=True)
+    return scores
 
 
 def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, Any]:
@@ -202,7 +232,13 @@ def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, A
     ks = range_of(values.range, config["cluster_range"])
     if values.train and not values.workdir:
         raise UserError("--train needs --workdir=DIR, a directory for the run")
-    dataset = data.load(**_embedded(config["data"], values.workdir))
+    if values.generalization and (config["method"] != "turtle" or not values.workdir):
+        raise UserError("--generalization needs a config of TURTLE, such as --config=photos, and --workdir=DIR")
+    photos = config["data"].get("source") == "photos"
+    if photos and values.train:
+        raise UserError("photos need no --train: their embeddings are examined, and a run does not change them")
+    config = _photos_embedded(config, values.workdir)
+    dataset = data.load(**config["data"])
     for note in dataset.notes:
         warnings.warn(note, stacklevel=2)
     if values.train:
@@ -214,14 +250,16 @@ def choose_k(config: Mapping[str, Any], values: flags.FlagValues) -> dict[str, A
             stacklevel=2,
         )
     index = sampled(dataset, values.seed)
-    points = (
-        learnt_rows(dataset, index, Path(values.workdir).expanduser()) if values.workdir else raw_rows(dataset, index)
-    )
+    learnt = bool(values.workdir) and not (photos or values.generalization)
+    points = learnt_rows(dataset, index, Path(values.workdir).expanduser()) if learnt else raw_rows(dataset, index)
     rows = principal(points, ks)
     result = number_of_clusters.recommend(
         number_of_clusters.curves(rows, ks, seed=values.seed, samples=values.samples), ks, seed=values.seed
     )
-    judged = f"the embedding of {values.workdir}" if values.workdir else "the raw data"
+    if values.generalization:
+        for point, score in zip(result["curve"], generalization_scores(config, ks, Path(values.workdir)), strict=True):
+            point[GENERALIZATION] = score
+    judged = "the photos' embeddings" if photos else f"the embedding of {values.workdir}" if learnt else "the raw data"
     settings = {"seed": values.seed, "samples": values.samples, "rows": len(rows), "components": rows.shape[1]}
     return {**result, **settings, "data": f"{dataset.name}, {dataset.split}", "judged": judged}
 

@@ -138,7 +138,9 @@ def run(command: Callable[[], None]) -> NoReturn:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, _stop)
     try:
-        command()
+        _flushed(command)
+    except BrokenPipeError:
+        _check_stdout_is_closed()
     except UserError as error:
         sys.exit(_say("error", error, 2))
     except Diverged as error:
@@ -151,6 +153,27 @@ def run(command: Callable[[], None]) -> NoReturn:
         # Not by sys.exit: an import of JAX that was cut short can crash as Python ends.
         os._exit(code)
     sys.exit(0)
+
+
+def _flushed(command: Callable[[], None]) -> None:
+    """Runs `command` and writes what it printed, also if it ends by `sys.exit`."""
+    try:
+        command()
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _check_stdout_is_closed() -> None:
+    """Raises the `BrokenPipeError` again, unless it came from a reader of the output that has ended, such as `head`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        raise
 
 
 def _stop(*_: object) -> NoReturn:

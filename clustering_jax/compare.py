@@ -2,8 +2,9 @@
 
 Ranks encoders, and numbers of clusters, without labels. For each pair, TURTLE clusters the embeddings in a run of its
 own below the workdir; the score of a run says how well linear classifiers predict its clusters on rows that they have
-not seen (`clustering_jax.methods.generalization`). The command prints a table, best first, and writes compare.json. The
-same command again goes on where it was stopped.
+not seen (`clustering_jax.methods.generalization`). With ``--config.num_seeds=5`` the table also has the spread of the
+score over the seeds. The command prints a table, best first, and writes compare.json. The same command again goes on
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from clustering_jax import cli
@@ -63,7 +65,8 @@ def compare(
 
     Returns:
       For each run its name, "encoder", "num_clusters", "score" in [0, 1], occupied clusters, and "acc" if there are
-      labels; the largest score first.
+      labels; the largest score first. With several seeds "score" is of the kept one, and "score_std" the standard
+      deviation over all of them: smaller differences say nothing.
 
     Raises:
       UserError: the config is not of photos and TURTLE, or a run refuses its config.
@@ -77,17 +80,19 @@ def compare(
         result = run.train(settings, workdir / name)
         kept = {key: value for key, value in result["scores"].items() if key in ("occupied", "acc")}
         row = {"run": name, "encoder": settings["embed"]["encoder"], "num_clusters": settings["num_clusters"]}
-        rows.append({**row, "score": -result["criterion"], **kept})
+        each = [-seed["criterion"] for seed in result.get("seeds", {}).get("each", [])]
+        spread = {"score_std": float(np.std(each))} if each else {}
+        rows.append({**row, "score": -result["criterion"], **spread, **kept})
     return sorted(rows, key=lambda row: -row["score"])
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Formats the ranking as text."""
-    labelled = "acc" in rows[0]
-    lines = [f"{'score':>6} {'clusters':>9} {'occupied':>9}" + " {:>6}".format("acc") * labelled + "  encoder"]
+    columns = {"score": ".3f", "score_std": ".3f", "num_clusters": "", "occupied": "", "acc": ".3f"}
+    shown = {name: form for name, form in columns.items() if name in rows[0]}
+    lines = [" ".join(f"{name:>12}" for name in shown) + "  encoder"]
     for row in rows:
-        acc = f" {row['acc']:6.3f}" if labelled else ""
-        lines.append(f"{row['score']:6.3f} {row['num_clusters']:9} {row['occupied']:9}{acc}  {row['encoder']}")
+        lines.append(" ".join(f"{row[name]:12{form}}" for name, form in shown.items()) + f"  {row['encoder']}")
     return "\n".join(lines)
 
 

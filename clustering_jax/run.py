@@ -86,7 +86,7 @@ def _run(
 ) -> dict[str, Any]:
     """Trains in a workdir that no other process uses. The arguments are those of `train`."""
     check_workdir(workdir, config)  # which another process may have filled in between
-    original, config = config, config if streams else _with_embeddings(config, workdir)
+    original, config = config, config if streams else with_embeddings(config, workdir)
     _warn(streams := dict(streams or load_streams(config)))
     scored = data.load(**config["scored"]) if config["scored"] else None
     _check_scored(streams["train"], scored)
@@ -117,8 +117,16 @@ def _run(
     return result
 
 
-def _with_embeddings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
-    """Fills in the path of the embeddings. If the config names a model but no path, computes them in the workdir."""
+def with_embeddings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
+    """The config with the path of the embeddings. If it names a model but no path, they are computed in the workdir.
+
+    Args:
+      config: the config of a run.
+      workdir: directory of the run.
+
+    Raises:
+      UserError: there is nothing to embed, or the images can't be embedded.
+    """
     config = _of_photos(config)
     settings, path = config.get("embed"), config["data"].get("path", "")
     if not settings or "path" not in config["data"]:

@@ -194,6 +194,32 @@ def test_print_shows_the_resolved_config_without_jax(tmp_path):
     assert (config["seed"], config["method"], config["data"]["source"]) == (5, "cc", "synthetic")
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["returns", "sys.exit"])
+def test_a_reader_that_ends_early_is_no_error(monkeypatch, capfd, ends):
+    """As `clustering-jax train --print | head` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    def prints():
+        print("a line\n" * 10)
+        if ends:
+            sys.exit(0)
+
+    with os.fdopen(writer, "w") as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", closed)
+        with pytest.raises(SystemExit) as ended:
+            cli.run(prints)
+    assert not ended.value.code and capfd.readouterr() == ("", "")
+
+
+def test_another_broken_pipe_is_an_error():
+    def breaks():
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        cli.run(breaks)
+
+
 def test_help_lists_the_keys_of_the_config_with_their_comments(capsys, monkeypatch):
     monkeypatch.setattr(cli, "documented", lambda config: [k._replace(comment=f"About {k.name}") for k in KEYS(config)])
     with pytest.raises(SystemExit) as ended:

@@ -11,7 +11,7 @@ from PIL import Image
 from clustering_jax import choose_k, run
 from clustering_jax.compare import main
 from clustering_jax.errors import UserError
-from clustering_jax.inference.image_model import image_model
+from clustering_jax.inference.image_model import image_model, image_model_of
 from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.report.pictures import SIDE, Thumbnails, pictures_of
@@ -185,9 +185,41 @@ def test_compare_refuses(flags, message, tmp_path):
 
 
 @pytest.mark.long
-def test_choose_k_examines_the_embeddings_of_a_run(finished, capsys):
-    config = f"--config={CONFIGS / 'photos.py'}"
-    with pytest.raises(UserError, match="photos are embedded by a run: give --workdir"):
-        choose_k.main(["choose_k", config, "--range=2:5"])
-    choose_k.main(["choose_k", config, "--range=2:5", f"--workdir={finished[0] / 'run'}", "--samples=2"])
-    assert "24 rows" in capsys.readouterr().out
+def test_choose_k_embeds_photos_and_ranks_by_the_score(finished, tmp_path, capsys):
+    """The run that follows in the same directory takes the embeddings."""
+    folder, workdir = finished[0] / "all", tmp_path / "run"
+    flags = [f"--config={CONFIGS / 'photos.py'}", f"--config.data.path={folder}", f"--config.embed.encoder={ENCODER}"]
+    flags += ["--config.embed.batch_size=8", "--config.model.num_steps=20", "--range=3:4", f"--output={tmp_path}"]
+    with pytest.raises(UserError, match="give --workdir=DIR"):
+        choose_k.main(["choose_k", *flags])
+    with pytest.raises(UserError, match="photos need no --train"):
+        choose_k.main(["choose_k", *flags, f"--workdir={workdir}", "--train"])
+    assert not workdir.exists()
+    choose_k.main(["choose_k", *flags, f"--workdir={workdir}", "--samples=2", "--generalization"])
+    lines = capsys.readouterr().out.splitlines()
+    header = next(line.split() for line in lines if line.split()[:1] == ["k"])
+    assert header[-1] == "generalization" and "24 rows" in lines[-2] and "the photos' embeddings" in lines[-2]
+    curve = json.loads((tmp_path / "choose_k.json").read_text())["curve"]
+    assert [point["k"] for point in curve] == [3, 4] and all(0 <= point["generalization"] <= 1 for point in curve)
+    written = (workdir / "embeddings" / "train.npy").stat().st_mtime_ns
+    config = config_of(folder)
+    config["model"]["num_steps"] = 1
+    run.train(config, workdir, quiet=True, reported=False)
+    assert (workdir / "embeddings" / "train.npy").stat().st_mtime_ns == written
+
+
+def test_the_score_needs_turtle_and_a_directory():
+    with pytest.raises(UserError, match="--generalization needs a config of TURTLE"):
+        choose_k.main(["choose_k", "--config=cc_digits", "--generalization", "--workdir=none"])
+
+
+def test_an_encoder_of_other_weights_is_refused(finished, tmp_path):
+    """Neither `predict` nor `export` mixes the embeddings of two encoders."""
+    shutil.copytree(finished[0] / "run", tmp_path / "run")
+    predictor = Predictor.restore(tmp_path / "run")
+    other = {**predictor.config["embed"], "encoder": str(FIXTURES / "encoders" / "dinov3")}
+    config = {**predictor.config, "embed": other}
+    with pytest.raises(UserError, match="dinov3 has other weights than the model that embedded"):
+        image_model_of(config)
+    assert image_model_of(predictor.config).settings["model"] == "dinov2"
+    assert image_model_of({"embed": {"clip": "", "encoder": ""}, "data": {}}) is None

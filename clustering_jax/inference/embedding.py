@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -219,8 +220,11 @@ def _stream(
     part, progress = path.with_suffix(".npy.part"), path.with_suffix(".progress.json")
     array, done, sums = resumed(part, read_json(progress, dict) or {}, mark, n)
     starts = range(done, n, CHUNK * batch_size)
+    waited, began = 0.0, time.monotonic()
+    idle = began
     with tqdm(total=n, initial=done, unit="row", desc=path.name, disable=None, dynamic_ncols=True) as bar:
         for start, batch in zip(starts, _ahead(read, starts, n, CHUNK * batch_size), strict=True):
+            waited += time.monotonic() - idle
             rows = compute(batch)
             if array is None:
                 with writing(part):
@@ -236,9 +240,21 @@ def _stream(
             sums.update(array[start:stop].tobytes())
             write_json(progress, {"mark": mark, "rows": stop, "digest": sums.hexdigest()})
             bar.update(len(rows))
+            idle = time.monotonic()
+    _warn_if_reading_is_slow(waited, time.monotonic() - began)
     del array
     replace(part, path)
     progress.unlink(missing_ok=True)
+
+
+def _warn_if_reading_is_slow(waited: float, seconds: float) -> None:
+    """Warns if the model waited for more than half of the time, in seconds, although threads read ahead."""
+    if seconds > 60 and waited > seconds / 2:
+        warnings.warn(
+            f"the model waited {waited:.0f} of {seconds:.0f} s for images to be read and decoded: more CPU cores, a "
+            "faster disk or smaller files would help",
+            stacklevel=2,
+        )
 
 
 def _ahead(read: Callable[[int, int], Any], starts: range, n: int, chunk: int) -> Iterator[Any]:

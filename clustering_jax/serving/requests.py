@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clustering_jax.data.claims import npy_header
-from clustering_jax.data.images.decode import IMAGE_FORMATS
+from clustering_jax.data.images.decode import PICTURE_FORMATS
 from clustering_jax.errors import UserError
 from clustering_jax.serving.inputs import Inputs
 
@@ -110,7 +110,7 @@ def decode_features(
 def _pixels(data: bytes) -> int:
     """The number of pixels that an image file claims; 0 if it is no image or too large, which `decode_image` says."""
     try:
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as image:
             return image.width * image.height
     except Exception:
         return 0
@@ -137,14 +137,14 @@ def decode_image(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.nd
       RefusedRequest: the file is not an image, is damaged, or has more pixels than Pillow considers safe.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=PICTURE_FORMATS) as image:
             # Pillow itself only warns above this size.
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             ImageOps.exif_transpose(image, in_place=True)
             return fit(image)
     except UnidentifiedImageError as error:
-        raise RefusedRequest(400, f"{ORIGIN} is not an image ({', '.join(IMAGE_FORMATS)})") from error
+        raise RefusedRequest(400, f"{ORIGIN} is not an image ({', '.join(PICTURE_FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise RefusedRequest(413, f"the image is too large: {_one_line(error)}") from error
     except Exception as error:  # The decoders raise nearly any exception for a damaged file.

@@ -188,6 +188,12 @@ def test_new_embeddings_of_another_width_are_refused(finished, tmp_path):
         list(lines(Predictor.restore(finished[0]), tmp_path / "other.npy", 16))
 
 
+@pytest.mark.parametrize(("waited", "seconds", "warns"), [(50, 90, True), (30, 90, False), (20, 30, False)])
+def test_a_model_that_waits_for_images_says_so(recwarn, waited, seconds, warns):
+    module._warn_if_reading_is_slow(waited, seconds)
+    assert [str(w.message)[:41] for w in recwarn] == [f"the model waited {waited} of {seconds} s for images to"] * warns
+
+
 def test_a_config_without_images_or_embeddings_is_refused(tmp_path):
     with pytest.raises(UserError, match=re.escape("--config.data.path")):
         run.train(dxmc(num_clusters=2).to_dict(), tmp_path / "run")

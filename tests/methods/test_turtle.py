@@ -380,6 +380,40 @@ def test_clusters_have_the_shares_of_the_prior(tmp_path):
     assert (result["scores"]["smallest"], result["scores"]["largest"]) == (20, 40)
 
 
+def imbalanced(seed=0):
+    """110 rows in one blob and 11 in another, along the first column; the second column halves all of them evenly."""
+    labels = np.arange(121) % 11 == 0
+    rows = np.random.default_rng(seed).normal(0, 0.3, (121, 2)) + np.stack([6.0 * labels - 3, np.zeros(121)], axis=1)
+    return rows.astype(np.float32), labels.astype(int)
+
+
+@pytest.mark.parametrize(("prior", "truth_wins"), [("uniform", False), ("10,1", True), ("none", True)])
+def test_the_prior_decides_between_the_truth_and_equal_sizes(prior, truth_wins):
+    """Of a task encoder that finds ten rows to one, and one that halves the rows, which has the smaller loss."""
+    rows, _ = imbalanced()
+    batch = {"image": rows, "index": np.arange(121)}
+    loss = jax.jit(loss_of(build(Spec(2, 121, 1, {"train": 1}), prior=prior, inner_learning_rate=0.1, scale=False)))
+
+    def value(column):
+        kernel = np.zeros((2, 2), np.float32)
+        kernel[column] = [-1, 1]
+        layer = {"kernel": kernel, "bias": np.zeros(2, np.float32), "scale": np.full(2, 9.0, np.float32)}
+        return float(loss({"params": {"image": layer}}, batch, KEY)[0])
+
+    assert (value(0) < value(1)) == truth_wins
+
+
+@pytest.mark.long
+def test_imbalanced_blobs_need_their_prior(tmp_path):
+    rows, labels = imbalanced()
+    data = Dataset({"view0": rows}, row_ids(121), labels, "imbalanced", "all")
+    acc = {
+        prior: trained(data, tmp_path / prior, k=2, steps=200, model={"prior": prior})["scores"]["acc"]
+        for prior in ("uniform", "10,1")
+    }
+    assert acc["10,1"] == 1.0 > 0.8 > acc["uniform"]
+
+
 @pytest.mark.long
 def test_batches_of_a_part_of_the_rows(tmp_path):
     result = trained(blobs(), tmp_path, k=2, steps=200, batch_size=20)
