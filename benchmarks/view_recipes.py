@@ -1,10 +1,12 @@
 """The recipe "auto" for views beside k-means, on several sets: is it ever worse?
 
-    python -m benchmarks.view_recipes --data=DIR --sets=msrc_v1:7,leaves100:100 [--seeds=3 --output=docs/view_recipes]
+    python -m benchmarks.view_recipes --data=DIR --sets=msrc_v1:7,leaves100:100 [--seeds=3 --recipe=quick
+        --output=docs/view_recipes]
 
 DIR holds SET.npz with arrays `view0`, `view1`, ... and the labels `y`, which only score. The number after the colon is
 the number of clusters. Each run of the recipe keeps one candidate without labels; k-means is the mean over five seeds
-on min-max and on standardised views side by side. All rows are trained and scored.
+on min-max and on standardised views side by side. All rows are trained and scored. Seeds that are already in
+FILE.json are not run again; remove a set from it to measure it anew.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ from clustering_jax.settings import views
 PLAIN = ("k-means, minmax", "k-means, standard")
 
 
-def one(path: Path, num_clusters: int, seed: int) -> dict[str, Any]:
+def one(path: Path, num_clusters: int, seed: int, recipe_name: str) -> dict[str, Any]:
     """One run of the recipe: the candidates, the one kept, seconds, and the size of the workdir in MB."""
-    config = views(num_clusters=num_clusters, seed=seed).to_dict()
+    config = views(num_clusters=num_clusters, seed=seed, recipe=recipe_name).to_dict()
     config["data"] |= {"path": str(path), "label_key": "y"}
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as workdir:
@@ -36,6 +38,7 @@ def one(path: Path, num_clusters: int, seed: int) -> dict[str, Any]:
     rows = result["candidates"]
     return {
         "seed": seed,
+        "recipe": recipe_name,
         "kept": result["kept"],
         "acc": result["scores"]["acc"],
         "seconds": time.perf_counter() - start,
@@ -51,12 +54,15 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--sets", required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--recipe", default="auto")
     parser.add_argument("--output", default="docs/view_recipes")
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")
     for name, _, k in (part.partition(":") for part in arguments.sets.split(",")):
-        runs = [one(Path(arguments.data) / f"{name}.npz", int(k), seed) for seed in range(arguments.seeds)]
-        write_json(path, {**(read_json(path) or {}), name: runs})
+        runs = (read_json(path) or {}).get(name, [])
+        for seed in range(len(runs), arguments.seeds):
+            runs.append(one(Path(arguments.data) / f"{name}.npz", int(k), seed, arguments.recipe))
+            write_json(path, {**(read_json(path) or {}), name: runs})
         acc = [row["acc"] for row in runs]
         plain = {
             p: np.mean([r["mean"]["acc"] for row in runs for r in row["candidates"] if r["name"] == p]) for p in PLAIN

@@ -27,11 +27,15 @@ from clustering_jax.training.lock import NAME, locked
 from clustering_jax.training.signals import Signals
 from clustering_jax.training.workdir import check_workdir, create_workdir, finished
 
-RECIPES = ("auto", "published")
+RECIPES = ("auto", "quick", "published")
 # Up to this number of rows, networks do no better than k-means and TURTLE, and take longest.
 FEW_ROWS = 2000
+# Above it, the graphs of spectral clustering and the distances of its prediction take too much memory.
+MANY_ROWS = 15_000
 KMEANS_SEEDS, TURTLE_STEPS = 5, 500
-# A lead of the score that is smaller than this is no lead.
+SCALINGS = ("minmax", "standard")
+PLAIN = tuple(f"k-means, {scaling}" for scaling in SCALINGS)
+# A lead over plain k-means that is smaller than this is no lead: the score of one clustering varies by as much.
 LEAD = 0.01
 
 
@@ -42,11 +46,12 @@ def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None,
       config: the config of the run as a plain dictionary.
       workdir: directory of the run.
       signals: see `run.train`.
-      **options: see `run.train`; for "auto", `quiet` and `reported` alone.
+      **options: see `run.train`; for "auto" and "quick", `quiet` and `reported` alone.
 
     Returns:
-      The content of result.json. For "auto" it also holds the name of the candidate that was kept, under "kept", and
-      under "candidates" the name, "agreement" and scores of each, and "mean" over its seeds if it has several.
+      The content of result.json. For "auto" and "quick" it also holds the name of the candidate that was kept, under
+      "kept", and under "candidates" the name, "agreement" and scores of each, and "mean" over its seeds if it has
+      several.
 
     Raises:
       UserError: an unknown recipe, data other than views, several processes, or as `run.train`.
@@ -54,11 +59,11 @@ def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None,
     """
     recipe = config.get("recipe", "published")
     if recipe not in RECIPES:
-        raise UserError(f"recipe is '{recipe}': choose {' or '.join(RECIPES)}")
+        raise UserError(f"recipe is '{recipe}': choose {', '.join(RECIPES[:-1])} or {RECIPES[-1]}")
     if recipe == "published" or finished(workdir):
         return run.train(config, workdir, signals, **options)
     if jax.process_count() > 1:
-        raise UserError("recipe 'auto' needs one process: set --config.recipe=published")
+        raise UserError(f"recipe '{recipe}' needs one process: set --config.recipe=published")
     with locked(workdir, "--workdir"):
         return _auto(config, workdir, signals, **options)
 
@@ -77,12 +82,17 @@ def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict
         data = {**config["data"], "scaling": scaling} if "scaling" in config["data"] else config["data"]
         return method(**common, data=data, **changes).to_dict()
 
-    scalings = ("minmax", "standard")
-    found = {f"k-means, {scaling}": of(settings.kmeans, scaling, num_seeds=KMEANS_SEEDS) for scaling in scalings}
+    several = {"num_seeds": KMEANS_SEEDS}
+    found = {f"k-means, {scaling}": of(settings.kmeans, scaling, **several) for scaling in SCALINGS}
+    for scaling in SCALINGS if num_views > 1 else ():
+        equal = of(settings.kmeans, scaling, **several, model={"equal_views": True})
+        found[f"k-means, {scaling}, equal views"] = equal
     for view in range(num_views if num_views > 1 else 0):
         found[f"k-means, view {view} alone"] = of(settings.kmeans, "standard", model={"view": view})
     found["TURTLE"] = of(settings.turtle, "standard", model={"num_steps": TURTLE_STEPS})
-    if num_rows > FEW_ROWS:
+    for scaling in SCALINGS if num_rows <= MANY_ROWS else ():
+        found[f"spectral, {scaling}"] = of(settings.spectral, scaling)
+    if num_rows > FEW_ROWS and config["recipe"] == "auto":
         found[config["method"].upper()] = {**config, "recipe": "published", "kmeans_baseline": False}
     return found
 
@@ -94,7 +104,7 @@ def _auto(
     dataset = run.load_streams(config)["train"]
     names = view_names(dataset.features)
     if not names:
-        raise UserError("recipe 'auto' is for views: set --config.recipe=published")
+        raise UserError(f"recipe '{config['recipe']}' is for views: set --config.recipe=published")
     chosen = run.chosen_clusters(config, dataset, workdir, quiet)
     configs = candidates({**config, "num_clusters": chosen["num_clusters"]}, dataset.num_examples, len(names))
     create_workdir(workdir, config)
@@ -102,13 +112,13 @@ def _auto(
     for number, (name, settings_) in enumerate(configs.items()):
         directory = workdir / "candidates" / str(number)
         result = run.train(settings_, directory, signals, quiet=True, reported=False)
-        agreement = _agreement(dataset, names, directory)
+        agreement = _agreement(dataset, names, directory, result)
         shown = {key: value for key, value in result["scores"].items() if key in (*results.TABLE, "occupied")}
         several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}
         rows.append({"name": name, "agreement": agreement, **shown, **several})
         if not quiet:
             print(f"{name}: agreement {agreement:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
-    best = int(np.argmax([row["agreement"] for row in rows]))
+    best = kept(rows)
     result = _keep(workdir, best, rows)
     if not quiet:
         print(table(rows, best), results.table(result), sep="\n")
@@ -117,7 +127,22 @@ def _auto(
     return result
 
 
-def _agreement(dataset: Dataset, names: Sequence[str], directory: Path) -> float:
+def kept(rows: Sequence[Mapping[str, Any]]) -> int:
+    """The number of the candidate to keep: plain k-means, unless the lead of another one is clear.
+
+    Args:
+      rows: "name" and "agreement" of each candidate, at least one of which is plain k-means.
+    """
+    values = [row["agreement"] for row in rows]
+    plain = [i for i, row in enumerate(rows) if row["name"] in PLAIN]
+    first, best = max(plain, key=values.__getitem__), int(np.argmax(values))
+    return best if values[best] > values[first] + LEAD else first
+
+
+def _agreement(dataset: Dataset, names: Sequence[str], directory: Path, result: Mapping[str, Any]) -> float:
+    """The agreement of a candidate; of k-means with several seeds their mean, because that of one seed is noisy."""
+    if "seeds" in result and result["method"] == "kmeans":
+        return float(-np.mean([seed["criterion"] for seed in result["seeds"]["each"]]))
     with (directory / "assignments.csv").open(encoding="utf-8") as file:
         labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
     return view_agreement([dataset.features[name] for name in names], labels, dataset.features.get("mask"))
@@ -144,7 +169,6 @@ def table(rows: Sequence[Mapping[str, Any]], best: int) -> str:
     for i, row in enumerate(rows):
         values = "".join(f"{row[name]:8.3f}" for name in scored)
         lines.append(f"{row['name']:26}{row['agreement']:10.3f}{row['occupied']:10}{values}" + " kept" * (i == best))
-    plain = max(row["agreement"] for row in rows if row["name"].startswith("k-means"))
-    if rows[best]["agreement"] - plain < LEAD:
+    if rows[best]["name"] in PLAIN:
         lines.append("k-means does as well as the other methods here")
     return "\n".join(lines)

@@ -49,10 +49,10 @@ def assignments(workdir):
 def test_the_candidate_that_the_views_predict_best_is_kept(finished):
     folder, _, result = finished
     rows = result["candidates"]
-    best = max(rows, key=lambda row: row["agreement"])
+    best = rows[recipe.kept(rows)]
     assert best["name"] == result["kept"] and best["acc"] == result["scores"]["acc"] > 0.95
     plain = [row["name"] for row in rows]
-    assert plain[:2] == ["k-means, minmax", "k-means, standard"] and "TURTLE" in plain
+    assert plain[:2] == [*recipe.PLAIN] and {"TURTLE", "spectral, minmax"} < {*plain}
     assert result == json.loads((folder / "run" / "result.json").read_text())
     assert not (folder / "run" / "candidates").exists()
 
@@ -107,7 +107,25 @@ def test_candidates_by_the_number_of_rows():
     few, many = (recipe.candidates(config, n, 3) for n in (recipe.FEW_ROWS, recipe.FEW_ROWS + 1))
     assert [*many] == [*few, "CMMC"] and "k-means, view 2 alone" in few
     assert many["CMMC"] == {**config, "recipe": "published"}
+    assert [*recipe.candidates({**config, "recipe": "quick"}, recipe.FEW_ROWS + 1, 3)] == [*few]
+    most = recipe.candidates(config, recipe.MANY_ROWS + 1, 3)
+    assert {*many} - {*most} == {"spectral, minmax", "spectral, standard"}
     assert not any("alone" in name for name in recipe.candidates(config, 10, 1))
+
+
+@pytest.mark.parametrize(
+    ("agreements", "name"),
+    [
+        ((0.5, 0.4, 0.505), "k-means, minmax"),
+        ((0.4, 0.5, 0.505), "k-means, standard"),
+        ((0.5, 0.4, 0.52), "spectral, minmax"),
+        ((0.5, 0.6, 0.55), "k-means, standard"),
+    ],
+)
+def test_plain_k_means_is_kept_unless_another_one_leads_clearly(agreements, name):
+    names = (*recipe.PLAIN, "spectral, minmax")
+    rows = [{"name": n, "agreement": a} for n, a in zip(names, agreements, strict=True)]
+    assert rows[recipe.kept(rows)]["name"] == name
 
 
 @pytest.mark.parametrize(
@@ -122,7 +140,7 @@ def test_the_table_says_where_k_means_does_as_well(kept, sentence):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"recipe": "best"}, "recipe is 'best': choose auto or published"),
+        ({"recipe": "best"}, "recipe is 'best': choose auto, quick or published"),
         ({"data": {"source": "planted_embeddings", "n": 40}}, "recipe 'auto' is for views"),
     ],
 )

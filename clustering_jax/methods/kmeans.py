@@ -7,7 +7,7 @@ lack views are predicted too. Of several seeds, the run keeps the one whose clus
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -50,12 +50,17 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
     def init(key, batch):
         centers = {name: jnp.zeros((k, batch[name].shape[1])) for name in used(batch)}
-        return {"params": {}, "centers": centers, "spread": {"mean": jnp.ones(())}}
+        weight = {name: jnp.ones(()) for name in centers}
+        return {"params": {}, "centers": centers, "spread": {"mean": jnp.ones(())}, "weight": weight}
 
     def targets(key, variables, infer):
-        rows = np.concatenate([_filled(infer, variables, name) for name in variables["centers"]], 1)
+        views, mask = training_views(_widths(variables), variables, infer)
+        rows = [_filled(x, present) for x, present in zip(views, mask.T, strict=True)]
+        if s.equal_views:
+            shares = mask.T / np.maximum(mask.sum(0), 1)[:, None]
+            rows = [x * _inverse_variance(x, share) ** 0.5 for x, share in zip(rows, shares, strict=True)]
         found = cluster.KMeans(k, n_init=s.restarts, random_state=int(jax.random.bits(key)))
-        return {"label": found.fit_predict(rows)}
+        return {"label": found.fit_predict(np.concatenate(rows, 1))}
 
     def loss(variables, batch, key):
         member = jax.nn.one_hot(batch["label"], k)
@@ -63,8 +68,12 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
             name: _means(batch[name], member, w) for name, w in row_weights(batch).items() if name in used(batch)
         }
         changed = {**variables, "centers": centers}
+        if s.equal_views:
+            changed["weight"] = {
+                name: _inverse_variance(batch[name], w) for name, w in row_weights(batch).items() if name in centers
+            }
         changed["spread"] = {"mean": jnp.mean(jnp.min(distances(changed, batch), 1))}
-        return jnp.zeros(()), ({name: changed[name] for name in ("centers", "spread")}, occupancy(member))
+        return jnp.zeros(()), ({name: changed[name] for name in ("centers", "spread", "weight")}, occupancy(member))
 
     def distances(variables, batch):
         """Squared distance of each row from each centre, as a mean over its views times their number, [n, k]."""
@@ -73,8 +82,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
             if name not in variables["centers"]:
                 continue
             present = (weight > 0)[:, None]
-            x, centers = batch[name].astype(jnp.float32), variables["centers"][name]
-            squares = jnp.sum((x[:, None] - centers[None]) ** 2, -1) if x.shape[1] < 8 else _squares(x, centers)
+            squares = squared_distances(batch[name].astype(jnp.float32), variables["centers"][name])
+            squares *= variables["weight"][name]
             total, count = total + jnp.where(present, squares, 0), count + present
         return len(variables["centers"]) * total / jnp.maximum(count, 1)
 
@@ -83,16 +92,12 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return jax.nn.softmax(-distances(variables, batch) / jnp.maximum(variables["spread"]["mean"], 1e-12))
 
     def embed(variables, batch):
-        n = batch[space_names(batch)[0]].shape[0]
-        parts = variables["centers"].items()
-        return jnp.concatenate([batch.get(name, jnp.zeros((n, c.shape[1]))) for name, c in parts], 1)
+        return side_by_side(_widths(variables), variables, batch)
 
     def criterion(key, variables, infer):
-        names = list(variables["centers"])
-        if len(names) == 1:
+        if len(variables["centers"]) == 1:
             return float(infer(lambda v, b: distances(v, b).min(1), variables).mean())
-        mask = np.stack([infer(partial(_present, name), variables) for name in names], 1)
-        views = [infer(partial(_rows, name), variables) for name in names]
+        views, mask = training_views(_widths(variables), variables, infer)
         return -view_agreement(views, infer(predict, variables).argmax(1), mask)
 
     tx = make_optimizer(total_steps=1, **(optimizer or {}))
@@ -100,17 +105,48 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     return Method(init, phases, embed, predict, criterion=criterion)
 
 
-def _rows(name: str, _: Any, batch: Batch) -> jax.Array:
-    return batch[name].astype(jnp.float32)
+def _widths(variables: Any) -> dict[str, int]:
+    return {name: centers.shape[1] for name, centers in variables["centers"].items()}
 
 
-def _present(name: str, _: Any, batch: Batch) -> jax.Array:
-    return row_weights(batch)[name] > 0
+def side_by_side(widths: Mapping[str, int], variables: Any, batch: Batch) -> jax.Array:
+    """The rows of all spaces side by side, with zeros for the spaces that a batch lacks; `widths` are their columns."""
+    n = batch[space_names(batch)[0]].shape[0]
+    parts = [batch[name] if name in batch else jnp.zeros((n, d)) for name, d in widths.items()]
+    return jnp.concatenate([part.astype(jnp.float32) for part in parts], 1)
 
 
-def _filled(infer: Callable, variables: Any, name: str) -> np.ndarray:
-    """All rows of a space, with the mean of the present ones in place of those that lack it, float32 [n, d]."""
-    rows, present = (infer(partial(part, name), variables) for part in (_rows, _present))
+def training_views(widths: Mapping[str, int], variables: Any, infer: Callable) -> tuple[list[np.ndarray], np.ndarray]:
+    """The rows [n, d] of all spaces of the training data, and which rows they have, bool [n, spaces].
+
+    Args:
+      widths: columns of each space by its name.
+      variables: variables of the method, which are passed on.
+      infer: see `Phase.targets`.
+    """
+    # One function for all spaces: each would be compiled.
+    rows, mask = infer(partial(side_by_side, widths), variables), infer(partial(_present, tuple(widths)), variables)
+    return np.split(rows, np.cumsum([*widths.values()])[:-1], axis=1), mask
+
+
+def squared_distances(x: jax.Array, centers: jax.Array) -> jax.Array:
+    """Squared distances [n, k] of rows [n, d] from centres [k, d]."""
+    return jnp.sum((x[:, None] - centers[None]) ** 2, -1) if x.shape[1] < 8 else _squares(x, centers)
+
+
+def _present(names: tuple[str, ...], _: Any, batch: Batch) -> jax.Array:
+    weights = row_weights(batch)
+    return jnp.stack([weights[name] > 0 for name in names], 1)
+
+
+def _inverse_variance(x: Any, weight: Any) -> Any:
+    """1 / the variance of a whole view, the sum over its columns; `weight` are the weights of the rows in the mean."""
+    variance = jnp.sum(weight @ (x - weight @ x) ** 2)
+    return jnp.where(variance > 0, 1 / jnp.where(variance > 0, variance, 1), 0)
+
+
+def _filled(rows: np.ndarray, present: np.ndarray) -> np.ndarray:
+    """The rows of a space, with the mean of the present ones in place of those that lack it, float32 [n, d]."""
     return np.where(present[:, None], rows, rows[present].mean(0) if present.any() else 0)
 
 

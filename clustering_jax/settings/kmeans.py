@@ -15,6 +15,8 @@ class KMeans(NamedTuple):
 
     # Number of the only view to cluster; -1 is all views side by side.
     view: int = -1
+    # Give each view the same total variance, so that a view with many columns or large numbers does not lead.
+    equal_views: bool = False
     # Restarts, 1 or more; the one with the smallest inertia is kept.
     restarts: PositiveInt = 10
 

@@ -75,6 +75,18 @@ def test_one_view_alone(tmp_path):
         METHODS["kmeans"](Spec(K, N, 1, {"train": 1}), view=2).init(jax.random.key(0), VIEWS)
 
 
+def test_equal_views_are_scaled_to_variance_1(tmp_path):
+    """A view of noise in large units leads k-means, but not if the views are equal."""
+    other = {**VIEWS, "view2": (100 * RNG.normal(size=(N, 2)) + 7).astype(np.float32)}
+    plain, _ = trained(tmp_path / "plain", other)
+    equal, predictor = trained(tmp_path / "equal", other, model={"equal_views": True})
+    assert plain["scores"]["acc"] < 0.7 and equal["scores"]["acc"] > 0.95
+    rows = np.concatenate([x / np.sqrt(x.var(0).sum()) for x in other.values()], 1)
+    found = KMeans(K, n_init=10, random_state=0).fit(rows)
+    assert same(predictor.predict(other), found.labels_)
+    np.testing.assert_allclose(float(predictor.variables["spread"]["mean"]), found.inertia_ / N, rtol=1e-4)
+
+
 @pytest.mark.long
 def test_of_several_seeds_the_views_choose(tmp_path):
     result, _ = trained(tmp_path, VIEWS, num_seeds=3, model={"restarts": 1})
