@@ -17,11 +17,10 @@ import jax
 import numpy as np
 
 from clustering_jax import report, run, settings
-from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
 from clustering_jax.inference import results
-from clustering_jax.methods.view_agreement import view_agreement
+from clustering_jax.methods.view_agreement import ViewFolds, agreement, view_folds
 from clustering_jax.methods.views import view_names
 from clustering_jax.training.lock import NAME, locked
 from clustering_jax.training.signals import Signals
@@ -76,7 +75,8 @@ def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict
       num_rows: number of objects.
       num_views: number of views.
     """
-    common = {name: config[name] for name in ("num_clusters", "seed")} | {"run": {"evaluate_every": 0}}
+    same = ("num_clusters", "seed", "reject", "levels", "rows")
+    common = {name: config[name] for name in same} | {"run": {"evaluate_every": 0}}
 
     def of(method: Callable, scaling: str, **changes: Any) -> dict[str, Any]:
         data = {**config["data"], "scaling": scaling} if "scaling" in config["data"] else config["data"]
@@ -108,16 +108,17 @@ def _auto(
     chosen = run.chosen_clusters(config, dataset, workdir, quiet)
     configs = candidates({**config, "num_clusters": chosen["num_clusters"]}, dataset.num_examples, len(names))
     create_workdir(workdir, config)
+    folds = view_folds([dataset.features[name] for name in names], dataset.features.get("mask"))
     rows = []
     for number, (name, settings_) in enumerate(configs.items()):
         directory = workdir / "candidates" / str(number)
         result = run.train(settings_, directory, signals, quiet=True, reported=False)
-        agreement = _agreement(dataset, names, directory, result)
+        value = _agreement(folds, directory, result)
         shown = {key: value for key, value in result["scores"].items() if key in (*results.TABLE, "occupied")}
         several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}
-        rows.append({"name": name, "agreement": agreement, **shown, **several})
+        rows.append({"name": name, "agreement": value, **shown, **several})
         if not quiet:
-            print(f"{name}: agreement {agreement:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
+            print(f"{name}: agreement {value:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
     best = kept(rows)
     result = _keep(workdir, best, rows)
     if not quiet:
@@ -139,13 +140,13 @@ def kept(rows: Sequence[Mapping[str, Any]]) -> int:
     return best if values[best] > values[first] + LEAD else first
 
 
-def _agreement(dataset: Dataset, names: Sequence[str], directory: Path, result: Mapping[str, Any]) -> float:
+def _agreement(folds: Sequence[ViewFolds], directory: Path, result: Mapping[str, Any]) -> float:
     """The agreement of a candidate; of k-means with several seeds their mean, because that of one seed is noisy."""
     if "seeds" in result and result["method"] == "kmeans":
         return float(-np.mean([seed["criterion"] for seed in result["seeds"]["each"]]))
     with (directory / "assignments.csv").open(encoding="utf-8") as file:
         labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
-    return view_agreement([dataset.features[name] for name in names], labels, dataset.features.get("mask"))
+    return agreement(folds, labels)
 
 
 def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

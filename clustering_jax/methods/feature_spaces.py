@@ -6,10 +6,12 @@ The source "embeddings" gives one feature space, "image"; the source "multiview"
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from clustering_jax.errors import UserError
 from clustering_jax.methods.views import view_masks, view_names
@@ -88,3 +90,27 @@ def feature_spaces(norms: Mapping[str, Array] | None, batch: Mapping[str, Array]
             scale = jnp.where(norms[name] > 0, rows.shape[1] ** 0.5 / jnp.maximum(norms[name], 1e-30), 1.0)
         spaces[name] = FeatureSpace(rows, scale, weight)
     return spaces
+
+
+def side_by_side(widths: Mapping[str, int], _: Any, batch: Mapping[str, Array]) -> Float[Array, "n d"]:
+    """The rows of all spaces side by side, with zeros for the spaces that a batch lacks; `widths` are their columns."""
+    n = batch[space_names(batch)[0]].shape[0]
+    parts = [batch[name] if name in batch else jnp.zeros((n, d)) for name, d in widths.items()]
+    return jnp.concatenate([part.astype(jnp.float32) for part in parts], 1)
+
+
+def training_rows(widths: Mapping[str, int], infer: Callable) -> tuple[list[np.ndarray], np.ndarray]:
+    """The rows [n, d] of all spaces of the training data, and which rows they have, bool [n, spaces].
+
+    Args:
+      widths: columns of each space by its name.
+      infer: see `Phase.targets`.
+    """
+    # One function for all spaces, because each function is compiled.
+    rows, mask = infer(partial(side_by_side, widths), None), infer(partial(_present, tuple(widths)), None)
+    return np.split(rows, np.cumsum([*widths.values()])[:-1], axis=1), mask
+
+
+def _present(names: tuple[str, ...], _: Any, batch: Mapping[str, Array]) -> Array:
+    weights = row_weights(batch)
+    return jnp.stack([weights[name] > 0 for name in names], 1)

@@ -7,8 +7,7 @@ lack views are predicted too. Of several seeds, the run keeps the one whose clus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache
 from typing import Any
 
 import jax
@@ -17,10 +16,10 @@ import numpy as np
 from sklearn import cluster
 
 from clustering_jax.errors import UserError
-from clustering_jax.method import Batch, Method, Objective, Phase, Spec
-from clustering_jax.methods.feature_spaces import row_weights, space_names
+from clustering_jax.method import Method, Objective, Phase, Spec
+from clustering_jax.methods.feature_spaces import row_weights, side_by_side, space_names, training_rows
 from clustering_jax.methods.monitor import occupancy
-from clustering_jax.methods.view_agreement import view_agreement
+from clustering_jax.methods.view_agreement import agreement, view_folds
 from clustering_jax.settings.kmeans import KMeans
 from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
@@ -48,13 +47,21 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
             raise UserError(f"model.view is {s.view}: the data have {', '.join(names)}")
         return [name for name in names if s.view < 0 or name == f"view{s.view}"]
 
+    @cache  # They are the same for every seed.
+    def rows_of(infer, *widths):
+        return training_rows(dict(widths), infer)
+
+    @cache
+    def folds_of(infer, *widths):
+        return view_folds(*rows_of(infer, *widths))
+
     def init(key, batch):
         centers = {name: jnp.zeros((k, batch[name].shape[1])) for name in used(batch)}
         weight = {name: jnp.ones(()) for name in centers}
         return {"params": {}, "centers": centers, "spread": {"mean": jnp.ones(())}, "weight": weight}
 
     def targets(key, variables, infer):
-        views, mask = training_views(_widths(variables), variables, infer)
+        views, mask = rows_of(infer, *_widths(variables).items())
         rows = [_filled(x, present) for x, present in zip(views, mask.T, strict=True)]
         if s.equal_views:
             shares = mask.T / np.maximum(mask.sum(0), 1)[:, None]
@@ -97,8 +104,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     def criterion(key, variables, infer):
         if len(variables["centers"]) == 1:
             return float(infer(lambda v, b: distances(v, b).min(1), variables).mean())
-        views, mask = training_views(_widths(variables), variables, infer)
-        return -view_agreement(views, infer(predict, variables).argmax(1), mask)
+        return -agreement(folds_of(infer, *_widths(variables).items()), infer(predict, variables).argmax(1))
 
     tx = make_optimizer(total_steps=1, **(optimizer or {}))
     phases = (Phase("k-means", 1, (Objective(loss, tx),), targets=targets, whole=True),)
@@ -109,34 +115,9 @@ def _widths(variables: Any) -> dict[str, int]:
     return {name: centers.shape[1] for name, centers in variables["centers"].items()}
 
 
-def side_by_side(widths: Mapping[str, int], variables: Any, batch: Batch) -> jax.Array:
-    """The rows of all spaces side by side, with zeros for the spaces that a batch lacks; `widths` are their columns."""
-    n = batch[space_names(batch)[0]].shape[0]
-    parts = [batch[name] if name in batch else jnp.zeros((n, d)) for name, d in widths.items()]
-    return jnp.concatenate([part.astype(jnp.float32) for part in parts], 1)
-
-
-def training_views(widths: Mapping[str, int], variables: Any, infer: Callable) -> tuple[list[np.ndarray], np.ndarray]:
-    """The rows [n, d] of all spaces of the training data, and which rows they have, bool [n, spaces].
-
-    Args:
-      widths: columns of each space by its name.
-      variables: variables of the method, which are passed on.
-      infer: see `Phase.targets`.
-    """
-    # One function for all spaces: each would be compiled.
-    rows, mask = infer(partial(side_by_side, widths), variables), infer(partial(_present, tuple(widths)), variables)
-    return np.split(rows, np.cumsum([*widths.values()])[:-1], axis=1), mask
-
-
 def squared_distances(x: jax.Array, centers: jax.Array) -> jax.Array:
     """Squared distances [n, k] of rows [n, d] from centres [k, d]."""
     return jnp.sum((x[:, None] - centers[None]) ** 2, -1) if x.shape[1] < 8 else _squares(x, centers)
-
-
-def _present(names: tuple[str, ...], _: Any, batch: Batch) -> jax.Array:
-    weights = row_weights(batch)
-    return jnp.stack([weights[name] > 0 for name in names], 1)
 
 
 def _inverse_variance(x: Any, weight: Any) -> Any:

@@ -24,8 +24,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Objective, Phase, Spec
-from clustering_jax.methods.feature_spaces import row_weights, space_names
-from clustering_jax.methods.kmeans import side_by_side, squared_distances, training_views
+from clustering_jax.methods.feature_spaces import row_weights, side_by_side, space_names, training_rows
+from clustering_jax.methods.kmeans import squared_distances
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.view_agreement import view_agreement
 from clustering_jax.settings.spectral import Spectral
@@ -62,7 +62,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
     def targets(key, variables, infer):
         widths, graphs, scales = widths_of(variables), [], {}
-        views, mask = training_views(widths, variables, infer)
+        views, mask = training_rows(widths, infer)
         for name, rows, present in zip(widths, views, mask.T, strict=True):
             graph, scales[f"scale_{name}"] = neighbour_graph(rows, present, s.neighbours)
             graphs.append(graph)
@@ -98,7 +98,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return side_by_side(widths_of(variables), variables, batch)
 
     def criterion(key, variables, infer):
-        views, mask = training_views(widths_of(variables), variables, infer)
+        views, mask = training_rows(widths_of(variables), infer)
         return -view_agreement(views, infer(predict, variables).argmax(1), mask)
 
     def widths_of(variables):

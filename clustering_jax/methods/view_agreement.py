@@ -2,11 +2,16 @@
 
 A clustering that follows structure which the views share can be predicted from each of them; one that follows noise, or
 one view alone, can't. The score is a mutual information, so a clustering with few occupied clusters gains nothing.
+
+The prediction is a ridge regression of the one-hot labels, out of fold (5 folds), on the standardised columns or their
+first 200 principal components, with a penalty of the number of columns. The sample of at most 5,000 rows and the folds
+depend on the number of rows alone, so clusterings of the same rows are compared on equal terms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,12 +19,22 @@ import numpy as np
 ROWS, COMPONENTS, FOLDS = 5000, 200, 5
 
 
+class ViewFolds(NamedTuple):
+    """What the predictions from one view need besides the labels.
+
+    Attributes:
+      rows: numbers of the sampled rows that have the view, int [m].
+      x: their columns, [m, d].
+      solvers: for each fold, the matrix [d, m'] that makes coefficients of the labels of the m' rows outside it.
+    """
+
+    rows: np.ndarray
+    x: np.ndarray
+    solvers: list[np.ndarray]
+
+
 def view_agreement(views: Sequence[np.ndarray], labels: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Mean over the views of the normalised mutual information between the labels and their prediction from the view.
-
-    The prediction is a ridge regression of the one-hot labels, out of fold (5 folds), on the standardised columns or
-    their first 200 principal components. The sample of at most 5,000 rows and the folds depend on the number of rows
-    alone, so clusterings of the same rows are compared on equal terms.
 
     Args:
       views: [n, d_v] rows of each view, at any scale.
@@ -29,17 +44,41 @@ def view_agreement(views: Sequence[np.ndarray], labels: np.ndarray, mask: np.nda
     Returns:
       A number in [0, 1]; 0 for a single cluster.
     """
-    from sklearn.metrics import normalized_mutual_info_score
+    return agreement(view_folds(views, mask), labels)
 
-    order = np.random.default_rng(0).permutation(len(labels))
-    values = []
+
+def view_folds(views: Sequence[np.ndarray], mask: np.ndarray | None = None) -> list[ViewFolds]:
+    """The part of `view_agreement` that is the same for all clusterings of the same rows. Arguments as there."""
+    order = np.random.default_rng(0).permutation(len(views[0]))
+    found = []
     for number, view in enumerate(views):
         rows = (order if mask is None else order[mask[order, number]])[:ROWS]
-        if len(np.unique(labels[rows])) < 2:
+        x = _components(np.asarray(view[rows], np.float64))
+        fold = _fold(len(x))
+        found.append(ViewFolds(rows, x, [_solver(x[fold != number]) for number in np.unique(fold)]))
+    return found
+
+
+def agreement(folds: Sequence[ViewFolds], labels: np.ndarray) -> float:
+    """`view_agreement` from the prepared folds.
+
+    Args:
+      folds: from `view_folds`.
+      labels: int [n] clusters.
+    """
+    from sklearn.metrics import normalized_mutual_info_score
+
+    values = []
+    for view in folds:
+        classes, codes = np.unique(labels[view.rows], return_inverse=True)
+        if len(classes) < 2:
             return 0.0
-        predicted = _out_of_fold(_components(np.asarray(view[rows], np.float64)), labels[rows])
-        values.append(normalized_mutual_info_score(labels[rows], predicted))
+        values.append(normalized_mutual_info_score(codes, _predicted(view, np.eye(len(classes))[codes])))
     return float(np.mean(values))
+
+
+def _fold(m: int) -> np.ndarray:
+    return np.arange(m) % min(FOLDS, max(m, 1))
 
 
 def _components(x: np.ndarray) -> np.ndarray:
@@ -47,17 +86,26 @@ def _components(x: np.ndarray) -> np.ndarray:
     x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-12)
     if min(x.shape) <= COMPONENTS:
         return x
+    if x.shape[0] < x.shape[1]:
+        # The scores, up to signs, from the smaller matrix of the rows.
+        values, vectors = np.linalg.eigh(x @ x.T)
+        return vectors[:, -COMPONENTS:] * np.sqrt(np.maximum(values[-COMPONENTS:], 0))
     return x @ np.linalg.eigh(x.T @ x)[1][:, -COMPONENTS:]
 
 
-def _out_of_fold(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The label of each row by ridge regression on the other folds; the penalty is the number of columns."""
-    from sklearn.linear_model import Ridge
+def _solver(x: np.ndarray) -> np.ndarray:
+    """The matrix [d, m] that makes ridge coefficients [d, k] of targets [m, k], with an intercept apart."""
+    centred, penalty = x - x.mean(0), x.shape[1]
+    if len(x) < x.shape[1]:
+        return centred.T @ np.linalg.inv(centred @ centred.T + penalty * np.eye(len(x)))
+    return np.linalg.solve(centred.T @ centred + penalty * np.eye(x.shape[1]), centred.T)
 
-    classes, codes = np.unique(labels, return_inverse=True)
-    targets, fold = np.eye(len(classes))[codes], np.arange(len(x)) % min(FOLDS, len(x))
-    predicted = np.empty(len(x), int)
-    for number in range(fold.max() + 1):
+
+def _predicted(view: ViewFolds, targets: np.ndarray) -> np.ndarray:
+    """The class of each row by the regression on the other folds, int [m]."""
+    fold, predicted = _fold(len(view.x)), np.empty(len(view.x), int)
+    for number, solver in enumerate(view.solvers):
         train, test = fold != number, fold == number
-        predicted[test] = Ridge(alpha=x.shape[1]).fit(x[train], targets[train]).predict(x[test]).argmax(1)
+        centred = view.x[test] - view.x[train].mean(0)
+        predicted[test] = (targets[train].mean(0) + centred @ (solver @ targets[train])).argmax(1)
     return predicted
