@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import argparse
 import time
+from typing import TYPE_CHECKING
 
 from benchmarks.loop import Loop
-from benchmarks.torch_dmim import Trainer
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.planted import planted
 from clustering_jax.method import Spec
 from clustering_jax.methods.dmim import method as dmim
 from clustering_jax.training.loop import LOOP_STEPS
+
+if TYPE_CHECKING:
+    from benchmarks.torch_dmim import Trainer
 
 REFRESH = 5
 # The project promises: a whole run takes at most half the time of PyTorch, ten seeds take at most six times as long as
@@ -37,12 +40,12 @@ def ours(dataset: Dataset, clusters: int, seeds: int = 1) -> Loop:
 def seconds(side: Loop | Trainer, epochs: int) -> float:
     """Seconds of `epochs` epochs with the refreshes of the labels in them."""
     began = time.perf_counter()
-    if isinstance(side, Trainer):
-        side.steps(epochs)
-    else:
+    if isinstance(side, Loop):
         for _ in range(0, epochs, REFRESH):
             side.targets("clusters")
             side.steps("clusters", REFRESH)
+    else:
+        side.steps(epochs)
     return time.perf_counter() - began
 
 
@@ -82,6 +85,8 @@ def main() -> None:
     dataset = planted(args.rows, width=args.width, num_clusters=args.clusters)
     one = ours(dataset, args.clusters)
     views = [dataset.features["view0"], dataset.features["view1"]]
+    from benchmarks.torch_dmim import Trainer
+
     compare({"ours": one, "PyTorch": Trainer(views, args.clusters)}, args.timed, args.epochs, WALL)
     print(f"memory of a step: {memory(one):.2f} GB   promised: at most {MEMORY}", flush=True)
     if args.seeds > 1:

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.loop import Loop
-from benchmarks.torch_cmmc import Trainer
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.method import Spec
 from clustering_jax.methods.cmmc import method as cmmc
+
+if TYPE_CHECKING:
+    from benchmarks.torch_cmmc import Trainer
 
 # The project promises: a whole run takes at most half the time of PyTorch, and ten seeds take at most six times as long
 # as one seed.
@@ -116,6 +119,8 @@ def main() -> None:
     lengths = {"reconstruct": args.epochs[0] * epoch, "contrast": args.epochs[1] * epoch, "match": args.matching}
     counts = {"reconstruct": args.timed[0], "contrast": args.timed[0], "match": args.timed[1]}
     setting = (dataset, args.batch, args.clusters, tuple(args.epochs), args.matching, args.dtype)
+    from benchmarks.torch_cmmc import Trainer
+
     peer = Trainer(list(dataset.features.values()), args.batch, args.clusters)
     one = ours(*setting)
     times, first = measured({"ours": one, "PyTorch": peer}, counts, args.rounds)

@@ -206,7 +206,8 @@ class DeepClustering(Corrections, ClassNamePrefixFeaturesOutMixin, TransformerMi
         Returns:
           int [n]. With "reject" in `settings` it is -1 for rows that the model is not sure of.
         """
-        return self._predictor.rule.clusters(self.predict_proba(X))
+        probabilities = self.predict_proba(X)
+        return self._predictor.rule.clusters(probabilities)
 
     def transform(self, X: Any) -> np.ndarray:
         """Features of new rows from the encoder.

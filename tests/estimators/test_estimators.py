@@ -259,7 +259,7 @@ def test_in_a_pipeline_and_a_grid_search_without_labels():
 
 
 def test_score_of_a_single_cluster_is_minus_one(views, monkeypatch):
-    monkeypatch.setattr(type(views), "predict", lambda self, X: np.zeros(N, int))
+    monkeypatch.setattr(type(views), "predict_proba", lambda self, X: np.eye(3)[np.zeros(N, int)])
     assert views.score(VIEWS) == -1.0
 
 
