@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from clustering_jax import report, run, settings
+from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
 from clustering_jax.inference import results
@@ -27,6 +28,8 @@ from clustering_jax.training.signals import Signals
 from clustering_jax.training.workdir import check_workdir, create_workdir, finished
 
 RECIPES = ("auto", "quick", "published")
+# The methods of the candidates besides the method of the config.
+METHODS = ("kmeans", "spectral", "turtle")
 # Up to this number of rows, networks do no better than k-means and TURTLE, and take longest.
 FEW_ROWS = 2000
 # Above it, the graphs of spectral clustering and the distances of its prediction take too much memory.
@@ -38,14 +41,24 @@ PLAIN = tuple(f"k-means, {scaling}" for scaling in SCALINGS)
 LEAD = 0.01
 
 
-def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None, **options: Any) -> dict[str, Any]:
+def train(
+    config: dict[str, Any],
+    workdir: Path,
+    signals: Signals | None = None,
+    streams: Mapping[str, Dataset] | None = None,
+    load: Callable[[dict[str, Any]], Mapping[str, Dataset]] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     """Trains by the recipe of the config.
 
     Args:
       config: the config of the run as a plain dictionary.
       workdir: directory of the run.
       signals: see `run.train`.
-      **options: see `run.train`; for "auto" and "quick", `quiet` and `reported` alone.
+      streams: see `run.train`.
+      load: returns the data sets of a candidate's config, which may scale views in another way; None loads what the
+        config names.
+      **options: `quiet` and `reported` of `run.train`.
 
     Returns:
       The content of result.json. For "auto" and "quick" it also holds the name of the candidate that was kept, under
@@ -60,11 +73,11 @@ def train(config: dict[str, Any], workdir: Path, signals: Signals | None = None,
     if recipe not in RECIPES:
         raise UserError(f"recipe is '{recipe}': choose {', '.join(RECIPES[:-1])} or {RECIPES[-1]}")
     if recipe == "published" or finished(workdir):
-        return run.train(config, workdir, signals, **options)
+        return run.train(config, workdir, signals, streams=streams, **options)
     if jax.process_count() > 1:
         raise UserError(f"recipe '{recipe}' needs one process: set --config.recipe=published")
     with locked(workdir, "--workdir"):
-        return _auto(config, workdir, signals, **options)
+        return _auto(config, workdir, signals, streams or run.load_streams(config), load, **options)
 
 
 def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict[str, dict[str, Any]]:
@@ -98,10 +111,17 @@ def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict
 
 
 def _auto(
-    config: dict[str, Any], workdir: Path, signals: Signals | None, *, quiet: bool = False, reported: bool = True
+    config: dict[str, Any],
+    workdir: Path,
+    signals: Signals | None,
+    streams: Mapping[str, Dataset],
+    load: Callable[[dict[str, Any]], Mapping[str, Dataset]] | None,
+    *,
+    quiet: bool = False,
+    reported: bool = True,
 ) -> dict[str, Any]:
     check_workdir(workdir, config)
-    dataset = run.load_streams(config)["train"]
+    dataset = streams["train"]
     names = view_names(dataset.features)
     if not names:
         raise UserError(f"recipe '{config['recipe']}' is for views: set --config.recipe=published")
@@ -112,7 +132,8 @@ def _auto(
     rows = []
     for number, (name, settings_) in enumerate(configs.items()):
         directory = workdir / "candidates" / str(number)
-        result = run.train(settings_, directory, signals, quiet=True, reported=False)
+        own = load(settings_) if load else None
+        result = run.train(settings_, directory, signals, streams=own, quiet=True, reported=False)
         value = _agreement(folds, directory, result)
         shown = {key: value for key, value in result["scores"].items() if key in (*results.TABLE, "occupied")}
         several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}

@@ -6,7 +6,7 @@ import csv
 import io
 import numbers
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
@@ -72,6 +72,8 @@ class DeepClustering(Corrections, ClassNamePrefixFeaturesOutMixin, TransformerMi
     """
 
     _method = ""
+    # Methods whose runs the estimator reads too.
+    _others: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -115,14 +117,32 @@ class DeepClustering(Corrections, ClassNamePrefixFeaturesOutMixin, TransformerMi
             config["data"]["identity"] = identity(streams["train"])
             if self.batch_size is None:
                 config["batch_size"] = min(config["batch_size"], dataset.num_examples)
+
+        def load(changed: dict[str, Any]) -> dict[str, Dataset]:
+            source = {name: value for name, value in changed["data"].items() if name != "identity"}
+            dataset = self._dataset(X, changed := {**changed, "data": source})
+            return {"train": labelled(dataset, None if is_path(X) else y)} if dataset else run.load_streams(changed)
+
         signals = Signals() if self.workdir is None else None
         given = "" if self.workdir is None else Path(self.workdir).expanduser()
         kept = tempfile.TemporaryDirectory() if self.workdir is None else nullcontext(given)
         with without_warnings(), kept as workdir:
             options = {"quiet": not self.verbose, "reported": self.workdir is not None}
-            run.train(config, Path(workdir), signals, streams=streams, **options)
+            self._train(config, Path(workdir), signals, streams, load, **options)
             self._read(Path(workdir))
         return self
+
+    def _train(
+        self,
+        config: dict[str, Any],
+        workdir: Path,
+        signals: Signals | None,
+        streams: dict[str, Dataset] | None,
+        load: Callable[[dict[str, Any]], dict[str, Dataset]],
+        **options: Any,
+    ) -> None:
+        """Runs the config in a directory; `load` loads the data of another config of the same rows."""
+        run.train(config, workdir, signals, streams=streams, **options)
 
     def _defaults(self) -> ConfigDict:
         """The method's config with this estimator's own parameters."""
@@ -155,7 +175,7 @@ class DeepClustering(Corrections, ClassNamePrefixFeaturesOutMixin, TransformerMi
     def _read(self, workdir: Path) -> None:
         """Sets the fitted attributes from a finished run."""
         predictor = Predictor.restore(workdir)
-        if predictor.config["method"] != self._method:
+        if predictor.config["method"] not in (self._method, *self._others):
             raise UserError(
                 f"{workdir} holds a run of {predictor.config['method']}, {type(self).__name__} is of {self._method}"
             )

@@ -27,6 +27,11 @@ class CrossModalClustering(ViewsClustering):
         nothing says which columns belong together. Lists and paths do not need it.
       scaling: scaling of the views: "none", "pixels" (divide by 255), "minmax", "standard", "l2" or "tfidf".
       missing: "error", or "nan" for views that are missing in rows of NaN.
+      recipe: "auto" trains k-means, spectral clustering, TURTLE and, above 2,000 rows, DMIM, each on views scaled
+        to [0, 1] or to unit variance. It keeps the result that the views predict best, see docs/methods/kmeans.md.
+        "quick" leaves DMIM out. "published" trains DMIM as its paper does. None is "published" if you
+        give an argument that only the training of DMIM uses, else "auto". These arguments are `n_init`, `robust`,
+        `epochs`, `batch_size`, `learning_rate` or `settings`.
       n_init: number of seeds that train side by side. One is kept, chosen without labels; see `num_seeds` in the manual
         of the method.
       width: number of principal components to which each view is projected.
@@ -75,6 +80,7 @@ class CrossModalClustering(ViewsClustering):
         view_widths: int | Sequence[int] | None = None,
         scaling: str = "none",
         missing: str = "error",
+        recipe: str | None = None,
         n_init: int = 1,
         width: int = 100,
         robust: bool = False,
@@ -91,6 +97,7 @@ class CrossModalClustering(ViewsClustering):
             view_widths=view_widths,
             scaling=scaling,
             missing=missing,
+            recipe=recipe,
             n_init=n_init,
             epochs=epochs,
             batch_size=batch_size,
@@ -102,11 +109,15 @@ class CrossModalClustering(ViewsClustering):
         )
         self.width, self.robust = width, robust
 
+    def _trains_the_method(self) -> bool:
+        return self.robust or super()._trains_the_method()
+
     def _defaults(self) -> ConfigDict:
         own = {"balanced": "mean", "double_softmax": False, "balance_weight": 0.1} if self.robust else {}
         multiview = {**DATA, "source": "multiview_pca", "scaling": self.scaling, "missing": self.missing}
         return settings.dmim(
             num_seeds=self.n_init,
+            recipe=self._recipe(),
             batch_size=0,
             data={**multiview, "width": self.width},
             model={**own, "full_batch": self.batch_size is None},

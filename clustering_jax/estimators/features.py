@@ -102,6 +102,7 @@ class FeatureClustering(ViewsClustering):
             view_widths=view_widths,
             scaling="none",
             missing=missing,
+            recipe="published",
             n_init=n_init,
             epochs=epochs,
             batch_size=batch_size,
@@ -117,6 +118,8 @@ class FeatureClustering(ViewsClustering):
         """Trains on X; the arguments and errors are those of `DeepClustering.fit`."""
         self._embeds = _is_photos(X)
         return super().fit(X, y)
+
+    _others = ()
 
     @property
     def _method(self) -> str:  # type: ignore[override]

@@ -27,6 +27,11 @@ class MultiViewClustering(ViewsClustering):
         nothing says which columns belong together. Lists and paths do not need it.
       scaling: scaling of the views: "none", "pixels" (divide by 255), "minmax", "standard", "l2" or "tfidf".
       missing: "error", or "nan" for views that are missing in rows of NaN.
+      recipe: "auto" trains k-means, spectral clustering, TURTLE and, above 2,000 rows, CMMC, each on views scaled
+        to [0, 1] or to unit variance. It keeps the result that the views predict best, see docs/methods/kmeans.md.
+        "quick" leaves CMMC out. "published" trains CMMC as its paper does. None is "published" if you
+        give an argument that only the training of CMMC uses, else "auto". These arguments are `n_init`,
+        `reconstruction_epochs`, `epochs`, `batch_size`, `learning_rate` or `settings`.
       n_init: number of seeds that train side by side. One is kept, chosen without labels; see `num_seeds` in the manual
         of the method.
       reconstruction_epochs: passes over the rows that train the autoencoders first; None is 200.
@@ -76,6 +81,7 @@ class MultiViewClustering(ViewsClustering):
         view_widths: int | Sequence[int] | None = None,
         scaling: str = "minmax",
         missing: str = "error",
+        recipe: str | None = None,
         n_init: int = 1,
         reconstruction_epochs: int | None = None,
         epochs: int | None = None,
@@ -91,6 +97,7 @@ class MultiViewClustering(ViewsClustering):
             view_widths=view_widths,
             scaling=scaling,
             missing=missing,
+            recipe=recipe,
             n_init=n_init,
             epochs=epochs,
             batch_size=batch_size,
@@ -102,7 +109,10 @@ class MultiViewClustering(ViewsClustering):
         )
         self.reconstruction_epochs = reconstruction_epochs
 
+    def _trains_the_method(self) -> bool:
+        return self.reconstruction_epochs is not None or super()._trains_the_method()
+
     def _defaults(self) -> ConfigDict:
         own = {} if self.reconstruction_epochs is None else {"reconstruction_epochs": self.reconstruction_epochs}
         multiview = {**DATA, "source": "multiview", "scaling": self.scaling, "missing": self.missing}
-        return settings.cmmc(num_seeds=self.n_init, data=multiview, model=own)
+        return settings.cmmc(num_seeds=self.n_init, recipe=self._recipe(), data=multiview, model=own)

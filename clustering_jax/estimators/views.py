@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from clustering_jax import data
+from clustering_jax import recipe as recipes
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.views.files import open_source
 from clustering_jax.data.views.new_rows import new_rows
@@ -34,6 +35,11 @@ class ViewsClustering(DeepClustering):
         nothing says which columns belong together. Lists and paths do not need it.
       scaling: scaling of the views: "none", "pixels" (divide by 255), "minmax", "standard", "l2" or "tfidf".
       missing: "error", or "nan" for views that are missing in rows of NaN.
+      recipe: "auto" trains k-means, spectral clustering, TURTLE and, above 2,000 rows, the method, each on views scaled
+        to [0, 1] or to unit variance. It keeps the result that the views predict best, see docs/methods/kmeans.md.
+        "quick" leaves the method out. "published" trains the method as its paper does. None is "published" if you
+        give an argument that only the training of the method uses, else "auto". These arguments are `n_init`, `epochs`,
+        `batch_size`, `learning_rate` or `settings`.
       n_init: number of seeds that train side by side. One is kept, chosen without labels; see `num_seeds` in the manual
         of the method.
       epochs: passes over the rows; None is the default of the method.
@@ -60,6 +66,8 @@ class ViewsClustering(DeepClustering):
       view_names_: names of the views, where X was a dictionary.
     """
 
+    _others: tuple[str, ...] = recipes.METHODS
+
     def __init__(
         self,
         n_clusters: int | str,
@@ -67,11 +75,24 @@ class ViewsClustering(DeepClustering):
         view_widths: int | Sequence[int] | None,
         scaling: str,
         missing: str,
+        recipe: str | None,
         n_init: int,
         **common: Any,
     ):
         super().__init__(n_clusters, **common)
+        self.recipe = recipe
         self.view_widths, self.scaling, self.missing, self.n_init = view_widths, scaling, missing, n_init
+
+    def _recipe(self) -> str:
+        return self.recipe or ("published" if self._trains_the_method() else "auto")
+
+    def _trains_the_method(self) -> bool:
+        """Whether an argument concerns the training of the method alone."""
+        given = (self.epochs, self.batch_size, self.learning_rate)
+        return self.n_init != 1 or bool(self.settings) or any(value is not None for value in given)
+
+    def _train(self, config, workdir, signals, streams, load, **options):
+        recipes.train(config, workdir, signals, streams, load, **options)
 
     def _dataset(self, X: Any, config: dict[str, Any]) -> Dataset | None:
         if is_path(X):
