@@ -29,6 +29,7 @@ from clustering_jax.files import read_json, write_json
 from clustering_jax.inference.features import feature_scores
 from clustering_jax.method import Method, Spec
 from clustering_jax.methods import METHODS
+from clustering_jax.training import seeds
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.evaluate import make_infer
 from clustering_jax.training.log import MetricsLog
@@ -104,11 +105,11 @@ def run(dataset: Dataset, seed: int, epochs: int, refine: int, keep: Callable[[s
         apply = compiled.setdefault(function, make_infer(function, BATCH))
         return apply(variables, dataset.features)
 
-    ends = {"": jax.jit(method.init)(jax.random.key(seed), {"image": dataset.features["image"][:2]})}
+    ends = {"": seeds.init_variables(method, (seed,), {"image": dataset.features["image"][:2]})}
     for stage, (name, before) in STAGES.items():
         ends[stage], seconds = train(method, name, dataset, ends[before], seed, infer)
         p, features = infer(method.predict, ends[stage]), infer(method.embed, ends[stage])
-        scores = metrics.evaluate(p, dataset.labels) | feature_scores(lambda _, x=features: x, dataset, p.argmax(1))[0]
+        scores = metrics.evaluate(p, dataset.labels) | feature_scores(method.embed, dataset, p.argmax(1), features)[0]
         keep(stage, {**scores, "seconds": seconds})
 
 
