@@ -48,6 +48,7 @@ SIZES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SIZES)
 def test_every_criterion_finds_planted_clusters(name):
     """Also at the smallest and at the largest number of the range. The gap can't stop at the end of the range."""
@@ -163,6 +164,7 @@ def command(*arguments):
     choose_k.main(["choose_k", *arguments])
 
 
+@pytest.mark.long
 def test_the_table_the_line_and_the_file(views, tmp_path, capsys):
     command(*views, "--range=2:8", "--samples=2", f"--output={tmp_path}/out")
     lines = capsys.readouterr().out.splitlines()

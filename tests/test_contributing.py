@@ -43,6 +43,7 @@ def test_the_printed_command(printed, monkeypatch):
     assert Predictor.restore(printed / "runs" / "soft_kmeans").config["model"] == {"temperature": 0.1}
 
 
+@pytest.mark.long
 def test_the_flag_trains_another_method(printed):
     (printed / "other.py").write_text(CODE[0].replace('Phase("fit"', 'Phase("other"'))
     settings = config("--method=other.py:build", "--config.epochs=1")

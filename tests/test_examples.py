@@ -11,6 +11,7 @@ FUNCTIONS = [*(getattr(losses, name) for name in losses.__all__), kmeans, assign
 ESTIMATORS = [pytest.param(getattr(estimators, name), marks=pytest.mark.long) for name in estimators.__all__]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:only", "ignore:batch size")
 @pytest.mark.parametrize("documented", [*FUNCTIONS, *ESTIMATORS], ids=lambda documented: documented.__name__)
 def test_examples(documented):

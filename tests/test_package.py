@@ -48,6 +48,7 @@ def distributions(tmp_path_factory):
     return sdist, build("wheel", *(tree / "unpacked").iterdir(), built)
 
 
+@pytest.mark.long
 def test_the_wheel_holds_the_package_and_the_configs(distributions):
     with zipfile.ZipFile(distributions[1]) as wheel:
         files = set(wheel.namelist())

@@ -55,6 +55,7 @@ def finished(tmp_path_factory):
     return folder, result
 
 
+@pytest.mark.long
 def test_photos_are_embedded_and_clustered(finished):
     folder, result = finished
     with (folder / "run" / "assignments.csv").open() as file:
@@ -122,6 +123,7 @@ def exported(finished):
     return output
 
 
+@pytest.mark.long
 def test_the_exported_model_takes_photos_as_predict_does(finished, exported):
     files = sorted((finished[0] / "all" / "kind2").glob("*.png"))
     expected = list(
@@ -137,6 +139,7 @@ def test_the_exported_model_takes_photos_as_predict_does(finished, exported):
     np.testing.assert_array_equal(model.predict_proba({"image": pixels}), found)
 
 
+@pytest.mark.long
 def test_an_exported_model_of_photos_is_exported_again(exported, tmp_path):
     contents, _ = read(exported)
     assert contents.preprocessing["fit"]["kind"] == "encoder"

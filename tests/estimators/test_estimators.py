@@ -124,6 +124,7 @@ def test_the_predict_command_reads_a_saved_estimator(words, tmp_path):
     assert words.cluster_names_[words.labels_[0]][0] in rows[0][3]
 
 
+@pytest.mark.long
 def test_fit_equals_the_run_of_the_command_line(words, tmp_path):
     np.savez(tmp_path / "x.npz", image=ROWS, nouns=WORDS_OF.embeddings, noun_words=WORDS_OF.words, y=FOUND.labels)
     config = dxmc(
@@ -149,6 +150,7 @@ def test_cluster_names_come_from_one_class(words):
         assert len({name.split("_")[0] for name in names[:2]}) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "X",
     [

@@ -100,6 +100,7 @@ def photos(tmp_path_factory):
     return folder, FeatureClustering(3, encoder=ENCODER, **options).fit(folder)
 
 
+@pytest.mark.long
 def test_a_folder_of_photos_with_an_encoder(photos, tmp_path):
     folder, model = photos
     assert len(model.labels_) == 24 and model.result_["scores"]["acc"] > 0.6
@@ -108,6 +109,7 @@ def test_a_folder_of_photos_with_an_encoder(photos, tmp_path):
     np.testing.assert_array_equal(FeatureClustering.load(tmp_path / "saved").predict(folder), model.labels_)
 
 
+@pytest.mark.long
 def test_images_in_memory_are_embedded_as_files_are(photos):
     folder, model = photos
     images = np.stack([np.asarray(Image.open(folder / name)) for name in model.ids_])
@@ -116,6 +118,7 @@ def test_images_in_memory_are_embedded_as_files_are(photos):
     assert metrics.scores(same.labels_, model.labels_)["acc"] == 1
 
 
+@pytest.mark.long
 def test_the_encoder_is_lite0_where_none_is_named(monkeypatch, tmp_path):
     """Features need no encoder, photos and images do."""
     monkeypatch.setitem(encoders.NAMES, "lite0", lambda: encoders.load_encoder(ENCODER))
@@ -126,6 +129,7 @@ def test_the_encoder_is_lite0_where_none_is_named(monkeypatch, tmp_path):
     assert model._predictor.config["embed"]["encoder"] == "lite0"
 
 
+@pytest.mark.long
 def test_a_run_of_features_takes_no_images(spaces):
     with pytest.raises(UserError, match="X holds images, but the run was trained on features"):
         spaces.predict(np.zeros((4, 8, 8, 3), np.uint8))

@@ -269,6 +269,7 @@ def test_sharded_rows_are_gathered_block_by_block():
 # --- Transformations
 
 
+@pytest.mark.long
 def test_under_vmap_scan_and_checkpoint():
     """Several seeds side by side, and several steps in one program."""
     batches = jnp.stack([jnp.stack(unit_views(9, seed=seed)) for seed in range(3)])

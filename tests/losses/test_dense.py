@@ -61,6 +61,7 @@ def test_the_symmetric_form_needs_three_products_forward():
     assert (products(True), products(False)) == (3, 4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("impl", ["dense", "blockwise"])
 def test_the_loss_uses_the_forms_for_one_device_on_one_device(impl, monkeypatch):
     def loss(a, b, t):

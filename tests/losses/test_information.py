@@ -312,6 +312,7 @@ def test_bounds_for_the_worst_scores(name):
     assert (np.diagonal(gradient) > 0).all() and (gradient[~np.eye(N, dtype=bool)] < 0).all()
 
 
+@pytest.mark.long
 def test_bounds_of_gaussians():
     """For correlated normal variables, each bound is tight with its best critic and lower with another one."""
     rho, n = 0.8, 1000

@@ -33,6 +33,7 @@ def test_other_keys_are_independent():
     assert abs((DRAWN * other).mean()) < LIMIT and not np.any(DRAWN[0] == other[0])
 
 
+@pytest.mark.long
 def test_an_example_has_the_same_noise_in_any_batch():
     index = jnp.array([17, 3, 3999])
     np.testing.assert_array_equal(example_normal(jax.random.key(0), index, SHAPE), DRAWN[np.asarray(index)])

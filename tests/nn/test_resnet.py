@@ -63,14 +63,8 @@ def close(got: jax.Array, want: np.ndarray, tolerance: float) -> None:
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
-def marked(quick: str, long: tuple[str, ...] = (), slow: tuple[str, ...] = ()) -> list:
-    longer = [(case, pytest.mark.long) for case in long] + [(case, pytest.mark.slow) for case in slow]
-    return [quick, *(pytest.param(case, marks=mark) for case, mark in longer)]
-
-
-@pytest.mark.parametrize(
-    "case", marked("resnet18_32px", long=tuple(sorted({*CASES} - {"resnet18_32px", "resnet34"})), slow=("resnet34",))
-)
+@pytest.mark.long
+@pytest.mark.parametrize("case", [*sorted({*CASES} - {"resnet34"}), pytest.param("resnet34", marks=pytest.mark.slow)])
 def test_equals_torchvision(case):
     net, variables, x = network(case)
     compiled = functools.partial(jax.jit, compiler_options=AS_USERS)
@@ -85,7 +79,8 @@ def test_equals_torchvision(case):
     close(evaluate(variables | updates, x), STORED[f"{case}/after"], 1e-4)
 
 
-@pytest.mark.parametrize("case", marked("resnet18_32px", slow=("resnet18_odd",)))
+@pytest.mark.long
+@pytest.mark.parametrize("case", ["resnet18_32px", pytest.param("resnet18_odd", marks=pytest.mark.slow)])
 def test_gradients_equal_torchvision(case):
     net, variables, x = network(case)
 

@@ -63,8 +63,15 @@ def assert_close(a, b, rtol):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol), a, b)
 
 
-@pytest.mark.parametrize("resident_bytes", [1 << 30, 0], ids=["resident", "host"])
-@pytest.mark.parametrize("batch_size", [8, 5], ids=["8 devices", "5 devices"])
+@pytest.mark.parametrize(
+    ("resident_bytes", "batch_size"),
+    [
+        pytest.param(1 << 30, 8, id="resident, 8 devices"),
+        pytest.param(0, 5, id="host, 5 devices"),
+        pytest.param(1 << 30, 5, id="resident, 5 devices", marks=pytest.mark.long),
+        pytest.param(0, 8, id="host, 8 devices", marks=pytest.mark.long),
+    ],
+)
 def test_equals_a_plain_loop(tmp_path, resident_bytes, batch_size):
     schedule = loop.Schedule(log_every=5, resident_bytes=resident_bytes)
     method = toy.method(12)
@@ -202,6 +209,7 @@ def test_next_stop_depends_only_on_the_step(step, expected):
     assert loop.next_stop(step, 1000, 16, schedule) == expected
 
 
+@pytest.mark.long
 def test_a_full_batch_phase_has_every_row_once_in_order_on_any_devices(tmp_path, monkeypatch):
     seen, original = [], loop.Feed.__call__
 

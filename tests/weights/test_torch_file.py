@@ -448,6 +448,7 @@ def survives(path, content):
     return False
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FORMATS)
 def test_truncated_files_are_refused(tmp_path, name):
     content = (FIXTURES / name).read_bytes()
@@ -455,6 +456,7 @@ def test_truncated_files_are_refused(tmp_path, name):
     assert all(survives(tmp_path / "a.pt", content[:n]) for n in lengths)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FORMATS)
 def test_flipped_bytes_are_refused_or_change_numbers_only(tmp_path, name):
     content, rng = (FIXTURES / name).read_bytes(), np.random.default_rng(0)
@@ -465,6 +467,7 @@ def test_flipped_bytes_are_refused_or_change_numbers_only(tmp_path, name):
         survives(tmp_path / "a.pt", bytes(damaged))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FORMATS[:2])
 def test_flipped_opcodes_with_good_checksums(tmp_path, name):
     """The checksum of the archive detects most flips before the interpreter. Here the checksums are correct."""

@@ -138,6 +138,7 @@ def test_remat_and_chunks_change_no_gradient(remat, chunk):
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(plain["vision"]["transformer"]["block_0"]["mlp_in"]))
 
 
+@pytest.mark.long
 def test_a_loaded_model_recomputes_on_request():
     for remat in (False, True):
         clip = load_clip(FIXTURES / "clip_hf", texts=False, remat=remat)
