@@ -21,6 +21,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from clustering_jax.errors import UserError
+from clustering_jax.settings.cc import of_kind
 from clustering_jax.settings.config_files import resolve
 from clustering_jax.settings.documentation import Key, documented
 from clustering_jax.settings.method_reference import absolute
@@ -85,7 +86,11 @@ def _parsed(argv: list[str], values: flags.FlagValues) -> tuple[list[str], dict[
     """The arguments that are no flags, and the config, empty where none is given."""
     try:
         rest = values(_with_paths([AUTO[1] if argument == AUTO[0] else argument for argument in argv]))[1:]
-        return rest, values.config.to_dict() if values["config"].value is not None else {}
+        if values["config"].value is None:
+            return rest, {}
+        config = values.config.to_dict()
+        given = [match[1] for argument in argv if (match := re.match(r"--?config\.augment\.(\w+)", argument))]
+        return rest, {**config, "augment": of_kind(config["augment"], given)} if "kind" in given else config
     except UserError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:

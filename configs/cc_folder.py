@@ -8,7 +8,7 @@ Hours: a step takes about 12 GFLOP per image at 128 px (ResNet34, two views). Fo
 Command: python -m clustering_jax.main --config=configs/cc_folder.py --workdir=runs/photos \
   --config.data.path=photos/ --config.num_clusters=12
 If the photos are in one folder per class, --config.data.labels_from_folders=True uses the classes to score the result,
-and for nothing else.
+and for nothing else. For scans of digits, letters or signs, --config.augment.kind=digits neither mirrors nor crops.
 """
 
 from clustering_jax.settings import STREAMING, cc

@@ -9,10 +9,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from clustering_jax import run
+from clustering_jax.cli import read_flags
 from clustering_jax.data.images.folder import synthetic
 from clustering_jax.errors import UserError
+from clustering_jax.estimators import ContrastiveClustering
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import score
+from clustering_jax.settings.cc import Digits
 from clustering_jax.weights.torch_file import read_torch
 from tests.paths import CONFIGS, FIXTURES
 
@@ -287,3 +290,19 @@ def test_a_config_of_several_sets_has_a_default_and_smoke_runs_of_all():
 def test_an_unknown_variant_is_refused(name, message):
     with pytest.raises(UserError, match=message):
         named(name)
+
+
+@pytest.mark.parametrize("config", ["cc_arrays", "cc_folder"])
+def test_the_kind_of_augmentation_is_chosen_by_a_flag(config):
+    argv = ["train", f"--config={config}", "--workdir=w", "--config.augment.kind=digits"]
+    found, _ = read_flags([*argv, "--config.augment.strength=0.3"], "workdir", "")
+    assert found["augment"] == {**Digits()._asdict(), "strength": 0.3}
+    with pytest.raises(UserError, match=r"augment\.blur is no key of the kind 'digits'"):
+        read_flags([*argv, "--config.augment.blur=True"], "workdir", "")
+
+
+def test_the_kind_of_augmentation_is_chosen_by_an_estimator():
+    settings = {"augment.kind": "digits", "augment.strength": 0.3}
+    assert ContrastiveClustering(3, settings=settings)._config()["augment"] == {**Digits()._asdict(), "strength": 0.3}
+    with pytest.raises(UserError, match=r"augment\.blur"):
+        ContrastiveClustering(3, settings={"augment.kind": "digits", "augment.blur": True})._config()

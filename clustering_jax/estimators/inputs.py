@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.labels import read_labels
 from clustering_jax.errors import UserError, nearest
+from clustering_jax.settings.cc import of_kind
 
 # The columns of assignments.csv that are attributes of their own.
 FIRST = ("id", "cluster", "probability", "names")
@@ -60,7 +61,11 @@ def configured(config: ConfigDict, changes: Mapping[str, Any]) -> dict[str, Any]
                 config.update_from_flattened_dict({name: value})
         except (TypeError, ValueError) as error:
             raise UserError(f"{name} is {value!r}: {type(value).__name__} is not the type of this setting") from error
-    return config.to_dict()
+    result = config.to_dict()
+    if "augment.kind" in changes:
+        given = [name.removeprefix("augment.") for name in changes if name.startswith("augment.")]
+        result["augment"] = of_kind(result["augment"], given)
+    return result
 
 
 def labelled(dataset: Dataset, y: Any) -> Dataset:

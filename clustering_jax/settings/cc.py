@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from clustering_jax.errors import UserError, nearest
 from clustering_jax.settings.base import is_smoke, new_config
 from clustering_jax.settings.validate import Dtype, PositiveFloat, PositiveInt
 
@@ -94,6 +96,28 @@ class Digits(NamedTuple):
     affine_scale: tuple[float, float] = (0.75, 1.25)
     # Largest shear either way, in degrees.
     shear: float = 15.0
+
+
+AUGMENTATIONS: dict[str, type[Natural] | type[Digits]] = {"natural": Natural, "digits": Digits}
+
+
+def of_kind(augment: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The group `augment` with the keys of its kind: without keys of another kind, and with defaults for missing ones.
+
+    Args:
+      augment: the group after a change of its kind.
+      given: keys that the user set.
+
+    Raises:
+      UserError: the user set a key that this kind does not have.
+    """
+    kind = AUGMENTATIONS.get(augment["kind"])
+    if kind is None:
+        return dict(augment)  # which the method refuses
+    wrong = next((name for name in given if name not in kind._fields), None)
+    if wrong:
+        raise UserError(f"augment.{wrong} is no key of the kind '{augment['kind']}'{nearest(wrong, kind._fields)}")
+    return {name: augment.get(name, default) for name, default in kind()._asdict().items()}
 
 
 def cc(variant: str = "", **changes: Any) -> ConfigDict:

@@ -10,15 +10,25 @@ from typing import Any, NamedTuple
 
 from clustering_jax.settings import sources
 from clustering_jax.settings.base import Config, Embed, Embeddings, Optimizer, Photos, Rows, Run
-from clustering_jax.settings.cc import CC, Digits, Natural
+from clustering_jax.settings.cc import AUGMENTATIONS, CC
 from clustering_jax.settings.cmmc import CMMC
 from clustering_jax.settings.dmim import DMIM
 from clustering_jax.settings.dxmc import DXMC
+from clustering_jax.settings.kmeans import KMeans
+from clustering_jax.settings.spectral import Spectral
 from clustering_jax.settings.temi import Temi
 from clustering_jax.settings.turtle import Turtle
 
-MODELS: dict[str, type] = {"cc": CC, "cmmc": CMMC, "dmim": DMIM, "dxmc": DXMC, "temi": Temi, "turtle": Turtle}
-AUGMENTATIONS: dict[str, type] = {"natural": Natural, "digits": Digits}
+MODELS: dict[str, type] = {
+    "cc": CC,
+    "cmmc": CMMC,
+    "dmim": DMIM,
+    "dxmc": DXMC,
+    "kmeans": KMeans,
+    "spectral": Spectral,
+    "temi": Temi,
+    "turtle": Turtle,
+}
 SOURCES: dict[str, type] = {
     "arrays": sources.Arrays,
     "embeddings": Embeddings,
