@@ -55,19 +55,11 @@ class BatchNorm(nn.Module):
 
 
 class RowNorm(nn.Module):
-    """`BatchNorm` for rows [n, d], some of which can be left out.
-
-    All calls share one scale and one shift.
-
-    Args:
-      averages: number of sets of running averages. Each call reads or updates one of them.
-    """
-
-    averages: int = 1
+    """`BatchNorm` for rows [n, d], some of which can be left out."""
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n d"], train: bool, *, where: Bool[Array, " n"] | None = None, average: int = 0
+        self, x: Float[Array, "n d"], train: bool, *, where: Bool[Array, " n"] | None = None
     ) -> Float[Array, "n d"]:
         """Normalises the rows.
 
@@ -76,15 +68,14 @@ class RowNorm(nn.Module):
           train: use the statistics of the batch, and update the running averages.
           where: bool [n] rows to use, or None for all. Other rows have no effect on the result of these rows or on the
             running averages. If no row is used, the averages do not change.
-          average: index of the set of running averages.
         """
         width = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, width)
         bias = self.param("bias", nn.initializers.zeros, width)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (self.averages, *width))
-        var = self.variable("batch_stats", "var", jnp.ones, (self.averages, *width))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, width)
+        var = self.variable("batch_stats", "var", jnp.ones, width)
         if not train:
-            return (x - mean.value[average]) * lax.rsqrt(var.value[average] + EPSILON) * scale + bias
+            return (x - mean.value) * lax.rsqrt(var.value + EPSILON) * scale + bias
         if where is None:
             y, *statistics = normalize(x[:, None, None, None], scale, bias)
             y, (batch_mean, batch_var) = y.reshape(x.shape), (statistic[0] for statistic in statistics)
@@ -97,14 +88,14 @@ class RowNorm(nn.Module):
             count = len(x) if where is None else jnp.sum(where)
             weight = jnp.where(count > 0, 1 - DECAY, 0.0)
             unbiased = batch_var * (count / jnp.maximum(count - 1, 1))
-            mean.value = _moved(mean.value, average, batch_mean, weight)
-            var.value = _moved(var.value, average, unbiased, weight)
+            mean.value = _moved(mean.value, batch_mean, weight)
+            var.value = _moved(var.value, unbiased, weight)
         return y
 
 
-def _moved(averages: Array, i: int, new: Array, weight: Array) -> Array:
-    """Updates row `i` of the running averages [sets, d]: moves it towards `new` [d] by the fraction `weight`."""
-    return jnp.asarray(averages).at[i].add(weight * (new - averages[i]))
+def _moved(average: Array, new: Array, weight: Array) -> Array:
+    """A running average [d], moved towards `new` [d] by the fraction `weight`."""
+    return average + weight * (new - average)
 
 
 @jax.custom_vjp

@@ -251,8 +251,8 @@ def test_running_averages_equal_those_of_the_authors():
         h = batch[f"view{v}"] @ variables["params"]["linear_0"]["kernel"]
         mean, var = 0.9 * mean + 0.1 * h.mean(0), 0.9 * var + 0.1 * h.var(0, ddof=1)
     actual = changed["batch_stats"]["bn_0"]
-    np.testing.assert_allclose(actual["mean"], [mean], rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(actual["var"], [var], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual["mean"], mean, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual["var"], var, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.long

@@ -132,14 +132,14 @@ def test_running_statistics_are_updated_twice_per_step():
     _, (changed, _) = jax.jit(build().phases[0].objectives[0].loss)(variables, batch, KEY)
     for modality in ("text", "image"):
         before = variables["batch_stats"][f"cluster_{modality}"]["bn_1"]
-        mean, var = before["mean"][0], before["var"][0]
+        mean, var = before["mean"], before["var"]
         for name in (modality, f"{modality}_partner"):
             _, batch_mean, batch_var = cluster_head(variables, modality, batch[name])
             mean = 0.9 * mean + 0.1 * batch_mean
             var = 0.9 * var + 0.1 * batch_var * N / (N - 1)
         after = changed["batch_stats"][f"cluster_{modality}"]["bn_1"]
-        np.testing.assert_allclose(after["mean"][0], mean, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(after["var"][0], var, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(after["mean"], mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(after["var"], var, rtol=1e-4, atol=1e-6)
 
 
 def test_rows_and_partners_have_separate_batch_statistics():
@@ -191,7 +191,7 @@ def test_prediction_uses_only_the_image_cluster_head_with_running_statistics():
         broken[collection]["cluster_image"] = variables[collection]["cluster_image"]
     found = jax.jit(method.predict)(broken, {"image": batch["image"]})
     statistics = variables["batch_stats"]["cluster_image"]["bn_1"]
-    expected, *_ = cluster_head(variables, "image", batch["image"], (statistics["mean"][0], statistics["var"][0]))
+    expected, *_ = cluster_head(variables, "image", batch["image"], (statistics["mean"], statistics["var"]))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(method.predict(broken, {"image": batch["image"][:1]}), expected[:1], rtol=1e-4)
 
@@ -532,5 +532,5 @@ def test_the_criterion_uses_both_heads():
     build().criterion(KEY, starting(), infer)
     for i, m in enumerate(("text", "image")):
         statistics = starting()["batch_stats"][f"cluster_{m}"]["bn_1"]
-        expected, *_ = cluster_head(starting(), m, batch[m], (statistics["mean"][0], statistics["var"][0]))
+        expected, *_ = cluster_head(starting(), m, batch[m], (statistics["mean"], statistics["var"]))
         np.testing.assert_allclose(seen[0][:, i], expected, rtol=1e-4, atol=1e-6)
