@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from clustering_jax import report, run, settings
 from clustering_jax.data.base import Dataset
@@ -37,7 +38,7 @@ MANY_ROWS = 15_000
 KMEANS_SEEDS, TURTLE_STEPS = 5, 500
 SCALINGS = ("minmax", "standard")
 PLAIN = tuple(f"k-means, {scaling}" for scaling in SCALINGS)
-# A lead over plain k-means that is smaller than this is no lead: the score of one clustering varies by as much.
+# A lead over plain k-means that is smaller than this, or than the deviation of k-means over its seeds, is no lead.
 LEAD = 0.01
 
 
@@ -62,8 +63,8 @@ def train(
 
     Returns:
       The content of result.json. For "auto" and "quick" it also holds the name of the candidate that was kept, under
-      "kept", and under "candidates" the name, "agreement" and scores of each, and "mean" over its seeds if it has
-      several.
+      "kept", and under "candidates" the name, "agreement", "agreement_std" and scores of each, and "mean" over its
+      seeds if it has several.
 
     Raises:
       UserError: an unknown recipe, data other than views, several processes, or as `run.train`.
@@ -76,8 +77,11 @@ def train(
         return run.train(config, workdir, signals, streams=streams, **options)
     if jax.process_count() > 1:
         raise UserError(f"recipe '{recipe}' needs one process: set --config.recipe=published")
-    with locked(workdir, "--workdir"):
-        return _auto(config, workdir, signals, streams or run.load_streams(config), load, **options)
+    streams = streams or run.load_streams(config)
+    # Threads of small matrix products wait for each other longer than they work.
+    threads = 1 if streams["train"].num_examples <= FEW_ROWS else None
+    with locked(workdir, "--workdir"), threadpool_limits(threads):
+        return _auto(config, workdir, signals, streams, load, **options)
 
 
 def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict[str, dict[str, Any]]:
@@ -134,10 +138,10 @@ def _auto(
         directory = workdir / "candidates" / str(number)
         own = load(settings_) if load else None
         result = run.train(settings_, directory, signals, streams=own, quiet=True, reported=False)
-        value = _agreement(folds, directory, result)
+        value, spread = _agreement(folds, directory, result)
         shown = {key: value for key, value in result["scores"].items() if key in (*results.TABLE, "occupied")}
         several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}
-        rows.append({"name": name, "agreement": value, **shown, **several})
+        rows.append({"name": name, "agreement": value, "agreement_std": spread, **shown, **several})
         if not quiet:
             print(f"{name}: agreement {value:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
     best = kept(rows)
@@ -153,21 +157,22 @@ def kept(rows: Sequence[Mapping[str, Any]]) -> int:
     """The number of the candidate to keep: plain k-means, unless the lead of another one is clear.
 
     Args:
-      rows: "name" and "agreement" of each candidate, at least one of which is plain k-means.
+      rows: "name", "agreement" and "agreement_std" of each candidate, at least one of which is plain k-means.
     """
     values = [row["agreement"] for row in rows]
     plain = [i for i, row in enumerate(rows) if row["name"] in PLAIN]
     first, best = max(plain, key=values.__getitem__), int(np.argmax(values))
-    return best if values[best] > values[first] + LEAD else first
+    return best if values[best] > values[first] + max(LEAD, rows[first]["agreement_std"]) else first
 
 
-def _agreement(folds: Sequence[ViewFolds], directory: Path, result: Mapping[str, Any]) -> float:
-    """The agreement of a candidate; of k-means with several seeds their mean, because that of one seed is noisy."""
+def _agreement(folds: Sequence[ViewFolds], directory: Path, result: Mapping[str, Any]) -> tuple[float, float]:
+    """The agreement of a candidate, and 0; of k-means with several seeds, their mean and standard deviation."""
     if "seeds" in result and result["method"] == "kmeans":
-        return float(-np.mean([seed["criterion"] for seed in result["seeds"]["each"]]))
+        values = [-seed["criterion"] for seed in result["seeds"]["each"]]
+        return float(np.mean(values)), float(np.std(values))
     with (directory / "assignments.csv").open(encoding="utf-8") as file:
         labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
-    return agreement(folds, labels)
+    return agreement(folds, labels), 0.0
 
 
 def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

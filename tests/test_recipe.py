@@ -115,17 +115,18 @@ def test_candidates_by_the_number_of_rows():
 
 
 @pytest.mark.parametrize(
-    ("agreements", "name"),
+    ("agreements", "std", "name"),
     [
-        ((0.5, 0.4, 0.505), "k-means, minmax"),
-        ((0.4, 0.5, 0.505), "k-means, standard"),
-        ((0.5, 0.4, 0.52), "spectral, minmax"),
-        ((0.5, 0.6, 0.55), "k-means, standard"),
+        ((0.5, 0.4, 0.505), 0.0, "k-means, minmax"),
+        ((0.4, 0.5, 0.505), 0.0, "k-means, standard"),
+        ((0.5, 0.4, 0.52), 0.0, "spectral, minmax"),
+        ((0.5, 0.4, 0.52), 0.03, "k-means, minmax"),
+        ((0.5, 0.6, 0.55), 0.0, "k-means, standard"),
     ],
 )
-def test_plain_k_means_is_kept_unless_another_one_leads_clearly(agreements, name):
+def test_plain_k_means_is_kept_unless_another_one_leads_clearly(agreements, std, name):
     names = (*recipe.PLAIN, "spectral, minmax")
-    rows = [{"name": n, "agreement": a} for n, a in zip(names, agreements, strict=True)]
+    rows = [{"name": n, "agreement": a, "agreement_std": std} for n, a in zip(names, agreements, strict=True)]
     assert rows[recipe.kept(rows)]["name"] == name
 
 
@@ -133,7 +134,8 @@ def test_plain_k_means_is_kept_unless_another_one_leads_clearly(agreements, name
     ("other", "sentence"), [(0.5, True), (0.505, True), (0.6, False)], ids=["k-means", "no lead", "a lead"]
 )
 def test_the_table_says_where_k_means_does_as_well(other, sentence):
-    rows = [{"name": name, "agreement": a, "occupied": 4} for name, a in (("k-means, minmax", 0.5), ("TURTLE", other))]
+    common = {"agreement_std": 0.0, "occupied": 4}
+    rows = [{"name": name, "agreement": a, **common} for name, a in (("k-means, minmax", 0.5), ("TURTLE", other))]
     text = recipe.table(rows, recipe.kept(rows))
     assert ("k-means does as well" in text) == sentence and text.count("kept") == 1
 
