@@ -7,15 +7,17 @@ Command: python -m clustering_jax.main --config=configs/cmmc_ccv.py --workdir=ru
   --config.data.path=CCV/
 The path is a folder with the three arrays and the labels as files, as in MFLVC.
 The run trains on and scores all objects. Labels are used for scoring only; `--config.data.label_key=` reads none.
+cmmc_ccv:bdcl trains by the losses of BDCL (IJCNN 2025; published .3297 / .3234, one chosen seed).
 """
 
-from clustering_jax.settings import cmmc
+from clustering_jax.settings import mflvc_or_bdcl
 
 
 def get_config(variant: str = ""):
-    """`variant`: "" or "smoke" (two steps of each stage on generated views)."""
-    return cmmc(
+    """`variant`: "", "bdcl", or with "smoke" two steps of each stage on generated views: "smoke", "bdcl,smoke"."""
+    return mflvc_or_bdcl(
         variant,
+        bdcl={},
         num_clusters=20,
         epochs=50,
         data={

@@ -163,7 +163,7 @@ def cluster_contrast(
     k = p.shape[1]
     if k < 2:
         raise ValueError(f"cluster_contrast: needs 2 or more clusters, got {p.shape} and {q.shape}")
-    similarity = _column_cosines(jnp.concatenate([p, q], axis=1), axis_name) / temperature
+    similarity = column_cosines(jnp.concatenate([p, q], axis=1), axis_name) / temperature
     return jnp.mean(_contrast(similarity.reshape(2, k, 2, k), jnp.diagonal(similarity, k), 0))
 
 
@@ -246,7 +246,7 @@ def _contrast(similarity: Array, positive: Array, first: int | Array) -> Array:
     return jax.nn.softplus(negatives - positive)
 
 
-def _column_cosines(x: Array, axis_name: str | None) -> Array:
+def column_cosines(x: Array, axis_name: str | None) -> Array:
     """Cosines [c, c] between the columns of the global batch, computed from the sum of the devices' Gram matrices."""
     x, nonzero = rescaled(x, psum(jnp.sum(jnp.abs(x), axis=0), axis_name))
     gram = psum(jnp.matmul(x.T, x, precision="highest"), axis_name)

@@ -13,7 +13,7 @@ from clustering_jax.settings.base import (
     split_variant,
 )
 from clustering_jax.settings.cc import cc
-from clustering_jax.settings.cmmc import cmmc, views
+from clustering_jax.settings.cmmc import cmmc, mflvc_or_bdcl, views
 from clustering_jax.settings.dmim import dmim
 from clustering_jax.settings.dxmc import dxmc
 from clustering_jax.settings.kmeans import kmeans
@@ -36,6 +36,7 @@ __all__ = [
     "dxmc",
     "is_smoke",
     "kmeans",
+    "mflvc_or_bdcl",
     "new_config",
     "own_method",
     "photos",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from clustering_jax.settings.base import Run, is_smoke, new_config
+from clustering_jax.settings.base import Run, is_smoke, new_config, split_variant
 from clustering_jax.settings.sources import Multiview
 from clustering_jax.settings.validate import (
     Dtype,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -22,7 +24,9 @@ from clustering_jax.settings.validate import (
 class CMMC(NamedTuple):
     """Keys of the group `model` for CMMC. The defaults are those of the authors' code unless a comment says other."""
 
-    # Widths of the hidden layers of each encoder, 1 or more. The decoders mirror them.
+    # Autoencoder of each view: "mlp", or "conv" for views that are the pixels of square grey images, as in BDCL.
+    body: Annotated[str, one_of("mlp", "conv")] = "mlp"
+    # Widths of the hidden layers of each encoder of the body "mlp", 1 or more. The decoders mirror them.
     hidden: Widths = (500, 500, 2000)
     # Width of z, the low-level features.
     latent_dim: Width = 512
@@ -32,6 +36,13 @@ class CMMC(NamedTuple):
     feature_temperature: PositiveFloat = 0.5
     # Temperature of the contrast of clusters, above 0.
     label_temperature: PositiveFloat = 1.0
+    # Losses of the second stage: "mflvc" as published, or "bdcl" (Dong et al., IJCNN 2025): contrast of features,
+    # agreement of the views' assignments, decorrelation of columns, and balance. BDCL has no third stage.
+    objective: Annotated[str, one_of("mflvc", "bdcl")] = "mflvc"
+    # Weight of contrast and agreement in BDCL, 0 or more.
+    pair_weight: NonNegativeFloat = 1.0
+    # Weight of the decorrelation of low-level features and of clusters in BDCL, 0 or more.
+    decorrelation_weight: NonNegativeFloat = 1.0
     # Length of the first stage, in passes over the rows; 0 leaves the stage out.
     reconstruction_epochs: NonNegativeInt = 200
     # Length of the third stage, in steps on all rows; 0 leaves the stage out.
@@ -78,6 +89,29 @@ def cmmc(variant: str = "", **changes: Any) -> ConfigDict:
         config.model.update({"reconstruction_epochs": 1, "matching_steps": 2, "kmeans_restarts": 2})
         config.run.log_every = 1
         config.data = ConfigDict({"source": "planted", "n": 2 * config.batch_size})
+    return config
+
+
+def mflvc_or_bdcl(variant: str, bdcl: Mapping[str, Any], **changes: Any) -> ConfigDict:
+    """CMMC of a published set by its own losses, or by BDCL's.
+
+    Args:
+      variant: "" or "mflvc", "bdcl", or "smoke"; "bdcl,smoke" is the smoke run of the second.
+      bdcl: keys of the group `model` that BDCL has for this set.
+      changes: keys that differ from the defaults, see `new_config`.
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    name, smoke = split_variant(variant, ("mflvc", "bdcl"))
+    model = {"objective": "bdcl", "matching_steps": 0, **bdcl} if name == "bdcl" else {}
+    config = cmmc(smoke, model=model, **changes)
+    if smoke and name == "bdcl":
+        # The generated views are no images.
+        config.model.update({"body": "mlp", "matching_steps": 0})
     return config
 
 

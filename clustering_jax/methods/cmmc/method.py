@@ -27,6 +27,7 @@ from clustering_jax.losses import (
     pseudo_label_loss,
 )
 from clustering_jax.method import Method, Objective, Phase, Spec
+from clustering_jax.methods.cmmc.bdcl import bdcl_losses
 from clustering_jax.methods.cmmc.held_out import confident_labels, held_out_probabilities
 from clustering_jax.methods.cmmc.network import Network, Outputs, assignments
 from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels, pseudo_labels
@@ -156,16 +157,16 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     """
     s = settings_of(CMMC, model, "method 'cmmc'", group="model")
     k = spec.num_clusters
-    network = Network(k, tuple(s.hidden), s.latent_dim, s.feature_dim, jnp.dtype(s.dtype))
+    network = Network(k, tuple(s.hidden), s.latent_dim, s.feature_dim, jnp.dtype(s.dtype), s.body)
 
     def forward(params, batch):
         return network.apply({"params": params}, batch)
 
-    def decoded(params, batch):
+    def decoded(params, batch, noise=None):
         """`Outputs` and `reconstruction_errors`. The reconstructions of all rows are never in memory together."""
 
         def part(rows):
-            outputs = network.apply({"params": params}, rows, decode=True)
+            outputs = network.apply({"params": params}, rows, decode=True, noise=noise)
             return outputs._replace(x=[]), reconstruction_errors(outputs, rows)
 
         return chunked(part, s.chunk)(batch)
@@ -178,14 +179,24 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return value, ({}, {"reconstruction": value})
 
     def contrast(variables, batch, key):
-        (outputs, errors), masks = decoded(variables["params"], batch), view_masks(batch)
-        terms = contrast_losses(
-            outputs,
-            masks,
-            feature_temperature=s.feature_temperature,
-            label_temperature=s.label_temperature,
-            entropy_per_pair=s.entropy_per_pair,
-        )
+        bdcl = s.objective == "bdcl"
+        (outputs, errors), masks = decoded(variables["params"], batch, key if bdcl else None), view_masks(batch)
+        if bdcl:
+            terms = bdcl_losses(
+                outputs,
+                masks,
+                feature_temperature=s.feature_temperature,
+                pair_weight=s.pair_weight,
+                decorrelation_weight=s.decorrelation_weight,
+            )
+        else:
+            terms = contrast_losses(
+                outputs,
+                masks,
+                feature_temperature=s.feature_temperature,
+                label_temperature=s.label_temperature,
+                entropy_per_pair=s.entropy_per_pair,
+            )
         terms["reconstruction"] = reconstruction_loss(errors, masks)
         return sum(terms.values()), ({}, {**terms, **occupancy(assignments(outputs, masks))})
 

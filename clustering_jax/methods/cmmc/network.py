@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from clustering_jax.losses import normalize
 from clustering_jax.methods.views import mixture, stack_masks, view_names
 from clustering_jax.nn.mlp import MLP
+from clustering_jax.nn.square import SquareDecoder, SquareEncoder
 from clustering_jax.typing import Array
+
+# Largest noise on the low-level features, as in the authors' code of BDCL.
+NOISE = 1e-3
 
 
 class Outputs(NamedTuple):
@@ -21,11 +26,15 @@ class Outputs(NamedTuple):
       h: high-level features of norm 1, [n, feature_dim].
       q: soft assignments, [n, k].
       x: reconstructions, [n, d_v], or none.
+      z: low-level features, [n, latent_dim].
+      noisy: soft assignments of low-level features with noise, [n, k], or none.
     """
 
     h: list[Array]
     q: list[Array]
     x: list[Array]
+    z: Sequence[Array] = ()
+    noisy: Sequence[Array] = ()
 
 
 class Network(nn.Module):
@@ -37,6 +46,7 @@ class Network(nn.Module):
       latent_dim: see `CMMC`.
       feature_dim: see `CMMC`.
       dtype: arithmetic of the autoencoders.
+      body: see `CMMC`.
     """
 
     num_clusters: int
@@ -44,30 +54,50 @@ class Network(nn.Module):
     latent_dim: int
     feature_dim: int
     dtype: Any
+    body: str = "mlp"
 
     @nn.compact
-    def __call__(self, batch: Mapping[str, Array], *, decode: bool = False) -> Outputs:
+    def __call__(self, batch: Mapping[str, Array], *, decode: bool = False, noise: Array | None = None) -> Outputs:
         """Computes the outputs of the views in a batch, which must have been in the batch of `init`.
 
         Args:
           batch: "view0", "view1", ... [n, d_v].
           decode: also compute the reconstructions.
+          noise: random key for `noisy`, which then needs "index" [n] in the batch; None computes none.
 
         Returns:
           The outputs of each view.
         """
         feature_head = MLP((self.feature_dim,), name="feature_head")
         label_head = MLP((self.num_clusters,), name="label_head")
-        h, q, x = [], [], []
-        for name in view_names(batch):
+        h, q, x, low, noisy = [], [], [], [], []
+        for view, name in enumerate(view_names(batch)):
             rows = batch[name].astype(jnp.float32)
-            z = MLP((*self.hidden, self.latent_dim), self.dtype, name=f"encoder_{name}")(rows)
+            z = self._encoder(name)(rows)
             if decode:
-                back = (*self.hidden[::-1], rows.shape[1])
-                x.append(MLP(back, self.dtype, name=f"decoder_{name}")(z))
+                x.append(self._decoder(name, rows.shape[1])(z))
+            low.append(z)
             h.append(normalize(feature_head(z)))
             q.append(nn.softmax(label_head(z)))
-        return Outputs(h, q, x)
+            if noise is not None:
+                more = _uniform(jax.random.fold_in(noise, view), batch["index"], self.latent_dim)
+                noisy.append(nn.softmax(label_head(z + NOISE * more)))
+        return Outputs(h, q, x, low, noisy)
+
+    def _encoder(self, view: str) -> nn.Module:
+        if self.body == "conv":
+            return SquareEncoder(self.latent_dim, self.dtype, name=f"encoder_{view}")
+        return MLP((*self.hidden, self.latent_dim), self.dtype, name=f"encoder_{view}")
+
+    def _decoder(self, view: str, width: int) -> nn.Module:
+        if self.body == "conv":
+            return SquareDecoder(width, self.dtype, name=f"decoder_{view}")
+        return MLP((*self.hidden[::-1], width), self.dtype, name=f"decoder_{view}")
+
+
+def _uniform(key: Array, index: Array, width: int) -> Array:
+    """Numbers in [0, 1) that depend only on the key and on the index of a row, [n, width]."""
+    return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (width,)))(index)
 
 
 def assignments(outputs: Outputs, masks: list[Array | None]) -> Array:
