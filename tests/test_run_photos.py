@@ -192,7 +192,8 @@ def test_choose_k_embeds_photos_and_ranks_by_the_score(finished, tmp_path, capsy
     """The run that follows in the same directory takes the embeddings."""
     folder, workdir = finished[0] / "all", tmp_path / "run"
     flags = [f"--config={CONFIGS / 'photos.py'}", f"--config.data.path={folder}", f"--config.embed.encoder={ENCODER}"]
-    flags += ["--config.embed.batch_size=8", "--config.model.num_steps=20", "--range=3:4", f"--output={tmp_path}"]
+    flags += ["--config.data.labels_from_folders=True", "--config.embed.batch_size=8", "--config.model.num_steps=20"]
+    flags += ["--range=3:4", f"--output={tmp_path}"]
     with pytest.raises(UserError, match="give --workdir=DIR"):
         choose_k.main(["choose_k", *flags])
     with pytest.raises(UserError, match="photos need no --train"):
