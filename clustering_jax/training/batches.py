@@ -29,6 +29,10 @@ def is_resident(streams: Mapping[str, Dataset], limit: int) -> bool:
     return not any(isinstance(v, LazyArray) for v in features) and sum(v.nbytes for v in features) <= limit
 
 
+# Methods whose batch is all rows, up to the batch size. Fewer rows are nothing to warn of.
+UP_TO = ("turtle",)
+
+
 def batch_size_of(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> int:
     """Returns the batch size of a run, which is at most the number of examples. It warns if that reduces it.
 
@@ -48,7 +52,7 @@ def batch_size_of(config: Mapping[str, Any], streams: Mapping[str, Dataset]) -> 
         raise UserError(f"batch_size is {wanted}: choose at least 2, or 0 for all examples")
     if config["epochs"] < (0 if config["init_from"] else 1):
         raise UserError(f"epochs is {config['epochs']}: nothing would be trained (0 needs init_from)")
-    if smallest < wanted:
+    if smallest < wanted and config["method"] not in UP_TO:
         warnings.warn(f"only {smallest} examples: batch size {smallest} instead of {wanted}", stacklevel=2)
     size = min(wanted, smallest)
     data_mesh(size)  # Raises UserError if several processes can't divide a batch.
