@@ -47,6 +47,7 @@ def lines(
     title: str,
     x_label: str = "step",
     limits: tuple[float, float] | None = None,
+    x_limits: tuple[float, float] | None = None,
     marks: Sequence[tuple[float, str]] = (),
     note: str = "",
 ) -> Html:
@@ -57,6 +58,7 @@ def lines(
       title: title of the chart.
       x_label: label of the x axis.
       limits: limits of the y axis; None fits them to the values.
+      x_limits: limits of the x axis; None fits them to the values.
       marks: ``(x, word)`` for vertical lines with a word. Marks outside the range of x are left out.
       note: text below the chart.
 
@@ -67,7 +69,7 @@ def lines(
     xs, ys = (np.concatenate([points[i] for points in thin.values()]) for i in (0, 1))
     legend, legend_height = _legend(list(thin)) if len(thin) > 1 else (Html(), 0.0)
     top = TOP + legend_height + (14 if marks else 0)
-    frame = Frame((xs.min(), xs.max()), limits or spread(ys.tolist()), top=top)
+    frame = Frame(x_limits or (xs.min(), xs.max()), limits or spread(ys.tolist()), top=top)
     drawn = [_line(frame, x, y, i) for i, (x, y) in enumerate(thin.values())]
     body = (frame.y_axis(), frame.x_axis(x_label), _marks(frame, marks), *drawn, legend)
     return figure(*body, title=title, note=note)

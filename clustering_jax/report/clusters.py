@@ -154,5 +154,6 @@ def reliability(result: Mapping[str, Any], n: int) -> list[Html]:
     if "acc" in found.get("scores", {}):
         note += f" By the labels, {found['scores']['acc']:.0%} are."
     series = {"agreement": (confidence, agreement), "as confident": (confidence, confidence)}
-    marks = [(found["threshold"], "threshold")]
-    return [lines(series, title="Reliability", x_label="probability", limits=(0.0, 1.0), marks=marks, note=note)]
+    share, marks = (0.0, 1.0), [(found["threshold"], "threshold")]
+    axes: dict[str, Any] = {"x_label": "probability", "limits": share, "x_limits": share}
+    return [lines(series, title="Reliability", marks=marks, note=note, **axes)]

@@ -100,11 +100,12 @@ def of_run(workdir: Path, config: Mapping[str, Any], dataset: Dataset, embedding
     return _content(workdir, json.loads(json.dumps(config)), result, assigned, dataset, embedding, [])
 
 
-def of_workdir(workdir: Path) -> Content:
+def of_workdir(workdir: Path, *, embed: bool = True) -> Content:
     """Collects the content for any workdir. If possible, loads the data and embeds it with the newest checkpoint.
 
     Args:
       workdir: directory of the run.
+      embed: whether to embed the rows, for the map.
 
     Returns:
       The content.
@@ -136,7 +137,8 @@ def of_workdir(workdir: Path) -> Content:
         probabilities = predictor.predict_proba(dataset.features)
         assigned = Assigned(dataset.ids, probabilities.argmax(1), probabilities.max(1), probabilities.shape[1], {})
         result = result or _so_far(config, dataset, probabilities)
-    return _content(workdir, config, result, assigned, dataset, embedded(predictor.embed, dataset), notes)
+    embedding = embedded(predictor.embed, dataset) if embed else None
+    return _content(workdir, config, result, assigned, dataset, embedding, notes)
 
 
 def _content(

@@ -70,7 +70,8 @@ def flat(rows: np.ndarray, kind: str) -> np.ndarray:
 def _pca(rows: np.ndarray) -> np.ndarray:
     from sklearn.decomposition import PCA
 
-    return PCA(2, random_state=SEED).fit_transform(rows)
+    with np.errstate(invalid="ignore"):  # the variance of equal rows is 0
+        return PCA(2, random_state=SEED).fit_transform(rows)
 
 
 def _tsne(rows: np.ndarray) -> np.ndarray:

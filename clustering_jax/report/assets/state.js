@@ -145,7 +145,8 @@ function pictureOf(row) {
 
 function picture(row) {
   const source = pictureOf(row);
-  return source && make("img", { src: source, alt: "", loading: "lazy", decoding: "async", className: data.sharp ? "sharp" : "" });
+  const loading = source.startsWith("data:") ? "eager" : "lazy";
+  return source && make("img", { loading, decoding: "async", src: source, alt: "", className: data.sharp ? "sharp" : "" });
 }
 
 const shareOf = (row) => rows.probability[row].toFixed(2);

@@ -1,0 +1,315 @@
+"""Tests the workbench in a browser: hover, lasso, corrections, and `edit` with the file that the page writes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from clustering_jax import report
+from clustering_jax.editing import edit
+from clustering_jax.editing.request import from_file
+from clustering_jax.report.page import page
+from tests.editing import small
+from tests.report import report_content as made
+from tests.report.browser import browser, opened
+from tests.report.test_rows import large
+from tests.report.test_rows import values as data_of
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The workdir of a run with its report, the data of the page, and the parts of the rows."""
+    workdir, part = small.trained(tmp_path_factory.mktemp("workbench"))
+    report.write(workdir)
+    return workdir, data_of((workdir / "report.html").read_text()), part
+
+
+@pytest.fixture
+def bench(chromium, finished):
+    with opened(chromium, finished[0] / "report.html") as bench:
+        yield bench
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    file = tmp_path_factory.mktemp("digits") / "report.html"
+    file.write_text(page(made.content(), "pca"), encoding="utf-8")
+    return file
+
+
+def place(bench, data, row):
+    """Where a row is on the page, as the script places it."""
+    box = bench.locator("#pointer").bounding_box()
+    x, y = (data["rows"][name][row] / 10_000 for name in "xy")
+    return box["x"] + 14 + x * (box["width"] - 28), box["y"] + 14 + y * (box["height"] - 28)
+
+
+def lasso(bench, data, rows, shift=False):
+    """Draws a rectangle around rows."""
+    bench.locator("#pointer").scroll_into_view_if_needed()
+    at = np.array([place(bench, data, row) for row in rows])
+    (left, top), (right, bottom) = at.min(0) - 5, at.max(0) + 5
+    if shift:
+        bench.keyboard.down("Shift")
+    bench.mouse.move(left, top)
+    bench.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 1)):
+        bench.mouse.move(x, y, steps=4)
+    bench.mouse.up()
+    if shift:
+        bench.keyboard.up("Shift")
+
+
+def downloaded(bench, button, directory):
+    with bench.expect_download() as waiting:
+        bench.click(button)
+    waiting.value.save_as(directory / "file")
+    return (directory / "file").read_text("utf-8")
+
+
+def alone(data):
+    """A row with no other row near it on the map, and inside of it."""
+    at = np.stack([data["rows"]["x"], data["rows"]["y"]], 1).astype(float)
+    apart = np.sqrt(((at[:, None] - at) ** 2).sum(2)) + 1e9 * np.eye(len(at))
+    return int(np.where(((at > 500) & (at < 9500)).all(1), apart.min(1), 0).argmax())
+
+
+def test_hover_shows_the_row(bench, finished):
+    data = finished[1]
+    row = alone(data)
+    bench.locator("#pointer").scroll_into_view_if_needed()
+    bench.mouse.move(*place(bench, data, row))
+    bench.wait_for_selector("#tip:not([hidden])")
+    assert bench.inner_text("#tip").startswith(f"{data['rows']['id'][row]}, cluster {data['rows']['cluster'][row]},")
+    bench.mouse.move(1, 1)
+    bench.wait_for_selector("#tip", state="hidden")
+
+
+def test_hover_shows_the_picture(chromium, digits):
+    data = data_of(digits.read_text())
+    row = alone(data)
+    with opened(chromium, digits) as bench:
+        bench.locator("#pointer").scroll_into_view_if_needed()
+        bench.mouse.move(*place(bench, data, row))
+        shown = bench.get_attribute("#tip img", "src")
+    assert shown == data["picture_start"] + data["pictures"][row]
+
+
+def test_the_lasso_selects_and_the_ids_are_a_file(bench, finished, tmp_path):
+    _, data, part = finished
+    first, second = np.flatnonzero(part == 0)[:1], np.flatnonzero(part == 1)
+    lasso(bench, data, second)
+    around = {int(text) for text in downloaded(bench, "#ids", tmp_path).split()}
+    at = np.stack([data["rows"]["x"], data["rows"]["y"]], 1)
+    low, high = at[second].min(0), at[second].max(0)
+    assert set(second.tolist()) <= around and ((at >= low) & (at <= high)).all(1).sum() <= len(around) < 40
+    lasso(bench, data, first, shift=True)
+    more = {int(text) for text in downloaded(bench, "#ids", tmp_path).split()}
+    assert around < more and first[0] in more
+    lasso(bench, data, first)
+    assert first[0] in {int(text) for text in downloaded(bench, "#ids", tmp_path).split()} != more
+    bench.click("#clear")
+    bench.wait_for_selector("#bar", state="hidden")
+
+
+def corrected(bench, data, rows):
+    """Merges 1 and 3, splits 2, renames 0, and moves rows to 0."""
+    bench.check("[aria-label='Merge cluster 3']")
+    bench.check("[aria-label='Merge cluster 1']")
+    bench.click("#merge")
+    bench.click("#cluster-2 >> text=Split")
+    bench.fill("[aria-label='Name of cluster 0']", ' "street" signs, <b>')
+    bench.locator("[aria-label='Name of cluster 0']").blur()
+    bench.locator("#cluster-0").get_by_text("lock").click()
+    lasso(bench, data, rows)
+    bench.select_option("#target", "0")
+    bench.click("#move")
+
+
+def test_edit_takes_the_corrections(bench, finished, tmp_path):
+    workdir, data, part = finished
+    row = alone(data)
+    corrected(bench, data, [row])
+    assert bench.locator("#corrections li").count() == 5 - (data["rows"]["cluster"][row] == 0)
+    text = downloaded(bench, "#download", tmp_path)
+    found = json.loads(text)
+    moved = {str(data["rows"]["id"][row]): 0} if data["rows"]["cluster"][row] else {}
+    assert found == {
+        "merge": [[1, 3]],
+        "split": {"2": 2},
+        "rename": {"0": '"street" signs, <b>'},
+        **({"move": moved} if moved else {}),
+        "lock": [0],
+    }
+    result = edit(workdir, tmp_path / "new", from_file(tmp_path / "file"))
+    assert result["clusters"] == [0, 1, 2, 4]
+    after = data_of(report.write(tmp_path / "new").read_text())
+    assert [(c["number"], c["words"], c["locked"]) for c in after["clusters"]] == [
+        (0, ['"street" signs, <b>'], True),
+        (1, [], False),
+        (2, [], False),
+        (4, [], False),
+    ]
+    assert after["rows"]["cluster"][row] == 0
+    own = np.array(after["rows"]["cluster"])
+    assert set(np.delete(own, row)[np.delete(np.isin(part, (1, 3)), row)].tolist()) == {1}
+
+
+def test_corrections_that_contradict_each_other_are_not_offered(bench):
+    bench.fill("[aria-label='Name of cluster 3']", "gone")
+    bench.locator("[aria-label='Name of cluster 3']").blur()
+    for number in (3, 1):
+        bench.check(f"[aria-label='Merge cluster {number}']")
+    bench.click("#merge")
+    bench.wait_for_selector("#corrections >> text=Merge 1, 3")
+    assert bench.inner_text("#cluster-3 .state") == "Becomes part of cluster 1."
+    assert "gone" not in bench.inner_text("#corrections")
+    assert bench.is_disabled("[aria-label='Merge cluster 3']") and bench.is_disabled("#cluster-1 >> text=Split")
+    assert not bench.is_editable("[aria-label='Name of cluster 3']")
+    bench.click("#cluster-2 >> text=Split")
+    bench.wait_for_selector("[aria-label='Merge cluster 2']:disabled")
+    for _ in range(2):
+        bench.locator("#corrections button").first.click()
+    bench.wait_for_selector("#no-corrections")
+    assert not bench.is_disabled("[aria-label='Merge cluster 3']")
+
+
+def test_everything_is_reached_by_the_keyboard(bench, finished):
+    data = finished[1]
+    bench.focus("#cluster-1 [role=tab]")
+    bench.keyboard.press("ArrowRight")
+    assert bench.get_attribute("#cluster-1 [role=tab]:nth-child(2)", "aria-selected") == "true"
+    own = [i for i, c in enumerate(data["rows"]["cluster"]) if c == 1]
+    least = min(own, key=lambda row: data["rows"]["probability"][row])
+    first = bench.locator("#cluster-1 .tile").first
+    assert data["rows"]["probability"][int(first.get_attribute("data-row"))] == data["rows"]["probability"][least]
+    first.focus()
+    bench.keyboard.press("s")
+    bench.wait_for_selector("#cluster-1 .tile[aria-pressed=true]")
+    bench.keyboard.press("Enter")
+    bench.wait_for_selector("#large[open]")
+    assert bench.inner_text("#large-title") == data["rows"]["id"][int(first.get_attribute("data-row"))]
+    bench.keyboard.press("ArrowRight")
+    bench.wait_for_selector("#large-place >> text=2 of")
+    bench.keyboard.press("Escape")
+    bench.wait_for_selector("#large", state="hidden")
+    assert bench.evaluate("document.activeElement.dataset.row") == first.get_attribute("data-row")
+    bench.focus("#pointer")
+    bench.keyboard.press("ArrowLeft")
+    before = bench.inner_text("#tip")
+    bench.keyboard.press("ArrowLeft")
+    assert bench.inner_text("#tip") != before and bench.text_content("#status") == bench.inner_text("#tip")
+    bench.keyboard.press("Enter")
+    bench.wait_for_selector("#large[open]")
+
+
+def test_the_tabs_show_the_rows_that_they_name(chromium, digits):
+    data = data_of(digits.read_text())
+    rows = data["rows"]
+    own = [i for i, c in enumerate(rows["cluster"]) if c == 1]
+    keys = {
+        "Typical": lambda i: (rows["typical"][i] or 9, -rows["probability"][i]),
+        "Least-sure": lambda i: rows["probability"][i],
+        "Odd": lambda i: -rows["outlier"][i],
+        "Duplicates": lambda i: rows["duplicate_group"][i],
+        "All": lambda i: i,
+    }
+    with opened(chromium, digits) as bench:
+        for name, key in keys.items():
+            bench.click(f"#tab-1-{name}")
+            shown = [int(t.get_attribute("data-row")) for t in bench.locator("#cluster-1 .tile").all()]
+            wanted = [i for i in own if name != "Duplicates" or rows["duplicate_group"][i] is not None]
+            assert [key(i) for i in shown] == sorted(map(key, wanted))[:12] and set(shown) <= set(wanted)
+        bench.click("#cluster-1 .more")
+        assert bench.locator("#cluster-1 .tile").count() == len(own)
+
+
+@pytest.mark.parametrize("name", ["digits", "embeddings"])
+def test_on_a_phone_nothing_is_wider_than_the_screen(chromium, tmp_path, name):
+    (tmp_path / "report.html").write_text(page(made.content(name), "pca"), encoding="utf-8")
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with opened(chromium, tmp_path / "report.html", **phone) as bench:
+        bench.locator("#cluster-1 .tile").first.tap()
+        bench.tap("#large-select")
+        bench.tap("#large-close")
+        bench.wait_for_selector("#bar:not([hidden])")
+        assert bench.evaluate("document.documentElement.scrollWidth") == 390
+        box = bench.locator("#bar").bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] + box["height"] <= 844
+
+
+COLOUR = """() => {
+  const points = document.getElementById("points");
+  const copy = new OffscreenCanvas(points.width, points.height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(points, 0, 0);
+  const pixels = copy.getImageData(0, 0, points.width, points.height).data;
+  const counts = {};
+  for (let i = 0; i < pixels.length; i += 4) {
+    if (pixels[i + 3] < 180 || pixels[i + 3] > 200) continue; // points are drawn with an opacity of 0.75
+    const name = [0, 1, 2].map((j) => pixels[i + j] >> 4).join();
+    counts[name] = (counts[name] ?? 0) + 1;
+  }
+  return Object.keys(counts).reduce((a, b) => (counts[a] > counts[b] ? a : b));
+}"""
+
+
+def colour(bench):
+    """The most frequent colour of the map's points."""
+    return bench.evaluate(COLOUR)
+
+
+def after(bench, before):
+    """The colour of the map when it is another one; the same one after three seconds."""
+    for _ in range(30):
+        if (found := colour(bench)) != before:
+            break
+        bench.wait_for_timeout(100)
+    return found
+
+
+def test_the_map_follows_dark_mode_and_paper(chromium, digits):
+    with opened(chromium, digits) as bench:
+        light = colour(bench)
+        bench.emulate_media(color_scheme="dark")
+        dark = after(bench, light)
+        bench.emulate_media(media="print")
+        assert after(bench, dark) == light != dark
+        assert not bench.is_visible(".tabs") and not bench.is_visible("#lasso")
+        assert bench.locator(".tile img").first.is_visible()
+
+
+TIMES = """async () => {
+  const frame = () => new Promise(requestAnimationFrame);
+  const over = document.getElementById("pointer");
+  async function time(action) {
+    const start = performance.now();
+    action();
+    await frame();
+    await frame();
+    return performance.now() - start;
+  }
+  function move(i) {
+    const clientY = over.getBoundingClientRect().top + 150;
+    over.dispatchEvent(new PointerEvent("pointermove", { clientX: 100 + 9 * i, clientY }));
+  }
+  await time(() => move(0));
+  const hover = await time(() => { for (let i = 0; i < 20; i += 1) move(i); });
+  return [hover / 20, await time(() => document.getElementById("closer").click())];
+}"""
+
+
+def test_fifty_thousand_rows_are_smooth(chromium, tmp_path):
+    """The bounds are far above what is measured on two idle cores: docs/report.md."""
+    (tmp_path / "report.html").write_text(page(large(), "pca"), encoding="utf-8")
+    with opened(chromium, tmp_path / "report.html") as bench:
+        hover, zoom = bench.evaluate(TIMES)
+    print(f"hover {hover:.1f} ms, zoom {zoom:.0f} ms")
+    assert hover < 50 and zoom < 1500
