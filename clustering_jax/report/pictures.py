@@ -27,7 +27,7 @@ class Thumbnails:
         self.shape = (len(paths), SIDE, SIDE, 3)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """The centre of the picture, uint8 [SIDE, SIDE, 3]; grey where the file can't be read any more."""
+        """The centre of the picture, uint8 [side, side, 3]; grey where the file can't be read any more."""
         try:
             return _thumbnail(self._paths[row])
         # Decoders of broken files raise nearly anything.
@@ -38,7 +38,8 @@ class Thumbnails:
 def _thumbnail(path: Path) -> np.ndarray:
     with Image.open(path, formats=PICTURE_FORMATS) as image:
         image.draft("RGB", (2 * SIDE, 2 * SIDE))  # large JPEG files are decoded at a fraction of their size
-        return np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (SIDE, SIDE)))
+        side = min(SIDE, *image.size)
+        return np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (side, side)))
 
 
 def folder_of(config: Mapping[str, Any], dataset: Dataset | None) -> Path | None:

@@ -56,5 +56,5 @@ def encoded(pictures: Any, rows: Iterable[int], budget: int = BUDGET) -> Encoded
 def _text(image: np.ndarray, kind: str) -> str:
     picture, buffer = Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image), io.BytesIO()
     picture.thumbnail((SIDE, SIDE))  # larger ones only
-    picture.save(buffer, kind, quality=75, method=2)  # PNG ignores both, JPEG the second
+    picture.save(buffer, kind, quality=75, method=0)  # PNG ignores both, JPEG the second
     return base64.b64encode(buffer.getvalue()).decode()

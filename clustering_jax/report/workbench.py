@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 from clustering_jax.report.assigned import Assigned
 from clustering_jax.report.clusters import Facts
@@ -34,8 +35,7 @@ def workbench(content: Content, assigned: Assigned, facts: Facts, kind: str) -> 
 
 def _clusters(content: Content, assigned: Assigned, shown: int) -> list[Html]:
     n = len(assigned.ids)
-    note = "A click enlarges a row; Ctrl-click, or S on the keyboard, selects it. "
-    note += "Each row has the probability of its cluster." if content.finished else ""
+    note = "A click enlarges a row; Ctrl-click, or S on the keyboard, selects it. The number is the probability."
     part = (
         f" This page has {shown:,} of the {n:,} rows: the most typical, least sure and odd ones, and others at random."
     )
@@ -43,7 +43,7 @@ def _clusters(content: Content, assigned: Assigned, shown: int) -> list[Html]:
     return [
         element("h2", "Clusters"),
         element("noscript", element("p", "The clusters and the map need JavaScript.", class_="warning")),
-        element("p", note + (part if shown < n else ""), class_="note"),
+        element("p", note + (part if shown < n else ""), class_="note help"),
         element("p", element("label", "Order: ", element("select", *options, id="sort")), class_="controls"),
         element("div", id="clusters"),
         element("p", element("button", "More", type="button", id="further"), class_="controls"),
@@ -80,7 +80,8 @@ def _map(points: Points, kind: str, n: int, k: int) -> list[Html]:
 
 
 def _corrections(content: Content) -> list[Html]:
-    command = f"clustering-jax edit --workdir={content.name} --output={content.name}-corrected --json corrections.json"
+    name = shlex.quote(content.name)
+    command = f"clustering-jax edit --workdir={name} --output={name}-corrected --json corrections.json"
     hint = "Rename, merge, split, lock or move above. The corrections are collected here."
     return [
         element("h2", "Corrections", class_="correct", id="correct"),
@@ -89,7 +90,7 @@ def _corrections(content: Content) -> list[Html]:
             "div",
             element("ol", id="corrections"),
             element("p", element("button", "Download corrections.json", type="button", id="download", class_="strong")),
-            element("p", "Then, in the directory of the workdir:", class_="note"),
+            element("p", "Then, in the directory above the workdir:", class_="note"),
             element("pre", command),
             id="correcting",
             class_="correct",

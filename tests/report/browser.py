@@ -22,13 +22,13 @@ def browser():
 
 
 @contextmanager
-def opened(browser, file, **options):
-    """The page of a file, which must log nothing and ask for nothing outside of its directory."""
+def opened(browser, file, root=None, **options):
+    """The page of a file, which must log nothing and ask for no other file, or only for files below `root`."""
     wrong = []
     page = browser.new_page(**{"viewport": {"width": 1200, "height": 900}, **options})
     page.on("console", lambda message: wrong.append(message.text))
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: None if is_near(request.url, file) else wrong.append(request.url[:200]))
+    page.on("request", lambda request: None if is_near(request.url, root or file) else wrong.append(request.url[:200]))
     page.goto(file.as_uri())
     page.wait_for_selector(".cluster")
     yield page
@@ -36,5 +36,5 @@ def opened(browser, file, **options):
     assert not wrong, wrong
 
 
-def is_near(address, file):
-    return address.startswith(("data:", "blob:", file.parent.as_uri()))
+def is_near(address, place):
+    return address.startswith(("data:", "blob:", place.as_uri()))

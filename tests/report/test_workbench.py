@@ -4,14 +4,16 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clustering_jax import report
-from clustering_jax.editing import edit
+from clustering_jax.editing import Request, edit
 from clustering_jax.editing.request import from_file
 from clustering_jax.report.page import page
 from tests.editing import small
 from tests.report import report_content as made
 from tests.report.browser import browser, opened
+from tests.report.test_report import VARIANTS
 from tests.report.test_rows import large
 from tests.report.test_rows import values as data_of
 
@@ -128,7 +130,7 @@ def corrected(bench, data, rows):
     bench.click("#cluster-2 >> text=Split")
     bench.fill("[aria-label='Name of cluster 0']", ' "street" signs, <b>')
     bench.locator("[aria-label='Name of cluster 0']").blur()
-    bench.locator("#cluster-0").get_by_text("lock").click()
+    bench.locator("#cluster-0 label", has_text="lock").click()
     lasso(bench, data, rows)
     bench.select_option("#target", "0")
     bench.click("#move")
@@ -230,6 +232,93 @@ def test_the_tabs_show_the_rows_that_they_name(chromium, digits):
             assert [key(i) for i in shown] == sorted(map(key, wanted))[:12] and set(shown) <= set(wanted)
         bench.click("#cluster-1 .more")
         assert bench.locator("#cluster-1 .tile").count() == len(own)
+
+
+def test_a_zoomed_and_moved_map_shows_the_row_under_the_pointer(bench, finished):
+    data = finished[1]
+    row = alone(data)
+    bench.locator("#pointer").scroll_into_view_if_needed()
+    box = bench.locator("#pointer").bounding_box()
+    middle = np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
+    bench.click("#closer")
+    bench.click("#lasso")
+    bench.mouse.move(*middle)
+    bench.mouse.down()
+    shift = (middle - place(bench, data, row)) * 1.5  # brings the row to the middle
+    bench.mouse.move(*(middle + shift), steps=5)
+    bench.mouse.up()
+    bench.mouse.move(*(middle + 1))
+    bench.wait_for_selector(f"#tip >> text=/^{data['rows']['id'][row]}, /")
+    bench.click("#whole")
+    bench.mouse.move(*place(bench, data, row))
+    bench.wait_for_selector(f"#tip >> text=/^{data['rows']['id'][row]}, /")
+
+
+def test_a_card_points_to_its_cluster_on_the_map(bench):
+    bench.click("#cluster-1 >> text=On the map")
+    assert bench.text_content("#status") == "The map shows cluster 1."
+    bench.click("#cluster-1 >> text=On the map")
+    assert bench.text_content("#status") == "The map shows all clusters."
+
+
+def test_a_cluster_that_is_locked_stays_as_it_is(chromium, finished, tmp_path):
+    edit(finished[0], tmp_path / "locked", Request(lock=[1], rename={1: "safe"}))
+    with opened(chromium, report.write(tmp_path / "locked")) as bench:
+        assert bench.is_disabled("[aria-label='Merge cluster 1']") and bench.is_disabled("#cluster-1 >> text=Split")
+        assert bench.inner_text("#cluster-1 .state") == "Locked."
+        bench.click("#cluster-1 >> text=Select these")
+        bench.wait_for_selector("#bar:not([hidden])")
+        assert "1 safe" not in bench.locator("#target option").all_inner_texts()
+        bench.click("#move")
+        assert bench.text_content("#status") == "12 rows of locked clusters stay; 0 rows moved."
+        bench.locator("#cluster-1 label", has_text="lock").click()
+        bench.click("#cluster-1 >> text=Split")
+        assert json.loads(downloaded(bench, "#download", tmp_path)) == {"split": {"1": 2}, "unlock": [1]}
+        bench.locator("#cluster-1 label", has_text="lock").click()
+        bench.wait_for_selector("#no-corrections")
+
+
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"nothing yet"}))
+def test_every_page_opens_without_an_error(chromium, tmp_path, name):
+    (tmp_path / "report.html").write_text(page(VARIANTS[name], "pca"), encoding="utf-8")
+    with opened(chromium, tmp_path / "report.html") as bench:
+        bench.locator(".tile").first.click()
+        bench.wait_for_selector("#large[open]")
+
+
+def test_the_page_of_an_unfinished_run_only_shows(chromium, tmp_path):
+    text = page(made.content()._replace(finished=False), "pca")
+    (tmp_path / "report.html").write_text(text, encoding="utf-8")
+    with opened(chromium, tmp_path / "report.html") as bench:
+        bench.locator(".tile").first.click(modifiers=["Control"])
+        bench.wait_for_selector("#bar:not([hidden])")
+        assert not bench.is_editable("[aria-label='Name of cluster 1']")
+        assert not bench.locator("[aria-label='Merge cluster 1'], #move, #download").count()
+
+
+def test_a_photo_is_enlarged_from_its_file(chromium, tmp_path):
+    """Photos without a picture in the page are shown from their files, too."""
+    content = made.content("colour")
+    ids = [f"sub/photo {i}é.png" for i in range(400)]
+    (tmp_path / "photos" / "sub").mkdir(parents=True)
+    for name, image in zip(ids[:150], content.pictures, strict=False):
+        Image.fromarray(image).resize((200, 200)).save(tmp_path / "photos" / name)
+    (tmp_path / "runs").mkdir()
+    content = content._replace(
+        assigned=content.assigned._replace(ids=ids), folder=tmp_path / "photos", workdir=tmp_path / "runs"
+    )
+    data = data_of(text := page(content, "pca"))
+    text = text.replace(data["pictures"][5], "")
+    (tmp_path / "runs" / "report.html").write_text(text, encoding="utf-8")
+    width = "(image) => image.decode().then(() => image.naturalWidth)"
+    with opened(chromium, tmp_path / "runs" / "report.html", root=tmp_path) as bench:
+        own = data["rows"]["cluster"][5]
+        bench.click(f"#tab-{own}-All")
+        tile = bench.locator(f"#cluster-{own} .tile[data-row='5']")
+        assert bench.locator(f"#cluster-{own} .tile img").first.evaluate(width) == 32
+        assert tile.locator("img").evaluate(width) == 200
+        bench.locator(f"#cluster-{own} .tile").first.click()
+        assert bench.locator("#large-picture").evaluate(width) == 200
 
 
 @pytest.mark.parametrize("name", ["digits", "embeddings"])

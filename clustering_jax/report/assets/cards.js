@@ -15,7 +15,7 @@ const TABS = {
 
 function tile(row) {
   const group = value("duplicate_group", row);
-  const text = [make("span", { className: "id" }, rows.id[row])].filter(() => !pictureOf(row));
+  const text = [make("span", { className: "id" }, rows.id[row].split("/").pop())].filter(() => !pictureOf(row));
   const parts = [picture(row), ...text, make("small", {}, shareOf(row))].filter(Boolean);
   const label = `${rows.id[row]}, probability ${shareOf(row)}${group === null ? "" : `, duplicates ${group}`}`;
   return make("button", { type: "button", className: "tile", title: label, "aria-label": label, "data-row": row }, ...parts);

@@ -77,8 +77,10 @@ function drawSelected(context, colours, r) {
   const path = new Path2D();
   for (const row of selected) path.rect(px[row] - r - 1.5, py[row] - r - 1.5, 2 * r + 3, 2 * r + 3);
   context.strokeStyle = colours.ink;
-  context.lineWidth = 1.2;
+  context.lineWidth = 1;
+  context.globalAlpha = 0.7;
   context.stroke(path);
+  context.globalAlpha = 1;
 }
 
 function drawNumbers(context, colours) {
@@ -101,7 +103,7 @@ function drawNumbers(context, colours) {
 function highlight(number) {
   field.shown = field.shown === number ? null : number;
   changed();
-  by("map").scrollIntoView({ block: "nearest" });
+  by("field").scrollIntoView({ block: "nearest" });
   say(field.shown === null ? "The map shows all clusters." : `The map shows ${titleOf(number)}.`);
 }
 
