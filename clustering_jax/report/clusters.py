@@ -13,7 +13,7 @@ from sklearn.metrics.cluster import contingency_matrix
 from clustering_jax import metrics
 from clustering_jax.report.assigned import Assigned
 from clustering_jax.report.charts import bars, confusion, lines
-from clustering_jax.report.content import Content, sample
+from clustering_jax.report.content import Content, clusters_of, sample
 from clustering_jax.report.markup import Html
 
 MAX_CLASSES = 30  # rows and columns of the confusion matrix
@@ -36,7 +36,7 @@ def facts_of(content: Content, assigned: Assigned) -> Facts:
     """Computes the facts and the charts of the clusters."""
     labelled, matched = _labelled(content, assigned), {}
     silhouettes, charts = _silhouettes(content, assigned)
-    charts.insert(0, _sizes(assigned))
+    charts.insert(0, _sizes(assigned, len(clusters_of(content))))
     if labelled is not None:
         matched = metrics.match(*labelled)
         charts.append(_confusion(*labelled, matched))
@@ -63,13 +63,13 @@ def _labelled(content: Content, assigned: Assigned) -> tuple[np.ndarray, np.ndar
     return labels[known], assigned.clusters[known]
 
 
-def _sizes(assigned: Assigned) -> Html:
+def _sizes(assigned: Assigned, k: int) -> Html:
     sizes = _cluster_sizes(assigned)
     n, without = int(sizes.sum()), int((assigned.clusters < 0).sum())
-    occupied = f"{int((sizes > 0).sum())} of {assigned.k} clusters are occupied"
+    occupied = f"{int((sizes > 0).sum())} of {k} clusters are occupied"
     rejected = f"; {without:,} rows of low confidence have no cluster" if without else ""
-    note = f"{occupied}; {n:,} members{rejected}; dashed line: the mean size, {n / assigned.k:,.0f}."
-    return bars(sizes.tolist(), title="Cluster sizes", x_label="cluster", level=n / assigned.k, note=note)
+    note = f"{occupied}; {n:,} members{rejected}; dashed line: the mean size, {n / k:,.0f}."
+    return bars(sizes.tolist(), title="Cluster sizes", x_label="cluster", level=n / k, note=note)
 
 
 def _cluster_sizes(assigned: Assigned) -> np.ndarray:

@@ -64,6 +64,12 @@ class Content(NamedTuple):
     notes: list[str]
 
 
+def clusters_of(content: Content) -> list[int]:
+    """The numbers of the clusters, without those that corrections have removed."""
+    k = content.assigned.k if content.assigned else content.config["num_clusters"]
+    return sorted((content.result or {}).get("clusters", range(k)))
+
+
 def sample(n: int, most: int = POINTS) -> np.ndarray:
     """Up to `most` of n row indices, ascending. Every process draws the same indices."""
     return np.arange(n) if n <= most else np.sort(np.random.default_rng(0).choice(n, most, replace=False))

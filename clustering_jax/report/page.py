@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from clustering_jax.report.charts import lines
 from clustering_jax.report.clusters import facts_of, reliability
-from clustering_jax.report.content import Content
+from clustering_jax.report.content import Content, clusters_of
 from clustering_jax.report.dendrogram import dendrogram
 from clustering_jax.report.markup import Html, element, joined
 from clustering_jax.report.static import digest, script, style
@@ -127,7 +127,7 @@ def _best_baseline(result: Mapping[str, Any], name: str) -> str:
 
 def _explanation(name: str, content: Content) -> str:
     """Explains a score that needs no labels."""
-    k = content.assigned.k if content.assigned else content.config["num_clusters"]
+    k = len(clusters_of(content))
     return {
         "occupied": f"of {k} clusters have a member",
         "confidence": "mean probability of the assigned cluster",

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 
 from clustering_jax.report.assigned import Assigned
-from clustering_jax.report.content import Content, sample
+from clustering_jax.report.content import Content, clusters_of, sample
 from clustering_jax.report.layout import Points, separated
 from clustering_jax.report.thumbnails import encoded
 
@@ -45,16 +45,11 @@ def of_content(content: Content, assigned: Assigned, points: Points | None, fact
         "editable": content.finished,
         "map": points is not None,
         "unassigned": facts.get(-1, ""),
-        "clusters": [_cluster(content, assigned, i, facts) for i in numbers(content, assigned)],
+        "clusters": [_cluster(content, assigned, i, facts) for i in clusters_of(content)],
         "rows": {**_columns(assigned, rows), "x": places[rows, 0].tolist(), "y": places[rows, 1].tolist()},
         "labels": labels,
         **_pictures(content, rows, order),
     }
-
-
-def numbers(content: Content, assigned: Assigned) -> list[int]:
-    """The clusters of the run, without those that corrections have removed."""
-    return sorted((content.result or {}).get("clusters", range(assigned.k)))
 
 
 def by_interest(assigned: Assigned) -> np.ndarray:

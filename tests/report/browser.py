@@ -1,8 +1,11 @@
-"""Opens pages in a headless Chromium that is installed on this machine."""
+"""Opens pages in a headless Chromium that is installed on this machine, and what the tests do with them."""
 
+import json
+import re
 import shutil
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -38,3 +41,45 @@ def opened(browser, file, root=None, **options):
 
 def is_near(address, place):
     return address.startswith(("data:", "blob:", place.as_uri()))
+
+
+def data_of(text):
+    """The data of a page, which its script reads."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def place(bench, data, row):
+    """Where a row is on the page, as the script places it."""
+    box = bench.locator("#pointer").bounding_box()
+    x, y = (data["rows"][name][row] / 10_000 for name in "xy")
+    return box["x"] + 14 + x * (box["width"] - 28), box["y"] + 14 + y * (box["height"] - 28)
+
+
+def lasso(bench, data, rows, shift=False):
+    """Draws a rectangle around rows."""
+    bench.locator("#pointer").scroll_into_view_if_needed()
+    at = np.array([place(bench, data, row) for row in rows])
+    (left, top), (right, bottom) = at.min(0) - 5, at.max(0) + 5
+    if shift:
+        bench.keyboard.down("Shift")
+    bench.mouse.move(left, top)
+    bench.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 1)):
+        bench.mouse.move(x, y, steps=4)
+    bench.mouse.up()
+    if shift:
+        bench.keyboard.up("Shift")
+
+
+def downloaded(bench, button, directory):
+    with bench.expect_download() as waiting:
+        bench.click(button)
+    waiting.value.save_as(directory / "file")
+    return (directory / "file").read_text("utf-8")
+
+
+def alone(data):
+    """A row with no other row near it on the map, and inside of it."""
+    at = np.stack([data["rows"]["x"], data["rows"]["y"]], 1).astype(float)
+    apart = np.sqrt(((at[:, None] - at) ** 2).sum(2)) + 1e9 * np.eye(len(at))
+    return int(np.where(((at > 500) & (at < 9500)).all(1), apart.min(1), 0).argmax())

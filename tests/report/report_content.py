@@ -99,3 +99,16 @@ def content(kind="digits", k=10, **changes):
         notes=[],
     )
     return whole._replace(**changes)
+
+
+def large(n=50_000, k=20):
+    """A run of many rows without pictures."""
+    rng = np.random.default_rng(0)
+    small = content("embeddings", k=k)
+    clusters = rng.integers(0, k, n)
+    ids = [f"folder/image_{i:06}.jpg" for i in range(n)]
+    assigned = small.assigned._replace(
+        ids=ids, clusters=clusters, confidence=rng.random(n).astype(np.float32), columns=columns(clusters)
+    )
+    embedding = rng.normal(size=(k, 8))[clusters] * 3 + rng.normal(size=(n, 8))
+    return small._replace(assigned=assigned, dataset=None, rows=np.arange(n), embedding=embedding)

@@ -230,6 +230,14 @@ def test_levels_and_reliability_are_shown_if_the_run_has_them():
     assert "Reliability" not in page(whole, "pca") and "Tree of" not in page(whole, "pca")
 
 
+def test_clusters_that_corrections_removed_are_not_counted():
+    whole = made.content()
+    merged = np.where(whole.assigned.clusters == 3, 0, whole.assigned.clusters)
+    result = {**whole.result, "clusters": [0, 1, 2, 4, 5, 6, 7, 8]}
+    text = page(whole._replace(assigned=whole.assigned._replace(clusters=merged), result=result), "pca")
+    assert "8 of 8 clusters are occupied" in text and "the mean size, 50." in text and "of 8 clusters have a" in text
+
+
 def test_corrections_need_a_finished_run():
     text = page(VARIANTS["digits"]._replace(finished=False), "pca")
     assert 'id="correct"' not in text and 'id="move"' not in text and '"editable":false' in text

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import json
-import re
 
 import numpy as np
 import pytest
@@ -15,33 +13,16 @@ from clustering_jax.report.layout import points_of
 from clustering_jax.report.page import page
 from clustering_jax.report.thumbnails import encoded
 from tests.report import report_content as made
-
-
-def values(text):
-    """The data of a page."""
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
+from tests.report.browser import data_of
 
 
 def of(content: Content):
     return rows.of_content(content, content.assigned, points_of(content, "pca"), {})
 
 
-def large(n=50_000, k=20):
-    """A run of many rows without pictures."""
-    rng = np.random.default_rng(0)
-    small = made.content("embeddings", k=k)
-    clusters = rng.integers(0, k, n)
-    ids = [f"folder/image_{i:06}.jpg" for i in range(n)]
-    assigned = small.assigned._replace(
-        ids=ids, clusters=clusters, confidence=rng.random(n).astype(np.float32), columns=made.columns(clusters)
-    )
-    embedding = rng.normal(size=(k, 8))[clusters] * 3 + rng.normal(size=(n, 8))
-    return small._replace(assigned=assigned, dataset=None, rows=np.arange(n), embedding=embedding)
-
-
 def test_the_page_has_every_row_with_its_columns():
     content = made.content()
-    found = values(page(content, "pca"))["rows"]
+    found = data_of(page(content, "pca"))["rows"]
     assert found["id"] == content.dataset.ids and found["cluster"] == content.assigned.clusters.tolist()
     np.testing.assert_allclose(found["probability"], content.assigned.confidence, atol=0.0006)
     for name, column in content.assigned.columns.items():
@@ -95,7 +76,7 @@ def test_rows_at_the_top_of_a_tab_come_first():
 
 def test_of_many_rows_the_page_has_the_most_interesting_ones(monkeypatch):
     monkeypatch.setattr(rows, "MOST", 2000)
-    content = large(n=5000, k=10)
+    content = made.large(n=5000, k=10)
     found = of(content)["rows"]
     ids = {name: i for i, name in enumerate(content.assigned.ids)}
     shown = {ids[name] for name in found["id"]}
@@ -111,7 +92,7 @@ def test_text_of_the_data_cannot_end_the_script():
     content = made.content()
     ids = ["</script><script>alert(1)</script>", "caf\udce9.jpg", *content.assigned.ids[2:]]
     text = page(content._replace(assigned=content.assigned._replace(ids=ids)), "pca")
-    assert values(text)["rows"]["id"][:2] == ids[:2]
+    assert data_of(text)["rows"]["id"][:2] == ids[:2]
     assert "<script>alert" not in text and text.encode("utf-8", "surrogateescape")
 
 

@@ -1,87 +1,15 @@
-"""Tests the workbench in a browser: hover, lasso, corrections, and `edit` with the file that the page writes."""
-
-import json
+"""Tests the workbench in a browser: hover, lasso, tabs, keyboard, phone, paper, and many rows."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from clustering_jax import report
-from clustering_jax.editing import Request, edit
-from clustering_jax.editing.request import from_file
 from clustering_jax.report.page import page
-from tests.editing import small
 from tests.report import report_content as made
-from tests.report.browser import browser, opened
+from tests.report.browser import alone, data_of, downloaded, lasso, opened, place
 from tests.report.test_report import VARIANTS
-from tests.report.test_rows import large
-from tests.report.test_rows import values as data_of
 
 pytestmark = pytest.mark.long
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The workdir of a run with its report, the data of the page, and the parts of the rows."""
-    workdir, part = small.trained(tmp_path_factory.mktemp("workbench"))
-    report.write(workdir)
-    return workdir, data_of((workdir / "report.html").read_text()), part
-
-
-@pytest.fixture
-def bench(chromium, finished):
-    with opened(chromium, finished[0] / "report.html") as bench:
-        yield bench
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    file = tmp_path_factory.mktemp("digits") / "report.html"
-    file.write_text(page(made.content(), "pca"), encoding="utf-8")
-    return file
-
-
-def place(bench, data, row):
-    """Where a row is on the page, as the script places it."""
-    box = bench.locator("#pointer").bounding_box()
-    x, y = (data["rows"][name][row] / 10_000 for name in "xy")
-    return box["x"] + 14 + x * (box["width"] - 28), box["y"] + 14 + y * (box["height"] - 28)
-
-
-def lasso(bench, data, rows, shift=False):
-    """Draws a rectangle around rows."""
-    bench.locator("#pointer").scroll_into_view_if_needed()
-    at = np.array([place(bench, data, row) for row in rows])
-    (left, top), (right, bottom) = at.min(0) - 5, at.max(0) + 5
-    if shift:
-        bench.keyboard.down("Shift")
-    bench.mouse.move(left, top)
-    bench.mouse.down()
-    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top + 1)):
-        bench.mouse.move(x, y, steps=4)
-    bench.mouse.up()
-    if shift:
-        bench.keyboard.up("Shift")
-
-
-def downloaded(bench, button, directory):
-    with bench.expect_download() as waiting:
-        bench.click(button)
-    waiting.value.save_as(directory / "file")
-    return (directory / "file").read_text("utf-8")
-
-
-def alone(data):
-    """A row with no other row near it on the map, and inside of it."""
-    at = np.stack([data["rows"]["x"], data["rows"]["y"]], 1).astype(float)
-    apart = np.sqrt(((at[:, None] - at) ** 2).sum(2)) + 1e9 * np.eye(len(at))
-    return int(np.where(((at > 500) & (at < 9500)).all(1), apart.min(1), 0).argmax())
 
 
 def test_hover_shows_the_row(bench, finished):
@@ -120,68 +48,6 @@ def test_the_lasso_selects_and_the_ids_are_a_file(bench, finished, tmp_path):
     assert first[0] in {int(text) for text in downloaded(bench, "#ids", tmp_path).split()} != more
     bench.click("#clear")
     bench.wait_for_selector("#bar", state="hidden")
-
-
-def corrected(bench, data, rows):
-    """Merges 1 and 3, splits 2, renames 0, and moves rows to 0."""
-    bench.check("[aria-label='Merge cluster 3']")
-    bench.check("[aria-label='Merge cluster 1']")
-    bench.click("#merge")
-    bench.click("#cluster-2 >> text=Split")
-    bench.fill("[aria-label='Name of cluster 0']", ' "street" signs, <b>')
-    bench.locator("[aria-label='Name of cluster 0']").blur()
-    bench.locator("#cluster-0 label", has_text="lock").click()
-    lasso(bench, data, rows)
-    bench.select_option("#target", "0")
-    bench.click("#move")
-
-
-def test_edit_takes_the_corrections(bench, finished, tmp_path):
-    workdir, data, part = finished
-    row = alone(data)
-    corrected(bench, data, [row])
-    assert bench.locator("#corrections li").count() == 5 - (data["rows"]["cluster"][row] == 0)
-    text = downloaded(bench, "#download", tmp_path)
-    found = json.loads(text)
-    moved = {str(data["rows"]["id"][row]): 0} if data["rows"]["cluster"][row] else {}
-    assert found == {
-        "merge": [[1, 3]],
-        "split": {"2": 2},
-        "rename": {"0": '"street" signs, <b>'},
-        **({"move": moved} if moved else {}),
-        "lock": [0],
-    }
-    result = edit(workdir, tmp_path / "new", from_file(tmp_path / "file"))
-    assert result["clusters"] == [0, 1, 2, 4]
-    after = data_of(report.write(tmp_path / "new").read_text())
-    assert [(c["number"], c["words"], c["locked"]) for c in after["clusters"]] == [
-        (0, ['"street" signs, <b>'], True),
-        (1, [], False),
-        (2, [], False),
-        (4, [], False),
-    ]
-    assert after["rows"]["cluster"][row] == 0
-    own = np.array(after["rows"]["cluster"])
-    assert set(np.delete(own, row)[np.delete(np.isin(part, (1, 3)), row)].tolist()) == {1}
-
-
-def test_corrections_that_contradict_each_other_are_not_offered(bench):
-    bench.fill("[aria-label='Name of cluster 3']", "gone")
-    bench.locator("[aria-label='Name of cluster 3']").blur()
-    for number in (3, 1):
-        bench.check(f"[aria-label='Merge cluster {number}']")
-    bench.click("#merge")
-    bench.wait_for_selector("#corrections >> text=Merge 1, 3")
-    assert bench.inner_text("#cluster-3 .state") == "Becomes part of cluster 1."
-    assert "gone" not in bench.inner_text("#corrections")
-    assert bench.is_disabled("[aria-label='Merge cluster 3']") and bench.is_disabled("#cluster-1 >> text=Split")
-    assert not bench.is_editable("[aria-label='Name of cluster 3']")
-    bench.click("#cluster-2 >> text=Split")
-    bench.wait_for_selector("[aria-label='Merge cluster 2']:disabled")
-    for _ in range(2):
-        bench.locator("#corrections button").first.click()
-    bench.wait_for_selector("#no-corrections")
-    assert not bench.is_disabled("[aria-label='Merge cluster 3']")
 
 
 def test_everything_is_reached_by_the_keyboard(bench, finished):
@@ -261,39 +127,12 @@ def test_a_card_points_to_its_cluster_on_the_map(bench):
     assert bench.text_content("#status") == "The map shows all clusters."
 
 
-def test_a_cluster_that_is_locked_stays_as_it_is(chromium, finished, tmp_path):
-    edit(finished[0], tmp_path / "locked", Request(lock=[1], rename={1: "safe"}))
-    with opened(chromium, report.write(tmp_path / "locked")) as bench:
-        assert bench.is_disabled("[aria-label='Merge cluster 1']") and bench.is_disabled("#cluster-1 >> text=Split")
-        assert bench.inner_text("#cluster-1 .state") == "Locked."
-        bench.click("#cluster-1 >> text=Select these")
-        bench.wait_for_selector("#bar:not([hidden])")
-        assert "1 safe" not in bench.locator("#target option").all_inner_texts()
-        bench.click("#move")
-        assert bench.text_content("#status") == "12 rows of locked clusters stay; 0 rows moved."
-        bench.locator("#cluster-1 label", has_text="lock").click()
-        bench.click("#cluster-1 >> text=Split")
-        assert json.loads(downloaded(bench, "#download", tmp_path)) == {"split": {"1": 2}, "unlock": [1]}
-        bench.locator("#cluster-1 label", has_text="lock").click()
-        bench.wait_for_selector("#no-corrections")
-
-
 @pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"nothing yet"}))
 def test_every_page_opens_without_an_error(chromium, tmp_path, name):
     (tmp_path / "report.html").write_text(page(VARIANTS[name], "pca"), encoding="utf-8")
     with opened(chromium, tmp_path / "report.html") as bench:
         bench.locator(".tile").first.click()
         bench.wait_for_selector("#large[open]")
-
-
-def test_the_page_of_an_unfinished_run_only_shows(chromium, tmp_path):
-    text = page(made.content()._replace(finished=False), "pca")
-    (tmp_path / "report.html").write_text(text, encoding="utf-8")
-    with opened(chromium, tmp_path / "report.html") as bench:
-        bench.locator(".tile").first.click(modifiers=["Control"])
-        bench.wait_for_selector("#bar:not([hidden])")
-        assert not bench.is_editable("[aria-label='Name of cluster 1']")
-        assert not bench.locator("[aria-label='Merge cluster 1'], #move, #download").count()
 
 
 def test_a_photo_is_enlarged_from_its_file(chromium, tmp_path):
@@ -397,7 +236,7 @@ TIMES = """async () => {
 
 def test_fifty_thousand_rows_are_smooth(chromium, tmp_path):
     """The bounds are far above what is measured on two idle cores: docs/report.md."""
-    (tmp_path / "report.html").write_text(page(large(), "pca"), encoding="utf-8")
+    (tmp_path / "report.html").write_text(page(made.large(), "pca"), encoding="utf-8")
     with opened(chromium, tmp_path / "report.html") as bench:
         hover, zoom = bench.evaluate(TIMES)
     print(f"hover {hover:.1f} ms, zoom {zoom:.0f} ms")
