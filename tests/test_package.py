@@ -23,6 +23,7 @@ from tests.test_run import environment
 # The files that the build reads. A build writes into its directory, so it gets a copy.
 SOURCES = ("clustering_jax", "configs", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "Makefile")
 KEYS = cli.documented
+PACKAGE = ROOT / "clustering_jax"
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 
 
@@ -53,7 +54,8 @@ def test_the_wheel_holds_the_package_and_the_configs(distributions):
     with zipfile.ZipFile(distributions[1]) as wheel:
         files = set(wheel.namelist())
         (metadata,) = (wheel.read(name).decode() for name in files if name.endswith("/METADATA"))
-    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "clustering_jax").rglob("*.py")}
+    expected = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py")}
+    expected |= {f"clustering_jax/report/assets/{path.name}" for path in (PACKAGE / "report" / "assets").iterdir()}
     expected |= {"clustering_jax/py.typed", *(f"clustering_jax/configs/{name}.py" for name in NAMES)}
     assert {name for name in files if ".dist-info/" not in name} == expected
     assert f"Version: {clustering_jax.__version__}\n" in metadata

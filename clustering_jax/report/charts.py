@@ -1,4 +1,4 @@
-"""The charts of the report: lines, bars, a confusion matrix, a map. Pure functions from numbers to markup."""
+"""The charts of the report: lines, bars, a confusion matrix. Pure functions from numbers to markup."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from clustering_jax.report.markup import Html, element, joined
 from clustering_jax.report.svg import (
     DASHES,
     LEFT,
+    LETTER,
     RIGHT,
     TOP,
     WIDTH,
@@ -27,8 +28,6 @@ from clustering_jax.report.svg import (
 
 POINTS = 300  # largest number of points in a line; more points are averaged
 SHADE = 0.6  # opacity of a full cell; text on it is readable in light and in dark mode
-NUMBERED = 40  # largest number of clusters that have a number on the map
-MAP_HEIGHT = 330.0
 WRITTEN = 12  # largest number of bars, classes or clusters whose values are written in the chart
 
 
@@ -48,7 +47,9 @@ def lines(
     title: str,
     x_label: str = "step",
     limits: tuple[float, float] | None = None,
+    x_limits: tuple[float, float] | None = None,
     marks: Sequence[tuple[float, str]] = (),
+    note: str = "",
 ) -> Html:
     """A line chart.
 
@@ -57,19 +58,21 @@ def lines(
       title: title of the chart.
       x_label: label of the x axis.
       limits: limits of the y axis; None fits them to the values.
+      x_limits: limits of the x axis; None fits them to the values.
       marks: ``(x, word)`` for vertical lines with a word. Marks outside the range of x are left out.
+      note: text below the chart.
 
     Returns:
       The figure.
     """
     thin = {name: thinned(*points) for name, points in series.items()}
     xs, ys = (np.concatenate([points[i] for points in thin.values()]) for i in (0, 1))
-    top = TOP + (18 if len(thin) > 1 else 0) + (14 if marks else 0)
-    frame = Frame((xs.min(), xs.max()), limits or spread(ys.tolist()), top=top)
+    legend, legend_height = _legend(list(thin)) if len(thin) > 1 else (Html(), 0.0)
+    top = TOP + legend_height + (14 if marks else 0)
+    frame = Frame(x_limits or (xs.min(), xs.max()), limits or spread(ys.tolist()), top=top)
     drawn = [_line(frame, x, y, i) for i, (x, y) in enumerate(thin.values())]
-    legend = _legend(list(thin)) if len(thin) > 1 else Html()
     body = (frame.y_axis(), frame.x_axis(x_label), _marks(frame, marks), *drawn, legend)
-    return figure(*body, title=title)
+    return figure(*body, title=title, note=note)
 
 
 def _line(frame: Frame, x: np.ndarray, y: np.ndarray, i: int) -> Html:
@@ -85,21 +88,22 @@ def _line(frame: Frame, x: np.ndarray, y: np.ndarray, i: int) -> Html:
     return joined(stroke, element("path", d=dots, class_=f"fill {colour(i)}"))
 
 
-def _legend(names: Sequence[str]) -> Html:
-    parts, x = [], LEFT
+def _legend(names: Sequence[str]) -> tuple[Html, float]:
+    """The legend in as many lines as it needs, and its height."""
+    parts: list[Html] = []
+    x, y = LEFT, 12.0
     for i, name in enumerate(names):
+        width = 28 + LETTER * len(name)
+        if x > LEFT and x + width > WIDTH:
+            x, y = LEFT, y + 16
+        stroke = {"class_": f"line {colour(i)}", "stroke_dasharray": DASHES[i % len(DASHES)] or None}
         parts += [
-            element(
-                "path",
-                d=f"M{number(x)} 12h24",
-                class_=f"line {colour(i)}",
-                stroke_dasharray=DASHES[i % len(DASHES)] or None,
-            ),
-            element("path", d=marker(x + 12, 12, i, 3), class_=f"fill {colour(i)}"),
-            text(x + 28, 16, name),
+            element("path", d=f"M{number(x)} {number(y)}h24", **stroke),
+            element("path", d=marker(x + 12, y, i, 3), class_=f"fill {colour(i)}"),
+            text(x + 28, y + 4, name),
         ]
-        x += 40 + 6.6 * len(name)
-    return joined(*parts)
+        x += width + 12
+    return joined(*parts), y + 6
 
 
 def _marks(frame: Frame, marks: Sequence[tuple[float, str]]) -> Html:
@@ -146,7 +150,7 @@ def bars(values: Sequence[float], *, title: str, x_label: str, level: float | No
             numbers.append(text(frame.x(i), min(y, base) - 4, f"{value:g}", text_anchor="middle", class_="small halo"))
     last = len(values) - 1
     most = min(max(last, 1), int((frame.right - frame.left) / (7 * len(str(last)) + 6)))
-    names = [text(frame.x(i), frame.bottom + 14, f"{i:g}", text_anchor="middle") for i in ticks(0, last, most)]
+    names = [frame.below(i) for i in ticks(0, last, most)]
     across = line(frame.left, frame.y(level), frame.right, frame.y(level), "mark") if level is not None else Html()
     axis = line(frame.left, base, frame.right, base, "axis")
     # The numbers come last, so that the dashed line is not drawn over them.
@@ -196,47 +200,3 @@ def confusion(
         element("rect", x=LEFT, y=TOP, width=number(width * side), height=number(height * side), class_="border"),
     ]
     return figure(*parts, title=title, height=bottom + 36, note=note, class_="wide")
-
-
-def scatter(points: np.ndarray, clusters: np.ndarray, *, title: str, note: str = "") -> Html:
-    """A map of points. Each cluster has a colour and a shape, and the largest clusters show their number.
-
-    Args:
-      points: coordinates [m, 2].
-      clusters: cluster of each point [m].
-      title: title of the chart.
-      note: text below the chart.
-
-    Returns:
-      The figure.
-    """
-    low, high = points.min(0), points.max(0)
-    scale = np.where(high > low, high - low, 1)
-    scaled = 8 + (points - low) / scale * (WIDTH - 16, MAP_HEIGHT - 16)
-    members = {cluster: scaled[clusters == cluster] for cluster in np.unique(clusters).tolist()}
-    dots = []
-    for cluster, rows in members.items():
-        path = "".join(marker(x, y, cluster, 2.1) for x, y in rows.tolist())
-        dots.append(element("path", element("title", f"cluster {cluster}"), d=path, class_=f"dot {colour(cluster)}"))
-    largest = sorted(members, key=lambda cluster: -len(members[cluster]))[:NUMBERED]
-    medians = np.stack([np.median(members[cluster], 0) for cluster in largest])
-    positions = _separated(medians, (WIDTH, MAP_HEIGHT), 11.0 + 5 * len(str(max(largest))))
-    names = [
-        text(x, y + 5, cluster, text_anchor="middle", class_="name halo")
-        for cluster, (x, y) in zip(largest, positions.tolist(), strict=True)
-    ]
-    return figure(*dots, *names, title=title, height=MAP_HEIGHT, note=note, class_="wide")
-
-
-def _separated(positions: np.ndarray, size: tuple[float, float], distance: float) -> np.ndarray:
-    """Moves positions [k, 2] that are closer than `distance` apart, so that labels there do not overlap."""
-    # The noise gives a direction to two positions that are equal.
-    positions = positions + np.random.default_rng(0).normal(0, 0.01, positions.shape)
-    for _ in range(60):
-        gap = positions[:, None] - positions
-        length = np.sqrt((gap**2).sum(2)) + np.eye(len(positions)) * distance
-        push = np.maximum(distance - length, 0)[..., None] * gap / length[..., None]
-        if not push.any():
-            break
-        positions = positions + push.sum(1) / 3
-    return np.clip(positions, 10, np.array(size) - 10)

@@ -1,57 +1,57 @@
-"""The report's section on clusters: sizes, matching with the classes, a map, and the members of each cluster."""
+"""The numbers of the clusters: sizes, silhouettes, matching with the classes, levels, and reliability."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import silhouette_samples
 from sklearn.metrics.cluster import contingency_matrix
 
 from clustering_jax import metrics
-from clustering_jax.report.charts import NUMBERED, bars, confusion, scatter
-from clustering_jax.report.content import Assigned, Content
-from clustering_jax.report.layout import MAPS, flat
-from clustering_jax.report.markup import Html, element
-from clustering_jax.report.montage import members, sprite
+from clustering_jax.report.assigned import Assigned
+from clustering_jax.report.charts import bars, confusion, lines
+from clustering_jax.report.content import Content, clusters_of, sample
+from clustering_jax.report.markup import Html
 
 MAX_CLASSES = 30  # rows and columns of the confusion matrix
-MAX_CARDS = 100
-MAX_IDS = 3  # ids of the most and of the least confident members on a card
+SILHOUETTES = 2000  # largest number of rows whose silhouette is computed
 
 
-def clusters(content: Content, kind: str) -> list[Html]:
-    """The sections on clusters.
+class Facts(NamedTuple):
+    """What is known of the clusters.
 
-    Args:
-      content: the content of the report.
-      kind: kind of the map, see `layout.MAPS`.
-
-    Returns:
-      The sections; none if the run has no assignments yet.
+    Attributes:
+      lines: a line of text on each cluster that has a row.
+      charts: charts of all clusters.
     """
-    assigned = content.assigned
-    if assigned is None:
-        return []
+
+    lines: dict[int, str]
+    charts: list[Html]
+
+
+def facts_of(content: Content, assigned: Assigned) -> Facts:
+    """Computes the facts and the charts of the clusters."""
     labelled, matched = _labelled(content, assigned), {}
-    silhouettes, silhouette_chart = _silhouettes(content, assigned)
-    charts = [_sizes(assigned), *silhouette_chart]
+    silhouettes, charts = _silhouettes(content, assigned)
+    charts.insert(0, _sizes(assigned, len(clusters_of(content))))
     if labelled is not None:
-        true, predicted = labelled
-        matched = metrics.match(true, predicted)
-        charts.append(_confusion(true, predicted, matched))
-    charts += _map(content, assigned, kind)
-    shown, k = _largest(assigned), assigned.k
-    subset = f"The {len(shown)} largest of {k} clusters are shown, without empty ones. " if len(shown) < k else ""
-    cards = [_card(content, assigned, i, matched, silhouettes) for i in shown]
-    return [
-        element("h2", "Clusters"),
-        element("div", *charts, class_="charts"),
-        element("h2", "Members"),
-        element("p", subset + _legend(content), class_="note"),
-        element("div", *cards, class_="grid"),
-    ]
+        matched = metrics.match(*labelled)
+        charts.append(_confusion(*labelled, matched))
+    present = np.unique(assigned.clusters).tolist()
+    return Facts({cluster: _line(assigned, cluster, matched, silhouettes) for cluster in present}, charts)
+
+
+def _line(assigned: Assigned, cluster: int, matched: dict[int, int], silhouettes: dict[int, float]) -> str:
+    own = assigned.clusters == cluster
+    facts = [f"{int(own.sum()):,} members, mean confidence {assigned.confidence[own].mean():.3f}"]
+    if cluster in silhouettes:
+        facts.append(f"silhouette {silhouettes[cluster]:.3f}")
+    if cluster in matched:
+        facts.append(f"matches class {matched[cluster]}")
+    return ", ".join(facts)
 
 
 def _labelled(content: Content, assigned: Assigned) -> tuple[np.ndarray, np.ndarray] | None:
@@ -63,13 +63,13 @@ def _labelled(content: Content, assigned: Assigned) -> tuple[np.ndarray, np.ndar
     return labels[known], assigned.clusters[known]
 
 
-def _sizes(assigned: Assigned) -> Html:
+def _sizes(assigned: Assigned, k: int) -> Html:
     sizes = _cluster_sizes(assigned)
     n, without = int(sizes.sum()), int((assigned.clusters < 0).sum())
-    occupied = f"{int((sizes > 0).sum())} of {assigned.k} clusters are occupied"
+    occupied = f"{int((sizes > 0).sum())} of {k} clusters are occupied"
     rejected = f"; {without:,} rows of low confidence have no cluster" if without else ""
-    note = f"{occupied}; {n:,} members{rejected}; dashed line: the mean size, {n / assigned.k:,.0f}."
-    return bars(sizes.tolist(), title="Cluster sizes", x_label="cluster", level=n / assigned.k, note=note)
+    note = f"{occupied}; {n:,} members{rejected}; dashed line: the mean size, {n / k:,.0f}."
+    return bars(sizes.tolist(), title="Cluster sizes", x_label="cluster", level=n / k, note=note)
 
 
 def _cluster_sizes(assigned: Assigned) -> np.ndarray:
@@ -109,21 +109,12 @@ def _embedded(content: Content, assigned: Assigned) -> _Embedded | None:
     """The embedded members; None if there are too few for a map."""
     if content.rows is None or content.embedding is None:
         return None
-    clusters = assigned.clusters[content.rows]
-    points, clusters = content.embedding[clusters >= 0], clusters[clusters >= 0]
+    part = np.flatnonzero(assigned.clusters[content.rows] >= 0)
+    part = part[sample(len(part), SILHOUETTES)]
+    points, clusters = content.embedding[part], assigned.clusters[content.rows[part]]
     m, n = len(points), int((assigned.clusters >= 0).sum())
     phrase = f"all {m:,} members" if m == n else f"{m:,} members, drawn at random"
     return None if m < 4 else _Embedded(points, clusters, phrase)
-
-
-def _map(content: Content, assigned: Assigned, kind: str) -> list[Html]:
-    embedded = _embedded(content, assigned)
-    if embedded is None:
-        return []
-    note = f"{MAPS[kind]} of the embedding of {embedded.phrase}. Each number is at the median of its cluster."
-    if len(np.unique(embedded.clusters)) > NUMBERED:
-        note += f" Only the {NUMBERED} largest clusters have a number."
-    return [scatter(flat(embedded.points, kind), embedded.clusters, title="Map of the embedding", note=note)]
 
 
 def _silhouettes(content: Content, assigned: Assigned) -> tuple[dict[int, float], list[Html]]:
@@ -145,56 +136,24 @@ def _silhouettes(content: Content, assigned: Assigned) -> tuple[dict[int, float]
     return means, [bars(heights, title=f"Silhouette, mean {mean:.3f}", x_label="cluster", level=mean, note=note)]
 
 
-def _largest(assigned: Assigned) -> list[int]:
-    """The largest clusters that are not empty, in ascending order of their numbers."""
-    sizes = _cluster_sizes(assigned)
-    return sorted(i for i in np.argsort(-sizes, kind="stable")[:MAX_CARDS].tolist() if sizes[i])
+def reliability(result: Mapping[str, Any], n: int) -> list[Html]:
+    """The chart of the rows that the model is not sure of, by confidence; none without a threshold.
 
-
-def _has_images(content: Content) -> bool:
-    return content.dataset is not None and content.pictures is not None
-
-
-def _legend(content: Content) -> str:
-    if _has_images(content):
-        return (
-            "Upper row: the most confident members. Lower row: the least confident members. "
-            "Both rows are in descending order of confidence."
-        )
-    if content.dataset is None:
-        return "The data is not available, so members are not shown."
-    return "Each member is shown by its id, with the probability of its cluster."
-
-
-def _card(
-    content: Content, assigned: Assigned, cluster: int, matched: dict[int, int], silhouettes: dict[int, float]
-) -> Html:
-    clusters, confidence, _ = assigned
-    own = clusters == cluster
-    facts = [f"{int(own.sum()):,} members, mean confidence {confidence[own].mean():.3f}"]
-    if cluster in silhouettes:
-        facts.append(f"silhouette {silhouettes[cluster]:.3f}")
-    if cluster in matched:
-        facts.append(f"matches class {matched[cluster]}")
-    parts = [element("h3", f"Cluster {cluster}"), element("p", ", ".join(facts), class_="note")]
-    words = content.names[cluster] if content.names else []
-    parts += [element("p", *(element("span", word, class_="word") for word in words))] if words else []
-    return element("section", *parts, *_members(content, assigned, cluster), class_="cluster")
-
-
-def _members(content: Content, assigned: Assigned, cluster: int) -> list[Html]:
-    """Images of the most and the least confident members, or their ids."""
-    if content.dataset is None:
+    Args:
+      result: content of result.json.
+      n: number of rows.
+    """
+    found = result.get("rejection")
+    if not found or not found.get("reliability"):
         return []
-    ids, confidence = content.dataset.ids, assigned.confidence
-    most, least = members(assigned.clusters, confidence, cluster)
-    if _has_images(content):
-        source = sprite(content.pictures, most, least)
-        names = "; ".join(ids[row] for row in [*most, *least])
-        sharp = "sharp" if source.startswith("data:image/png") else None
-        return [element("img", src=source, alt=names, title=names, class_=sharp)]
-    return [
-        element("p", f"{name}: {', '.join(f'{ids[row]} ({confidence[row]:.2f})' for row in rows)}")
-        for name, rows in (("Most confident", most[:MAX_IDS]), ("Least", least[-MAX_IDS:]))
-        if len(rows)
-    ]
+    confidence, agreement = ([group[name] for group in found["reliability"]] for name in ("confidence", "agreement"))
+    note = (
+        f"Rows with a probability below {found['threshold']:.3f} have no cluster. {found['assigned']:,} of {n:,} rows "
+        f"keep theirs, and {found['expected']:.0%} of these are expected to be right ({found['calibrated_by']})."
+    )
+    if "acc" in found.get("scores", {}):
+        note += f" By the labels, {found['scores']['acc']:.0%} are."
+    series = {"agreement": (confidence, agreement), "as confident": (confidence, confidence)}
+    share, marks = (0.0, 1.0), [(found["threshold"], "threshold")]
+    axes: dict[str, Any] = {"x_label": "probability", "limits": share, "x_limits": share}
+    return [lines(series, title="Reliability", marks=marks, note=note, **axes)]

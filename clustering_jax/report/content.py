@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,24 +16,12 @@ from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, read_json_lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import result_of
-from clustering_jax.report.pictures import pictures_of
+from clustering_jax.report.assigned import Assigned, read_assignments
+from clustering_jax.report.pictures import folder_of, pictures_of
 from clustering_jax.training.workdir import finished
 
-POINTS = 2000  # largest number of points in the map and in the silhouette
-
-
-class Assigned(NamedTuple):
-    """The hard assignments.
-
-    Attributes:
-      clusters: cluster of each row, int [n]; -1 for a row that the model is not sure of.
-      confidence: probability of that cluster, float32 [n].
-      k: number of clusters.
-    """
-
-    clusters: np.ndarray
-    confidence: np.ndarray
-    k: int
+POINTS = 50_000  # largest number of rows whose embedding is computed, for the map
+COPIED = 1 << 28  # largest number of bytes of the features of a sample of the rows
 
 
 class Content(NamedTuple):
@@ -51,6 +39,9 @@ class Content(NamedTuple):
       embedding: the embedding of these rows [m, d], or None.
       pictures: one picture uint8 [h, w, c] for each row of `dataset`, with the shape [n, h, w, c], or None.
       names: words that name each cluster; empty if the method names no clusters.
+      locked: clusters that corrections must not change.
+      folder: directory of the files that the ids of `dataset` name, or None.
+      workdir: directory of the run.
       curve: content of num_clusters.json, or None.
       notes: one line for each part that is left out, with the reason.
     """
@@ -66,19 +57,35 @@ class Content(NamedTuple):
     embedding: np.ndarray | None
     pictures: Any
     names: list[list[str]]
+    locked: list[int]
+    folder: Path | None
+    workdir: Path
     curve: Mapping[str, Any] | None
     notes: list[str]
 
 
-def sample(n: int) -> np.ndarray:
-    """Up to POINTS of n row indices, ascending. Every process draws the same indices."""
-    return np.sort(np.random.default_rng(0).choice(n, min(n, POINTS), replace=False))
+def clusters_of(content: Content) -> list[int]:
+    """The numbers of the clusters, without those that corrections have removed."""
+    k = content.assigned.k if content.assigned else content.config["num_clusters"]
+    return sorted((content.result or {}).get("clusters", range(k)))
+
+
+def sample(n: int, most: int = POINTS) -> np.ndarray:
+    """Up to `most` of n row indices, ascending. Every process draws the same indices."""
+    return np.arange(n) if n <= most else np.sort(np.random.default_rng(0).choice(n, most, replace=False))
+
+
+def sampled(dataset: Dataset) -> np.ndarray:
+    """The rows whose embedding is computed: all of them, or a sample that the memory holds a second time."""
+    n = dataset.num_examples
+    width = sum(math.prod(values.shape[1:]) * values.dtype.itemsize for values in dataset.features.values())
+    return sample(n, POINTS if n <= POINTS else min(POINTS, max(1, COPIED // width)))
 
 
 def embedded(embed: Callable, dataset: Dataset) -> np.ndarray:
-    """Computes the embedding [m, d] of the rows that `sample` draws."""
-    rows = sample(dataset.num_examples)
-    return embed({name: values[rows] for name, values in dataset.features.items()})
+    """Computes the embedding [m, d] of the rows that `sampled` draws."""
+    rows, features = sampled(dataset), dataset.features
+    return embed(features if len(rows) == dataset.num_examples else {k: values[rows] for k, values in features.items()})
 
 
 def of_run(workdir: Path, config: Mapping[str, Any], dataset: Dataset, embedding: np.ndarray) -> Content:
@@ -99,11 +106,12 @@ def of_run(workdir: Path, config: Mapping[str, Any], dataset: Dataset, embedding
     return _content(workdir, json.loads(json.dumps(config)), result, assigned, dataset, embedding, [])
 
 
-def of_workdir(workdir: Path) -> Content:
+def of_workdir(workdir: Path, *, embed: bool = True) -> Content:
     """Collects the content for any workdir. If possible, loads the data and embeds it with the newest checkpoint.
 
     Args:
       workdir: directory of the run.
+      embed: whether to embed the rows, for the map.
 
     Returns:
       The content.
@@ -133,9 +141,10 @@ def of_workdir(workdir: Path) -> Content:
         return _content(workdir, config, result, assigned, dataset, None, notes)
     if assigned is None:
         probabilities = predictor.predict_proba(dataset.features)
-        assigned = Assigned(probabilities.argmax(1), probabilities.max(1), probabilities.shape[1])
+        assigned = Assigned(dataset.ids, probabilities.argmax(1), probabilities.max(1), probabilities.shape[1], {})
         result = result or _so_far(config, dataset, probabilities)
-    return _content(workdir, config, result, assigned, dataset, embedded(predictor.embed, dataset), notes)
+    embedding = embedded(predictor.embed, dataset) if embed else None
+    return _content(workdir, config, result, assigned, dataset, embedding, notes)
 
 
 def _content(
@@ -155,10 +164,13 @@ def _content(
         _log(workdir / "metrics.jsonl"),
         assigned,
         dataset,
-        None if embedding is None or dataset is None else sample(dataset.num_examples),
+        None if embedding is None or dataset is None else sampled(dataset),
         embedding,
         pictures_of(config, dataset),
         (result or {}).get("names", []),
+        [entry["cluster"] for entry in read_json(workdir / "clusters.json", list) or [] if entry.get("locked")],
+        folder_of(config, dataset),
+        workdir,
         read_json(workdir / "num_clusters.json", dict),
         notes,
     )
@@ -180,17 +192,9 @@ def _difference(workdir: Path, dataset: Dataset, predictor: Predictor | None, as
             return f"{name} of shape {rows.shape[1:]} now, the run had {predictor.shapes.get(name)}"
     if assigned and len(assigned.clusters) != dataset.num_examples:
         return f"{dataset.num_examples} rows now, the run had {len(assigned.clusters)}"
-    if assigned and not _has_ids(workdir / "assignments.csv", dataset.ids):
+    if assigned and assigned.ids != list(dataset.ids):
         return "ids that differ from assignments.csv, or are in another order"
     return ""
-
-
-def _has_ids(path: Path, ids: list[str]) -> bool:
-    """Whether the rows of assignments.csv have these ids, in this order."""
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        lines = csv.reader(file)
-        next(lines)
-        return all(row[0] == name for row, name in zip(lines, ids, strict=True))
 
 
 def _so_far(config: Mapping[str, Any], dataset: Dataset, probabilities: np.ndarray) -> dict[str, Any]:
@@ -198,28 +202,6 @@ def _so_far(config: Mapping[str, Any], dataset: Dataset, probabilities: np.ndarr
     result = result_of({**config, "kmeans_baseline": False}, dataset, dataset, probabilities, float("nan"))
     result["protocol"] |= {"trained_on": "see config, data", "scored_at": "newest checkpoint of an unfinished run"}
     return result
-
-
-def read_assignments(path: Path, k: int) -> Assigned | None:
-    """Reads assignments.csv.
-
-    Args:
-      path: the file.
-      k: number of clusters.
-
-    Returns:
-      The assignments, in 8 bytes per row; None if the file does not exist.
-    """
-    if not path.exists():
-        return None
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape") as file:
-            lines = csv.reader(file)
-            next(lines)
-            pairs = np.fromiter(((int(row[1]), float(row[2])) for row in lines), np.dtype("i4,f4"))
-    except (OSError, ValueError, IndexError, StopIteration, csv.Error) as error:
-        raise UserError(f"{path} can't be read, it is damaged ({error})") from error
-    return Assigned(pairs["f0"], pairs["f1"], k)
 
 
 def _log(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML file: no script, no external address, images embedded."""
+"""The report as one self-contained HTML file: no external address, pictures and scripts embedded."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import Any
 from flax.traverse_util import flatten_dict
 
 from clustering_jax.report.charts import lines
-from clustering_jax.report.clusters import clusters
-from clustering_jax.report.content import Content
+from clustering_jax.report.clusters import facts_of, reliability
+from clustering_jax.report.content import Content, clusters_of
+from clustering_jax.report.dendrogram import dendrogram
 from clustering_jax.report.markup import Html, element, joined
-from clustering_jax.report.style import sheet
+from clustering_jax.report.static import digest, script, style
+from clustering_jax.report.workbench import workbench
 
-# The browser blocks anything else that the page might load.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+# The browser blocks anything else that the page might load. Pictures may be files beside the page.
+POLICY = "default-src 'none'; img-src data: file: 'self'; style-src 'unsafe-inline'; script-src "
 SHOWN = ("acc", "nmi", "ari", "purity", "ami", "fmi")
 NEIGHBOURS = {"knn_accuracy": "accuracy of a vote of the", "knn_consistency": "share in the row's own cluster of the"}
 LABEL_FREE = ("occupied", "confidence", "entropy")
@@ -36,14 +38,27 @@ def page(content: Content, kind: str) -> str:
     title = f"{content.name}: clusters by {content.config['method'].upper()}"
     head = (
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY + digest(script())),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", title),
-        element("style", Html(sheet())),
+        element("style", style()),
     )
-    parts = (_opening(content, title), *_scores(content), *_progress(content), *clusters(content, kind))
-    body = element("body", *parts, *_settings(content))
+    parts = (_opening(content, title), *_clusters(content, kind), *_progress(content), *_settings(content))
+    end = [element("script", script())] if content.assigned else []
+    body = element("body", *parts, element("p", id="status", class_="quiet", aria_live="polite"), *end)
     return f"<!DOCTYPE html>\n{element('html', element('head', *head), body, lang='en')}\n"
+
+
+def _clusters(content: Content, kind: str) -> list[Html]:
+    """The workbench, the scores, and the charts of the clusters."""
+    if content.assigned is None:
+        return _scores(content)
+    facts, result = facts_of(content, content.assigned), content.result or {}
+    more = dendrogram(result["levels"], content.names) if "levels" in result else None
+    charts = [*facts.charts, *([more] if more else []), *reliability(result, len(content.assigned.ids))]
+    grid = element("div", *charts, class_="charts")
+    numbers = [*_scores(content), element("h2", "Clusters in numbers"), grid]
+    return [*workbench(content, content.assigned, facts, kind), *numbers]
 
 
 def table(heads: Sequence[object], rows: Iterable[Sequence[object]], class_: str | None = None) -> Html:
@@ -112,7 +127,7 @@ def _best_baseline(result: Mapping[str, Any], name: str) -> str:
 
 def _explanation(name: str, content: Content) -> str:
     """Explains a score that needs no labels."""
-    k = content.assigned.k if content.assigned else content.config["num_clusters"]
+    k = len(clusters_of(content))
     return {
         "occupied": f"of {k} clusters have a member",
         "confidence": "mean probability of the assigned cluster",
@@ -150,7 +165,8 @@ def _progress(content: Content) -> list[Html]:
         (evaluated, "confidence", "Mean confidence"),
         (steps, "images_per_second", "Examples per second"),
     ):
-        charts += [lines({name: _series(rows, name)}, title=title)] if len(rows) > 1 else []
+        points = _series(rows, name)
+        charts += [lines({name: points}, title=title, limits=_from_zero(name, points[1]))] if len(rows) > 1 else []
     if content.curve and "curve" in content.curve:
         k, value = zip(*content.curve["curve"], strict=True)
         title = f"Number of clusters, chosen by {content.curve['criterion']}"
@@ -179,6 +195,12 @@ def _term(name: str) -> str:
 def _limits(scores: Mapping[str, tuple[list, list]]) -> tuple[float, float]:
     """The range from 0, or from the smallest score if it is negative, to 1."""
     return min(0.0, *(v for _, values in scores.values() for v in values)), 1.0
+
+
+def _from_zero(name: str, values: Sequence[float]) -> tuple[float, float]:
+    """The range from 0 to a little above the largest finite value; to 1 for a probability."""
+    largest = max((v for v in values if math.isfinite(v)), default=1.0)
+    return 0.0, 1.0 if name == "confidence" else 1.08 * largest or 1.0
 
 
 def _series(rows: Iterable[Mapping[str, Any]], name: str) -> tuple[list[float], list[float]]:

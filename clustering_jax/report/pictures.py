@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.images.decode import read_image
+from clustering_jax.data.images.decode import PICTURE_FORMATS
 
-SIDE = 64
+SIDE = 96
 
 
 class Thumbnails:
@@ -27,13 +27,38 @@ class Thumbnails:
         self.shape = (len(paths), SIDE, SIDE, 3)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """The centre of the picture, uint8 [SIDE, SIDE, 3]; grey where the file can't be read any more."""
-        picture = read_image(self._paths[row], _thumbnail)
-        return np.full(self.shape[1:], 136, np.uint8) if isinstance(picture, str) else picture
+        """The centre of the picture, uint8 [side, side, 3]; grey where the file can't be read any more."""
+        try:
+            return _thumbnail(self._paths[row])
+        # Decoders of broken files raise nearly anything.
+        except Exception:
+            return np.full(self.shape[1:], 136, np.uint8)
 
 
-def _thumbnail(image: Image.Image) -> np.ndarray:
-    return np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (SIDE, SIDE)))
+def _thumbnail(path: Path) -> np.ndarray:
+    with Image.open(path, formats=PICTURE_FORMATS) as image:
+        image.draft("RGB", (2 * SIDE, 2 * SIDE))  # large JPEG files are decoded at a fraction of their size
+        side = min(SIDE, *image.size)
+        return np.asarray(ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (side, side)))
+
+
+def folder_of(config: Mapping[str, Any], dataset: Dataset | None) -> Path | None:
+    """Finds the directory of the files of the rows.
+
+    Args:
+      config: the config of the run.
+      dataset: the scored data, or None.
+
+    Returns:
+      The directory, below which the ids name files; None if the rows come from no files, or these are gone.
+    """
+    if dataset is None:
+        return None
+    source = config["scored"] or config["data"]
+    embedded = config.get("embed", {}).get("splits", {}).get(source.get("split", ""), {})
+    folder: Mapping[str, Any] = next((each for each in (source, embedded) if each.get("source") == "folder"), {})
+    root = Path(folder.get("path", "")).expanduser()
+    return root.resolve() if folder and root.is_dir() else None
 
 
 def pictures_of(config: Mapping[str, Any], dataset: Dataset | None) -> Any:
@@ -46,14 +71,8 @@ def pictures_of(config: Mapping[str, Any], dataset: Dataset | None) -> Any:
     Returns:
       An array or `Thumbnails` of the shape [n, h, w, c]; None if there are no pictures.
     """
-    if dataset is None:
-        return None
-    images = dataset.features.get("image")
+    images = dataset.features.get("image") if dataset else None
     if getattr(images, "ndim", 0) == 4:
         return images
-    split = (config["scored"] or config["data"]).get("split", "")
-    folder = config.get("embed", {}).get("splits", {}).get(split, {})
-    root = Path(folder.get("path", "")).expanduser()
-    if folder.get("source") != "folder" or not root.is_dir():
-        return None
-    return Thumbnails([root / name for name in dataset.ids])
+    root = folder_of(config, dataset)
+    return Thumbnails([root / name for name in dataset.ids]) if dataset and root else None

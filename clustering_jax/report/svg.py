@@ -1,7 +1,8 @@
 """The parts of every chart as SVG: a frame, axes, markers.
 
 Charts are WIDTH units wide, which is the width of a phone, so that their text is readable there without scaling. The
-colours are the classes c0 to c6 of `style.py`. A marker, a dash pattern or a word always repeats what a colour means.
+colours are the classes c0 to c6 of `assets/page.css`. A marker, a dash pattern or a word always repeats what a colour
+means.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from clustering_jax.report.markup import Html, element, joined
 
 WIDTH, HEIGHT = 360.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 18.0, 12.0, 34.0
+LETTER = 6.6  # largest mean width of a letter of a label
 COLOURS = 7
 DASHES = ("", "7 3", "2 2", "8 3 2 3", "1 3")
 _TURN = [2 * math.pi * i / 10 for i in range(10)]
@@ -33,7 +35,7 @@ def number(x: float) -> str:
 
 def short(x: float) -> str:
     """Formats a number for an axis: 12k for 12,000."""
-    for size, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+    for size, unit, suffix in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(x) >= size:
             return f"{x / unit:g}{suffix}"
     return f"{x:g}"
@@ -90,7 +92,8 @@ class Frame:
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], height: float = HEIGHT, top: float = TOP):
         self._x, self._y = _widened(*x), _widened(*y)
-        self.left, self.right, self.top, self.bottom = LEFT, WIDTH - RIGHT, top, height - BOTTOM
+        self.left = max(LEFT, 8 + LETTER * max(len(short(v)) for v in ticks(*self._y)))
+        self.right, self.top, self.bottom = WIDTH - RIGHT, top, height - BOTTOM
 
     def x(self, value: float) -> float:
         """The horizontal coordinate of a value."""
@@ -111,8 +114,13 @@ class Frame:
     def x_axis(self, label: str) -> Html:
         """The base line with values and a label."""
         base = line(self.left, self.bottom, self.right, self.bottom, "axis")
-        values = [text(self.x(v), self.bottom + 14, short(v), text_anchor="middle") for v in ticks(*self._x)]
-        return joined(base, *values, self.label(label))
+        return joined(base, *(self.below(v) for v in ticks(*self._x)), self.label(label))
+
+    def below(self, value: float) -> Html:
+        """A value below the horizontal axis, inside of the chart."""
+        name = short(value)
+        x = min(self.x(value), WIDTH - LETTER / 2 * len(name))
+        return text(x, self.bottom + 14, name, text_anchor="middle")
 
     def label(self, content: str) -> Html:
         """The label below the horizontal axis."""
@@ -128,6 +136,6 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
     """The range of the finite values with a small margin; (0, 1) if no value is finite."""
     finite = [v for v in values if math.isfinite(v)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
-    # The second term keeps a nearly constant line nearly flat.
-    pad = max(0.04 * (high - low), 0.005 * max(abs(low), abs(high)) - (high - low) / 2)
+    # The second term keeps a nearly constant line nearly flat: the axis covers a fifth of its height at least.
+    pad = max(0.04 * (high - low), 0.1 * max(abs(low), abs(high)) - (high - low) / 2)
     return low - pad, high + pad

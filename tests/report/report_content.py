@@ -1,10 +1,13 @@
 """The content of a report without a run: images, embeddings or views with artificial assignments."""
 
+from pathlib import Path
+
 import numpy as np
 
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.images.folder import digits, synthetic
-from clustering_jax.report.content import Assigned, Content, sample
+from clustering_jax.report.assigned import Assigned
+from clustering_jax.report.content import Content, sample
 
 EVIL = "<script>alert(1)</script>.png"
 SCORES = {"acc": 0.9, "nmi": 0.8, "ari": 0.7, "purity": 0.9, "ami": 0.8, "fmi": 0.7}
@@ -42,6 +45,22 @@ def log(steps=40):
     return lines
 
 
+def columns(clusters):
+    """Further columns of assignments.csv: three typical rows of each cluster, and duplicates of every tenth row."""
+    n = len(clusters)
+    typical, group = np.full(n, np.nan), np.where(np.arange(n) % 10 < 2, np.arange(n) // 10, np.nan)
+    for cluster in np.unique(clusters):
+        own = np.flatnonzero(clusters == cluster)[-3:]
+        typical[own] = np.arange(len(own)) + 1
+    return {
+        "second": (clusters + 1.0) % 9,
+        "second_probability": np.full(n, 0.05),
+        "outlier": (np.arange(n) + 1) / n,
+        "duplicate_group": group,
+        "typical": typical,
+    }
+
+
 def content(kind="digits", k=10, **changes):
     """A complete Content. The last cluster is empty, and the first row is the most confident of the first cluster."""
     dataset = datasets(kind)
@@ -67,13 +86,29 @@ def content(kind="digits", k=10, **changes):
         finished=True,
         result=result,
         log=log(),
-        assigned=Assigned(clusters, confidence, k),
+        assigned=Assigned(dataset.ids, clusters, confidence, k, columns(clusters)),
         dataset=dataset,
         rows=sample(n),
         embedding=embedding[sample(n)],
         pictures=images if getattr(images, "ndim", 0) == 4 else None,
         names=[],
+        locked=[],
+        folder=None,
+        workdir=Path("/nowhere"),
         curve=None,
         notes=[],
     )
     return whole._replace(**changes)
+
+
+def large(n=50_000, k=20):
+    """A run of many rows without pictures."""
+    rng = np.random.default_rng(0)
+    small = content("embeddings", k=k)
+    clusters = rng.integers(0, k, n)
+    ids = [f"folder/image_{i:06}.jpg" for i in range(n)]
+    assigned = small.assigned._replace(
+        ids=ids, clusters=clusters, confidence=rng.random(n).astype(np.float32), columns=columns(clusters)
+    )
+    embedding = rng.normal(size=(k, 8))[clusters] * 3 + rng.normal(size=(n, 8))
+    return small._replace(assigned=assigned, dataset=None, rows=np.arange(n), embedding=embedding)

@@ -33,7 +33,7 @@ def test_a_run_ends_with_its_report(finished):
     assert out.splitlines()[-1] == f"report: {workdir}/report.html"
     result = json.loads((workdir / "result.json").read_text())
     assert f"<b>{result['scores']['acc']:.3f}</b>" in text and "mean ± std of 2 seeds" in text
-    assert "PCA of the embedding of all 80 members" in text and "Silhouette, mean" in text
+    assert "PCA of the embedding of all 80 rows" in text and "Silhouette, mean" in text
     assert all(word in text for names in result["names"] for word in names)
 
 
