@@ -120,7 +120,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     def embed(variables, batch):
         """The frozen features, scaled, side by side; zeros for a space that the batch lacks."""
         spaces = spaces_of(variables, batch)
-        n = len(next(iter(spaces.values())).rows)
+        n = next(iter(spaces.values())).rows.shape[0]
         parts = {name: jnp.zeros((n, len(layer["kernel"]))) for name, layer in variables["params"].items()}
         parts |= {name: space.scale * space.rows for name, space in spaces.items()}
         return jnp.concatenate([parts[name] for name in sorted(parts, key=_order)], axis=1)
