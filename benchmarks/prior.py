@@ -1,7 +1,7 @@
-"""TURTLE's prior on classes of unequal sizes: uniform, none, and the true shares, beside k-means.
+"""TURTLE's prior on classes of unequal sizes: uniform, learnt, none, and the true shares, beside k-means.
 
     python -m benchmarks.prior --data=DIR --workdir=RUNS
-        [--largest=200 --ratio=10 --seeds=5 --steps=1000 --output=docs/prior]
+        [--largest=200 --ratio=10 --seeds=10 --steps=1000 --output=docs/prior]
 
 DIR holds labelled embeddings, as `python -m clustering_jax.embed` writes them (split "train"). The first class keeps
 its first LARGEST rows, the last one LARGEST / RATIO, the others lie between on a geometric scale. All rows are trained
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--largest", type=int, default=200)
     parser.add_argument("--ratio", type=float, default=10.0)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--output", default="docs/prior")
     arguments = parser.parse_args()
@@ -79,7 +79,8 @@ def main() -> None:
     found = {**(read_json(path) or {}), "sizes": sizes, "steps": arguments.steps}
     found["k-means"] = kmeans_row(rows, len(sizes), arguments.seeds)
     print(line("k-means", found["k-means"]), flush=True)
-    for name, prior in {"uniform": "uniform", "none": "none", "true shares": ",".join(map(str, sizes))}.items():
+    priors = {"uniform": "uniform", "learnt": "learnt", "none": "none", "true shares": ",".join(map(str, sizes))}
+    for name, prior in priors.items():
         found[name] = turtle_row(rows, prior, len(sizes), arguments)
         write_json(path, found)
         print(line(name, found[name]), flush=True)

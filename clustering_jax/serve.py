@@ -1,6 +1,7 @@
 """``python -m clustering_jax.serve model/`` predicts new rows over HTTP, with the results of `clustering_jax.predict`.
 
-``POST /predict`` takes JSON, `.npy`, `.npz` or image files. ``GET /health`` describes the model. See docs/serving.md.
+``POST /predict`` takes JSON, `.npy`, `.npz` or image files. ``GET /docs`` describes the requests, ``GET /health`` the
+model. ``/ready`` and ``/metrics`` are for probes and Prometheus. See docs/serving.md.
 The server listens on 127.0.0.1 and has no authentication: to reach it from outside, put a proxy with authentication in
 front of it.
 """
@@ -8,6 +9,7 @@ front of it.
 from __future__ import annotations
 
 import argparse
+import logging
 import socket
 import sys
 from contextlib import suppress
@@ -34,6 +36,8 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("model", help="directory that clustering_jax.export wrote")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="0 chooses a free port (default: %(default)s)")
+    parser.add_argument("--name", default="", help="name of the model in answers (default: the directory's name)")
+    parser.add_argument("--no_access_log", action="store_true", help="write no line for each request to stderr")
     texts = (
         "largest body of a request in bytes",
         "largest number of rows in a request",
@@ -55,6 +59,16 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     return limits
 
 
+def _start_access_log() -> None:
+    from clustering_jax.serving.observed import ACCESS_LOG
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    ACCESS_LOG.addHandler(handler)
+    ACCESS_LOG.setLevel(logging.INFO)
+    ACCESS_LOG.propagate = False
+
+
 def main(argv: list[str]) -> None:
     """Reads the arguments and serves until a signal arrives; pending requests are still answered then."""
     arguments = _arguments(argv)
@@ -65,6 +79,8 @@ def main(argv: list[str]) -> None:
         from clustering_jax.serving.app import application
     except ImportError as error:
         raise UserError(f'serving needs a library ({error}): pip install "clustering_jax[serve]"') from error
+    if not arguments.no_access_log:
+        _start_access_log()
     model = Model.load(arguments.model, max_batch=limits.max_batch)
     with _listening(arguments.host, arguments.port) as server:
         model.compile()
@@ -72,7 +88,7 @@ def main(argv: list[str]) -> None:
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(f"serving {summary} on http://{host}:{server.getsockname()[1]}", flush=True)
         config = uvicorn.Config(
-            application(model, limits),
+            application(model, limits, arguments.name),
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=max(1, int(2 * limits.timeout)),

@@ -44,7 +44,7 @@ run() {
 # pack FILE: writes an archive with the files of this project that a worker needs.
 pack() {
   run tar -czf "$1" --exclude=__pycache__ -C "$root" \
-    pyproject.toml constraints.txt README.md LICENSE clustering_jax configs launch
+    pyproject.toml setup.py constraints.txt README.md LICENSE clustering_jax configs launch
 }
 
 # unpack FILE DIRECTORY: prints the command that installs the archive of `pack` on a worker.

@@ -131,7 +131,7 @@ def test_the_exported_model_takes_photos_as_predict_does(finished, exported):
     )
     model = Model.load(exported, max_batch=4)
     sent = decode_features("multipart/form-data", [path.read_bytes() for path in files], model.inputs, Limits())
-    found = model.run(sent)
+    found = model.run(sent).probabilities
     assert [str(cluster) for cluster in found.argmax(1)] == [row["cluster"] for row in expected]
     np.testing.assert_allclose(found.max(1), [float(row["probability"]) for row in expected], atol=1e-4)
     # The same pixels as an array.

@@ -25,6 +25,7 @@ from jax import lax
 from clustering_jax.losses.blockwise import EXCLUDED, log_sums
 from clustering_jax.losses.checks import checked, checked_batch, rescaled
 from clustering_jax.losses.dense import dense_log_sums
+from clustering_jax.losses.prior import divergence_from_prior
 from clustering_jax.losses.symmetric import symmetric_log_sums
 from clustering_jax.parallel import axis_index, axis_size, pmean, psum
 from clustering_jax.typing import Array, Bool, Float
@@ -167,8 +168,12 @@ def cluster_contrast(
     return jnp.mean(_contrast(similarity.reshape(2, k, 2, k), jnp.diagonal(similarity, k), 0))
 
 
-def imbalance(p: Float[Array, "n k"], *, axis_name: str | None = None) -> Float[Array, ""]:
+def imbalance(
+    p: Float[Array, "n k"], *, log_prior: Float[Array, " k"] | None = None, axis_name: str | None = None
+) -> Float[Array, ""]:
     """KL divergence of the mean assignment m from the uniform distribution: ``log k + sum_j m_j log m_j``, in nats.
+
+    With `log_prior` it is the divergence from this prior, ``sum_j m_j (log m_j - log_prior_j)``.
 
     The mean assignment m is the column sums of `p` divided by their total, so the rows need not sum to 1. The value and
     the gradient are finite: for an empty cluster, m_j log m_j and its derivative count as 0. The entropy of m is
@@ -176,13 +181,15 @@ def imbalance(p: Float[Array, "n k"], *, axis_name: str | None = None) -> Float[
 
     Args:
       p: [n, k] soft assignments, >= 0; n >= 2 over all devices.
+      log_prior: [k] logarithms of the expected shares of the clusters, finite; None for equal shares.
       axis_name: mapped axis over which the batch is split, see the module's docstring.
 
     Returns:
-      Scalar from 0 (all clusters have the same weight) to log k (everything is in one cluster).
+      Scalar from 0 (the clusters have the expected weights) to log k (everything is in one cluster); with a prior, to
+      the negative logarithm of its smallest share.
 
     Raises:
-      ValueError: rank other than 2, a batch of 1, or not floating point.
+      ValueError: rank other than 2, a batch of 1, not floating point, or a `log_prior` that is not [k].
 
     References:
       Li et al., Contrastive Clustering, AAAI 2021, H(Y) in eq. 6: this loss is log k - H(Y).
@@ -197,6 +204,10 @@ def imbalance(p: Float[Array, "n k"], *, axis_name: str | None = None) -> Float[
     sums = psum(jnp.sum(p, axis=0), axis_name)
     sums, nonzero = rescaled(sums, jnp.sum(sums))
     mean = sums / jnp.where(nonzero, jnp.sum(sums), 1)
+    if log_prior is not None:
+        if jnp.shape(log_prior) != mean.shape:
+            raise ValueError(f"imbalance: needs log_prior [k], got {jnp.shape(log_prior)} for {p.shape}")
+        return divergence_from_prior(mean, jnp.asarray(log_prior, mean.dtype))
     return jnp.sum(mean * jnp.log(jnp.where(mean > 0, mean * p.shape[1], 1)))
 
 

@@ -77,20 +77,27 @@ def maximum_matching(table: Float[Array, "r c"]) -> Int[Array, " r"]:
 
 
 def balanced_labels(
-    p: Float[Array, "n k"], *, power: float = 10.0, tol: float = 1e-2, max_iter: int = 75
+    p: Float[Array, "n k"],
+    *,
+    power: float = 10.0,
+    tol: float = 1e-2,
+    max_iter: int = 75,
+    log_prior: Float[Array, " k"] | None = None,
 ) -> Int[Array, " n"]:
     """Hard labels close to `p` such that all clusters have nearly the same size, by optimal transport.
 
     The Sinkhorn-Knopp algorithm scales ``P = p ** power`` by one factor for each cluster and one for each row until
-    every cluster has mass 1/k and every row has mass 1/n. The label of a row is its largest entry. The algorithm works
-    in log space. It stops when the factors c of the rows change by ``sum |c / c' - 1| <= tol``, which it checks every
-    tenth iteration, or after `max_iter` iterations. An entry of 0 counts as the smallest normal number.
+    every cluster has mass 1/k, or its share of the prior, and every row has mass 1/n. The label of a row is its largest
+    entry. The algorithm works in log space. It stops when the factors c of the rows change by
+    ``sum |c / c' - 1| <= tol``, which it checks every tenth iteration, or after `max_iter` iterations. An entry of 0
+    counts as the smallest normal number.
 
     Args:
       p: [n, k] soft assignments of the global batch, >= 0.
       power: > 0. The larger it is, the more the labels follow the confident rows of `p`.
       tol: tolerance, >= 0.
       max_iter: largest number of iterations, at least 1.
+      log_prior: [k] logarithms of the shares of the clusters, which sum to 1; None for equal shares.
 
     Returns:
       int32 [n] labels; the first one in a tie.
@@ -119,16 +126,24 @@ def balanced_labels(
         raise ValueError(f"balanced_labels: needs power > 0 and max_iter >= 1, got {power} and {max_iter}")
     p = lax.stop_gradient(p.astype(jnp.result_type(jnp.float32, p)))
     logits = power * jnp.log(jnp.maximum(p, jnp.finfo(p.dtype).tiny))
-    return jnp.argmax(logits + _cluster_factors(logits, tol, max_iter), axis=1).astype(jnp.int32)
+    return jnp.argmax(logits + cluster_factors(logits, tol, max_iter, log_prior), axis=1).astype(jnp.int32)
 
 
-def _cluster_factors(logits: Array, tol: float, max_iter: int) -> Array:
-    """Logarithms of the factors of the clusters, [k]."""
+def cluster_factors(logits: Array, tol: float, max_iter: int, log_prior: Array | None = None) -> Array:
+    """Logarithms of the factors of the clusters, [k], see `balanced_labels`.
+
+    Args:
+      logits: [n, k] logarithms of the matrix that is scaled.
+      tol: tolerance.
+      max_iter: largest number of iterations.
+      log_prior: [k] logarithms of the masses of the clusters; None for equal ones.
+    """
     n, k = logits.shape
+    masses = -math.log(k) if log_prior is None else log_prior
 
     def step(carry: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         iteration, change, rows, _ = carry
-        clusters = -math.log(k) - jax.nn.logsumexp(logits + rows[:, None], axis=0)
+        clusters = masses - jax.nn.logsumexp(logits + rows[:, None], axis=0)
         new = -math.log(n) - jax.nn.logsumexp(logits + clusters, axis=1)
         change = jnp.where(iteration % _CHECK == 0, jnp.sum(jnp.abs(jnp.exp(rows - new) - 1)), change)
         return iteration + 1, change, new, clusters

@@ -28,6 +28,7 @@ from clustering_jax.method import Method, Objective, Phase, Spec
 from clustering_jax.methods.cache import ArrayCache
 from clustering_jax.methods.feature_spaces import feature_spaces, initial_norms, space_names, updated_norms
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.prior import prior_of
 from clustering_jax.settings.temi import Temi
 from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
@@ -60,23 +61,36 @@ def pair_weights(t: Float[Array, "h n k"], partner: Float[Array, "h n k"]) -> Fl
 
 
 def pointwise_information(
-    log_s: Float[Array, "h n k"], log_t: Float[Array, "h n k"], mean: Float[Array, "h k"], beta: float
+    log_s: Float[Array, "h n k"],
+    log_t: Float[Array, "h n k"],
+    mean: Float[Array, "h k"],
+    beta: float,
+    log_prior: Float[Array, "*h k"] | None = None,
 ) -> Float[Array, "h n"]:
     """Pointwise mutual information of a row and its partner: log sum_c (s_c t_c)^beta / m_c.
+
+    With a prior pi, the summands are multiplied by pi_c. If all rows are certain of their clusters, the mean over the
+    rows is the entropy of m, and with a prior the negative divergence of m from it.
 
     Args:
       log_s: logarithms of the student's assignments of one row of each pair.
       log_t: logarithms of the teacher's assignments of the other row.
       mean: mean assignment m of the teacher.
       beta: 1 is the mutual information; a smaller exponent counters one-hot collapse.
+      log_prior: logarithms of the expected shares of the clusters, [k] or [h, k]; None for equal shares.
     """
     # A mean that underflows to 0 must not give an infinite loss.
     log_mean = jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))
+    log_mean = log_mean if log_prior is None else log_mean - log_prior
     return jax.nn.logsumexp(beta * (log_s + log_t) - log_mean[:, None], axis=2)
 
 
 def head_losses(
-    students: tuple[Array, Array], teachers: tuple[Array, Array], mean: Array, beta: float
+    students: tuple[Array, Array],
+    teachers: tuple[Array, Array],
+    mean: Array,
+    beta: float,
+    log_prior: Array | None = None,
 ) -> tuple[Float[Array, " h"], Float[Array, " n"]]:
     """Loss of each head, and the weight of each pair.
 
@@ -85,10 +99,11 @@ def head_losses(
       teachers: the same of the teachers; they count as constants.
       mean: [h, k] mean assignment of each teacher.
       beta: exponent, see `pointwise_information`.
+      log_prior: see `pointwise_information`.
     """
     weight = pair_weights(*map(jnp.exp, teachers))
     crossed = zip(students, reversed(teachers), strict=True)
-    information = sum(pointwise_information(log_s, log_t, mean, beta) for log_s, log_t in crossed) / 2
+    information = sum(pointwise_information(log_s, log_t, mean, beta, log_prior) for log_s, log_t in crossed) / 2
     return -jnp.mean(weight * information, axis=1), weight
 
 
@@ -108,6 +123,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     """
     s = settings_of(Temi, model, "method 'temi'", group="model")
     k, steps = spec.num_clusters, spec.steps_per_epoch["train"]
+    prior = prior_of(s.prior, k)
     head = Head(k, s.hidden, s.width)
     side_by_side = nn.vmap(Head, {"params": 0}, {"params": True}, in_axes=None, axis_size=s.heads)
     network = side_by_side(k, s.hidden, s.width)
@@ -122,7 +138,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         params = network.init(key, batch["image"].astype(jnp.float32))["params"]
         progress = {"steps": jnp.zeros(()), "loss": jnp.zeros(s.heads), "mean": jnp.full((s.heads, k), 1 / k)}
         norms = {"norms": initial_norms(batch)} if s.scale else {}
-        return {"params": params, "teacher": jax.tree.map(jnp.copy, params), "progress": progress, **norms}
+        teacher = jax.tree.map(jnp.copy, params)
+        return {"params": params, "teacher": teacher, "progress": progress, **norms, **prior.initial(s.heads, k)}
 
     def log_assignments(params, rows, temperature):
         return jax.nn.log_softmax(network.apply({"params": params}, rows)[1] / temperature)
@@ -139,13 +156,14 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         last = {name: params[name] for name in ("last_kernel", "last_scale")}
         params |= {name: jnp.where(first_epoch, lax.stop_gradient(x), x) for name, x in last.items()}
         students = tuple(log_assignments(params, rows, s.student_temperature) for rows in pair)
-        losses, weight = head_losses(students, teachers, mean, s.beta)
+        losses, weight = head_losses(students, teachers, mean, s.beta, prior.log(variables))
         # The mean over the steps of this epoch so far.
         epoch_loss = optax.incremental_update(losses, progress["loss"], 1 / (progress["steps"] % steps + 1))
         changed = {"steps": progress["steps"] + 1, "loss": epoch_loss, "mean": mean}
         terms = {"information": losses.mean(), "pair_weight": weight.mean(), "best_head": losses.min()}
         terms |= occupancy(jnp.exp(teachers[0][jnp.argmin(epoch_loss)]))
-        return losses.mean(), ({"teacher": teacher, "progress": changed, **norms}, terms)
+        collections = {"teacher": teacher, "progress": changed, **norms, **prior.updated(variables, both)}
+        return losses.mean(), (collections, terms)
 
     def best_head(variables, batch):
         """Features and logits of the teacher whose head has the lowest training loss."""

@@ -10,7 +10,7 @@ A batch holds "image" [n, d], or "view0", "view1", ... [n, d_v] and, where rows 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, random
 
-from clustering_jax.errors import UserError
+from clustering_jax.losses.prior import divergence_from_prior
 from clustering_jax.method import Method, Objective, Phase, Spec
 from clustering_jax.methods.feature_spaces import (
     FeatureSpace,
@@ -30,6 +30,7 @@ from clustering_jax.methods.feature_spaces import (
 from clustering_jax.methods.generalization import generalization_score
 from clustering_jax.methods.linear_probe import Probe, cross_entropy, fit_probe, initial_probe, logits_of
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.prior import prior_of
 from clustering_jax.methods.views import mixture
 from clustering_jax.settings.turtle import Turtle
 from clustering_jax.settings.validate import settings_of
@@ -67,8 +68,7 @@ def outer_terms(params: Any, layers: Any, spaces: Mapping[str, FeatureSpace], lo
     divergence = jnp.zeros(())
     if log_prior is not None:
         for name, space in spaces.items():
-            mean = space.weight @ p[name]
-            divergence += jnp.sum(mean * (jnp.log(jnp.where(mean > 0, mean, 1.0)) - log_prior))
+            divergence += divergence_from_prior(space.weight @ p[name], log_prior)
     return cross_entropy(lax.stop_gradient(layers), spaces, tau), divergence, tau
 
 
@@ -87,7 +87,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
       UserError: an unknown setting or a value out of range.
     """
     s = settings_of(Turtle, model, "method 'turtle'", group="model")
-    k, log_prior = spec.num_clusters, _log_prior(s.prior, spec.num_clusters)
+    k, prior = spec.num_clusters, prior_of(s.prior, spec.num_clusters, none=True)
+    equal = np.full(k, -np.log(k), np.float32)
 
     def init(key, batch):
         widths = {name: batch[name].shape[1] for name in space_names(batch)}
@@ -95,7 +96,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         for layer in params.values():
             layer["scale"] = jnp.linalg.norm(layer["kernel"], axis=0)
         warm = {"inner": initial_probe(random.fold_in(key, len(widths)), widths, k)._asdict()} if s.warm_start else {}
-        return {"params": params, **({"norms": initial_norms(batch)} if s.scale else {}), **warm}
+        norms = {"norms": initial_norms(batch)} if s.scale else {}
+        return {"params": params, **norms, **warm, **prior.initial(k)}
 
     def loss(variables, batch, key):
         norms = {"norms": updated_norms(variables["norms"], batch)} if s.scale else {}
@@ -106,9 +108,11 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         widths = {name: space.rows.shape[1] for name, space in spaces.items()}
         inner = Probe(**variables["inner"]) if s.warm_start else initial_probe(key, widths, k)
         inner = lax.stop_gradient(fit_probe(inner, spaces, tau, s.inner_steps, s.inner_learning_rate))
+        log_prior = equal if prior.kind == "uniform" else prior.log(variables)
         outer, divergence, tau = outer_terms(variables["params"], inner.layers, spaces, log_prior)
         terms = {"outer": outer, "prior": s.gamma * divergence}
         changed = {**norms, **({"inner": inner._asdict()} if s.warm_start else {})}
+        changed |= prior.updated(variables, tau.mean(0))
         return sum(terms.values()), (changed, {**terms, **occupancy(tau)})
 
     def spaces_of(variables, batch):
@@ -120,7 +124,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     def embed(variables, batch):
         """The frozen features, scaled, side by side; zeros for a space that the batch lacks."""
         spaces = spaces_of(variables, batch)
-        n = len(next(iter(spaces.values())).rows)
+        n = next(iter(spaces.values())).rows.shape[0]
         parts = {name: jnp.zeros((n, len(layer["kernel"]))) for name, layer in variables["params"].items()}
         parts |= {name: space.scale * space.rows for name, space in spaces.items()}
         return jnp.concatenate([parts[name] for name in sorted(parts, key=_order)], axis=1)
@@ -145,18 +149,3 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 def _order(name: str) -> int:
     """Position of a space: views come in the order of their numbers."""
     return int(name.removeprefix("view")) if name.startswith("view") else 0
-
-
-def _log_prior(prior: str | Sequence[float], k: int) -> np.ndarray | None:
-    """Logarithms of the expected shares, [k]; None for no prior."""
-    if prior == "none":
-        return None
-    if prior == "uniform":
-        return np.full(k, -np.log(k), np.float32)
-    try:
-        shares = np.array(prior.split(",") if isinstance(prior, str) else prior, np.float64)
-    except ValueError:
-        shares = np.zeros(0)
-    if shares.shape != (k,) or not (np.isfinite(shares) & (shares > 0)).all():
-        raise UserError(f"model.prior is {prior!r}: choose uniform, none, or {k} numbers above 0, one for each cluster")
-    return np.log(shares / shares.sum()).astype(np.float32)

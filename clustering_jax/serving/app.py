@@ -1,4 +1,7 @@
-"""The HTTP endpoints of `clustering_jax.serve`. Every response is JSON; an error is ``{"error": "one line"}``."""
+"""The HTTP endpoints of `clustering_jax.serve`. An answer is JSON, except ``/metrics`` and ``/docs``.
+
+An error is ``{"error": "one line"}``.
+"""
 
 from __future__ import annotations
 
@@ -8,66 +11,96 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Annotated, Any
 
-import numpy as np
-from starlette.applications import Starlette
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.requests import ClientDisconnect
 
+from clustering_jax import __version__
 from clustering_jax.errors import UserError
-from clustering_jax.serving.artefact import Model
+from clustering_jax.serving import answers, bodies
+from clustering_jax.serving.answers import Health, NoOptions, Options, Prediction, Problem, Ready
+from clustering_jax.serving.artefact import Model, Outputs
 from clustering_jax.serving.batching import Batcher
+from clustering_jax.serving.observed import Metrics, Observed
 from clustering_jax.serving.requests import FORM, JSON, NUMPY, Limits, RefusedRequest, decode_features
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {"4XX": {"model": Problem}, "5XX": {"model": Problem}}
+ENDPOINTS = ("/predict", "/health", "/ready", "/metrics", "/openapi.json", "/docs")
 
 
 class Service:
-    """The two endpoints for one model.
+    """The endpoints for one model.
 
     Args:
       model: the exported model that computes the predictions.
       limits: limits on the size, the number and the time of requests.
+      name: name of the model in answers; "" takes the name of its directory.
     """
 
-    def __init__(self, model: Model, limits: Limits):
-        self._model, self._limits, self._num_pending = model, limits, 0
-        self._batcher = Batcher(model.run, max_batch=limits.max_batch, max_wait=limits.max_wait_ms / 1000)
+    def __init__(self, model: Model, limits: Limits, name: str = ""):
+        self._model, self._limits, self._name, self._num_pending = model, limits, name, 0
+        self.metrics = Metrics(lambda: self._num_pending)
+        run = self.metrics.batch(model.run)
+        self._batcher = Batcher(run, max_batch=limits.max_batch, max_wait=limits.max_wait_ms / 1000)
+        self._batches: asyncio.Task | None = None
         self._decoders = ThreadPoolExecutor(2)
         self._ended = threading.Event()
 
     @asynccontextmanager
-    async def running(self, _: Starlette) -> AsyncIterator[None]:
+    async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """A context manager that computes batches while it is active."""
-        task = asyncio.create_task(self._batcher.serve())
+        self._batches = asyncio.create_task(self._batcher.serve())
         yield
         # Decoding ends at its next image, and what waits for it is given up: the process must not wait for hours.
         self._ended.set()
         self._decoders.shutdown(wait=False, cancel_futures=True)
-        task.cancel()
+        self._batches.cancel()
 
-    async def health(self, _: Request) -> JSONResponse:
-        """``GET /health``: the method, the number of clusters, the accepted input and the limits."""
-        manifest, limits = self._model.manifest, self._limits
-        return JSONResponse(
-            {
-                "status": "ok",
-                "method": manifest["method"],
-                "clusters": manifest["num_clusters"],
-                "input": self._model.inputs.describe(),
-                "max_rows": limits.max_rows,
-                "max_bytes": limits.max_bytes,
-            }
+    @cached_property
+    def facts(self) -> Health:
+        """The model, what it takes, and the limits."""
+        model, manifest = self._model, self._model.manifest
+        return Health(
+            name=self._name or model.name,
+            digest=model.digest,
+            version=__version__,
+            exported_by=manifest["versions"]["clustering_jax"],
+            method=manifest["method"],
+            clusters=manifest["num_clusters"],
+            input=model.inputs.describe(),
+            max_rows=self._limits.max_rows,
+            max_bytes=self._limits.max_bytes,
         )
 
-    async def predict(self, request: Request) -> JSONResponse:
-        """``POST /predict``: the cluster and the probabilities of each row of the request."""
+    async def health(self, _: Annotated[NoOptions, Query()]) -> Health:
+        """The model, what it takes, and the limits. It answers as long as the process works."""
+        return self.facts
+
+    async def ready(self, _: Annotated[NoOptions, Query()]) -> Response:
+        """Whether the server accepts requests: 503 while its queue is full, and when it can't compute batches."""
+        if not self._batches or self._batches.done():
+            return _error_response(503, "no batches are computed any more: restart the server")
+        if self._num_pending >= self._limits.max_queue:
+            return _error_response(503, self._full())
+        return JSONResponse(Ready().model_dump())
+
+    async def metrics_text(self, _: Annotated[NoOptions, Query()]) -> Response:
+        """Counts and times of requests, rows and batches in Prometheus' text format, and the model's digest."""
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def predict(self, request: Request, options: Annotated[Options, Query()]) -> Response:
+        """The cluster and the probabilities of each row or file of the request."""
         accepted = self._num_pending < self._limits.max_queue
         self._num_pending += accepted
         try:
-            return _prediction_response(await self._probabilities(request, accepted), self._model.names)
+            return JSONResponse(await self._prediction(request, options, accepted))
         except RefusedRequest as error:
             return _error_response(error.status, error)
         except UserError as error:
@@ -82,24 +115,31 @@ class Service:
         finally:
             self._num_pending -= accepted
 
-    async def _probabilities(self, request: Request, accepted: bool) -> np.ndarray:
-        """Soft assignments [n, k] of the rows of a request; `accepted` is False if the queue is full."""
+    async def _prediction(self, request: Request, options: Options, accepted: bool) -> dict[str, Any]:
+        """The answer to a request as JSON data; `accepted` is False if the queue is full."""
         media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        refusal = None
+        body = await bodies.read(request, media, self._limits, self._refusal(media, options, accepted))
+        outputs = await self._outputs(media, body)
+        request.state.facts = {"rows": len(outputs.probabilities)}
+        return answers.prediction(outputs, options, self._model.names, body.files)
+
+    def _refusal(self, media: str, options: Options, accepted: bool) -> RefusedRequest | None:
+        """Why a request is refused whatever its body is; None if it is not."""
         if media not in (JSON, FORM, *NUMPY) and not media.startswith("image/"):
             known = ", ".join((JSON, *NUMPY, "image/...", FORM))
-            refusal = RefusedRequest(415, f"the content type '{media[:40]}' is unknown: send {known}")
-        elif not accepted:
-            refusal = RefusedRequest(503, f"{self._limits.max_queue} requests are pending: try again")
-        async with _timeout(self._limits.timeout, 408, "the request did not arrive"):
-            body = await _read_body(request, self._limits.max_bytes, refusal)
-            parts = await _read_files(request, body, self._limits.max_rows) if media == FORM else [body]
-        if not all(parts):
-            raise RefusedRequest(400, "the request is empty")
-        late = threading.Event()
-        decode = partial(decode_features, media, parts, self._model.inputs, self._limits, self._given_up(late))
+            return RefusedRequest(415, f"the content type '{media[:40]}' is unknown: send {known}")
+        if options.top_k > self.facts.clusters:
+            return RefusedRequest(400, f"top_k is {options.top_k}, the model has {self.facts.clusters} clusters")
+        return None if accepted else RefusedRequest(503, self._full())
+
+    def _full(self) -> str:
+        return f"{self._limits.max_queue} requests are pending: try again"
+
+    async def _outputs(self, media: str, body: bodies.Body) -> Outputs:
+        late, inputs, limits = threading.Event(), self._model.inputs, self._limits
+        decode = partial(decode_features, media, body.parts, inputs, limits, self._given_up(late), body.files)
         try:
-            async with _timeout(self._limits.timeout, 503, "there was no answer"):
+            async with bodies.timeout(limits.timeout, 503, "there was no answer"):
                 rows = await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
                 return await self._batcher(rows)
         finally:
@@ -108,66 +148,11 @@ class Service:
     def _given_up(self, late: threading.Event) -> Callable[[], bool]:
         return lambda: late.is_set() or self._ended.is_set()
 
-
-@asynccontextmanager
-async def _timeout(seconds: float, status: int, event: str) -> AsyncIterator[None]:
-    """Raises RefusedRequest with `status` if the block takes longer than `seconds`; `event` begins the message."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise RefusedRequest(status, f"{event} within {seconds:g} s: try again") from error
-
-
-async def _read_body(request: Request, max_bytes: int, refusal: RefusedRequest | None) -> bytes:
-    """Reads the body of a request.
-
-    The body is always read to its end, because a client that is still sending does not read the response. Bytes that
-    are not needed are not kept.
-
-    Args:
-      request: the request.
-      max_bytes: largest accepted size of the body.
-      refusal: an exception to raise after the body has been read, or None.
-
-    Returns:
-      The body.
-
-    Raises:
-      RefusedRequest: `refusal`, or the body has more than `max_bytes` bytes.
-    """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= max_bytes and not refusal:
-            parts.append(part)
-    if refusal:
-        raise refusal
-    if size > max_bytes:
-        raise RefusedRequest(413, f"the request has {size} bytes, at most {max_bytes} are accepted")
-    return b"".join(parts)
-
-
-async def _read_files(request: Request, body: bytes, max_files: int) -> list[bytes]:
-    """The contents of the files of a form, in the order of the form."""
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    # Starlette accepts one file more, so that our own message about too many rows is sent.
-    async with Request(request.scope, receive).form(
-        max_files=max_files + 1, max_fields=max_files, max_part_size=len(body)
-    ) as form:
-        files = [await value.read() for _, value in form.multi_items() if not isinstance(value, str)]
-    if not files:
-        raise RefusedRequest(400, "the form has no file: send images as files, curl -F file=@photo.jpg")
-    return files
-
-
-def _prediction_response(probabilities: np.ndarray, names: list[list[str]]) -> JSONResponse:
-    clusters = probabilities.argmax(1).tolist()
-    words = {"names": [names[cluster] for cluster in clusters]} if names else {}
-    return JSONResponse({"clusters": clusters, "probabilities": probabilities.tolist(), **words})
+    async def refused_query(self, request: Request, error: RequestValidationError) -> Response:
+        """The response to an unknown or wrong query parameter (400)."""
+        await bodies.drain(request, self._limits)
+        known = Options.model_fields if request.url.path == "/predict" else ()
+        return _error_response(400, answers.query_problem(error.errors(), known))
 
 
 def _error_response(status: int, reason: Any, headers: Any = None) -> JSONResponse:
@@ -175,27 +160,50 @@ def _error_response(status: int, reason: Any, headers: Any = None) -> JSONRespon
     return JSONResponse({"error": " ".join(str(reason).split())[:400]}, status, headers)
 
 
-async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+async def _http_error(request: Request, error: HTTPException) -> Response:
     """The response to an unknown path (404) or method (405), with Starlette's text."""
-    known = "this server answers POST /predict and GET /health"
+    known = "this server answers POST /predict, and GET /health, /ready, /metrics and /docs"
     reason = f"{request.method} {request.url.path}: {error.detail.lower()}; {known}"
     return _error_response(error.status_code, reason, error.headers)
 
 
-def application(model: Model, limits: Limits) -> Starlette:
+def application(model: Model, limits: Limits, name: str = "") -> FastAPI:
     """Builds the ASGI application.
 
     Args:
       model: the exported model that computes the predictions.
       limits: limits on the size, the number and the time of requests.
+      name: name of the model in answers; "" takes the name of its directory.
 
     Returns:
-      The application, with the routes ``/health`` and ``/predict``.
+      The application, with the routes `ENDPOINTS`.
     """
-    service = Service(model, limits)
-    routes = [
-        Route("/health", service.health, methods=["GET"]),
-        Route("/predict", service.predict, methods=["POST"]),
-    ]
-    handlers: Any = {HTTPException: _http_error}
-    return Starlette(routes=routes, lifespan=service.running, exception_handlers=handlers)
+    service = Service(model, limits, name)
+    service.metrics.describe(service.facts.model_dump(include={"name", "digest", "method", "version"}))
+    handlers: Any = {HTTPException: _http_error, RequestValidationError: service.refused_query}
+    app = FastAPIOffline(
+        title=f"{service.facts.name} ({service.facts.method})",
+        version=__version__,
+        redoc_url=None,
+        # Swagger UI would send the schema to a validator in the Internet.
+        swagger_ui_parameters={"validatorUrl": None},
+        lifespan=service.running,
+        exception_handlers=handlers,
+    )
+    app.add_middleware(Observed, metrics=service.metrics, paths=frozenset(ENDPOINTS))
+    _add_routes(app, service, model)
+    return app
+
+
+def _add_routes(app: FastAPI, service: Service, model: Model) -> None:
+    def add(path: str, endpoint: Callable, answer: dict[str, Any], method: str = "GET", **options: Any) -> None:
+        described = {200: answer, **PROBLEMS}
+        app.add_api_route(path, endpoint, methods=[method], responses=described, **options)
+        if method == "GET":  # Some probes send HEAD.
+            app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+
+    body = answers.request_body(model.inputs)
+    add("/predict", service.predict, {"model": Prediction}, "POST", openapi_extra=body)
+    add("/health", service.health, {"model": Health})
+    add("/ready", service.ready, {"model": Ready})
+    add("/metrics", service.metrics_text, {"content": {"text/plain": {}}}, response_class=Response)

@@ -18,7 +18,7 @@ from clustering_jax.errors import UserError
 from clustering_jax.serving.inputs import Inputs
 
 # Version of the layout of the directory. The JAX artefact inside has a version of its own.
-FORMAT = 1
+FORMAT = 2
 ARTEFACT, PARAMS, PREPROCESSING, MANIFEST, SUMS = (
     "predict.jax_export",
     "params.npz",
@@ -40,6 +40,18 @@ class Contents(NamedTuple):
     manifest: dict[str, Any]
     preprocessing: dict[str, Any]
     variables: dict[str, Any]
+
+
+class Outputs(NamedTuple):
+    """What a model computes from n rows.
+
+    Attributes:
+      probabilities: soft assignments, float [n, k].
+      embeddings: the features that the method learnt or was given, float [n, d].
+    """
+
+    probabilities: np.ndarray
+    embeddings: np.ndarray
 
 
 def sha256(data: bytes) -> str:
@@ -102,11 +114,15 @@ class Model:
       manifest: content of model.json.
       inputs: the inputs that the model takes.
       sizes: the batch sizes that are compiled, ascending. A batch is padded to the next larger size.
+      name: name of the directory.
+      digest: "sha256:" and the checksum of the file SHA256SUMS, which covers all other files.
     """
 
     manifest: dict[str, Any]
     inputs: Inputs
     sizes: tuple[int, ...]
+    name: str
+    digest: str
     _variables: Any
     _call: Any
 
@@ -142,7 +158,10 @@ class Model:
         while sizes[-1] < max_batch:
             sizes.append(min(4 * sizes[-1], max_batch))
         inputs = Inputs.from_preprocessing(contents.preprocessing)
-        return cls(contents.manifest, inputs, tuple(sizes), jax.device_put(contents.variables), jax.jit(exported.call))
+        directory = Path(directory).expanduser().resolve()
+        digest = f"sha256:{sha256((directory / SUMS).read_bytes())}"
+        variables, call = jax.device_put(contents.variables), jax.jit(exported.call)
+        return cls(contents.manifest, inputs, tuple(sizes), directory.name, digest, variables, call)
 
     @property
     def names(self) -> list[list[str]]:
@@ -163,26 +182,32 @@ class Model:
         Returns:
           Soft assignments [n, k].
         """
-        return self.run(self.inputs.features(arrays, "the input"))
+        return self.run(self.inputs.features(arrays, "the input")).probabilities
 
-    def run(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Predicts the clusters of preprocessed features.
+    def embed(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Computes the embeddings [n, d] of a user's arrays, which are as in `predict_proba`."""
+        return self.run(self.inputs.features(arrays, "the input")).embeddings
+
+    def run(self, features: Mapping[str, np.ndarray]) -> Outputs:
+        """Computes the outputs for preprocessed features.
 
         Args:
           features: arrays as in `Inputs.signature`, with at least one row.
 
         Returns:
-          Soft assignments [n, k].
+          The outputs for all rows.
         """
         n, most = len(next(iter(features.values()))), self.sizes[-1]
         chunks = [{k: v[start : start + most] for k, v in features.items()} for start in range(0, n, most)]
-        return np.concatenate([self._run_padded(chunk, min(most, n - i * most)) for i, chunk in enumerate(chunks)])
+        outputs = [self._run_padded(chunk, min(most, n - i * most)) for i, chunk in enumerate(chunks)]
+        return Outputs(*map(np.concatenate, zip(*outputs, strict=True)))
 
-    def _run_padded(self, features: dict[str, np.ndarray], n: int) -> np.ndarray:
+    def _run_padded(self, features: dict[str, np.ndarray], n: int) -> Outputs:
         """Pads `n` rows to the next compiled size by repeating the first row."""
         index = np.zeros(min(size for size in self.sizes if size >= n), int)
         index[:n] = np.arange(n)
-        return np.asarray(self._call(self._variables, {k: v[index] for k, v in features.items()}))[:n]
+        outputs = self._call(self._variables, {k: v[index] for k, v in features.items()})
+        return Outputs(*(np.asarray(output)[:n] for output in outputs))
 
 
 def flatbuffers_or_error() -> None:

@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 Features = dict[str, np.ndarray]
@@ -27,25 +28,25 @@ class Batcher:
     one thread computes a batch, the next one fills. A single request may have more than `max_batch` rows.
 
     Args:
-      run: computes the outputs of a batch of features, row by row.
+      run: computes the outputs of a batch of features, row by row: an array, or a tuple of arrays.
       max_batch: largest number of rows in a batch of several requests.
       max_wait: seconds to wait for more requests.
     """
 
-    def __init__(self, run: Callable[[Features], np.ndarray], *, max_batch: int, max_wait: float):
+    def __init__(self, run: Callable[[Features], Any], *, max_batch: int, max_wait: float):
         self._run, self._max_batch, self._max_wait = run, max_batch, max_wait
         self._pending: deque[_PendingRequest] = deque()
         self._not_empty, self._full = asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1)
 
-    async def __call__(self, features: Features) -> np.ndarray:
+    async def __call__(self, features: Features) -> Any:
         """Computes the outputs of one request.
 
         Args:
           features: arrays by name, with n rows each.
 
         Returns:
-          The n rows that `run` computed. An exception in `run` is raised here.
+          The n rows of each array that `run` computed. An exception in `run` is raised here.
         """
         num_rows = len(next(iter(features.values())))
         request = _PendingRequest(features, num_rows, asyncio.get_running_loop().create_future())
@@ -89,11 +90,12 @@ class Batcher:
                 _finish(request.result, error)
             return
         ends = np.cumsum([request.num_rows for request in batch])
-        for request, rows in zip(batch, np.split(outputs, ends[:-1]), strict=True):
-            _finish(request.result, rows)
+        for request, end in zip(batch, ends, strict=True):
+            own = slice(end - request.num_rows, end)
+            _finish(request.result, jax.tree.map(lambda output, own=own: output[own], outputs))
 
 
-def _finish(result: asyncio.Future, value: np.ndarray | Exception) -> None:
+def _finish(result: asyncio.Future, value: Any) -> None:
     if result.done():  # The client has gone away.
         return
     result.set_exception(value) if isinstance(value, Exception) else result.set_result(value)

@@ -78,36 +78,41 @@ def _encoder_of(config: Mapping[str, Any]) -> ImageModel | None:
         raise UserError(f"{error}; --input=embeddings exports the head without the encoder") from error
 
 
-def _predict_photos(method: Method, manifest: Mapping[str, Any]) -> Callable:
-    """``(variables, features) -> [n, k]``: the encoder, rows to norm 1 as in training, and the head."""
+def _outputs(method: Method) -> Callable:
+    """``(variables, features) -> ([n, k], [n, d])``; the compiler computes once what both outputs need."""
+    return lambda variables, features: (method.predict(variables, features), method.embed(variables, features))
+
+
+def _outputs_of_photos(method: Method, manifest: Mapping[str, Any]) -> Callable:
+    """`_outputs` with the encoder before it, and rows of norm 1 as in training."""
     model = _encoder_of(manifest["config"])
     if model is None or model.settings != manifest["encoder"]:
         raise UserError(f"the encoder differs from the one of the export, {manifest['encoder']}: bring its files back")
 
-    def predict(variables: Any, features: dict[str, Any]) -> Any:
+    def outputs(variables: Any, features: dict[str, Any]) -> Any:
         rows = model.features(variables["encoder"], features["image"])
-        return method.predict(variables["head"], {"image": normalize(rows)})
+        return _outputs(method)(variables["head"], {"image": normalize(rows)})
 
-    return predict
+    return outputs
 
 
 def artefact(contents: Contents, platforms: tuple[str, ...] = PLATFORMS) -> jax.export.Exported:
-    """Exports the prediction of a model as a `jax.export` artefact.
+    """Exports the prediction and the embedding of a model as a `jax.export` artefact.
 
     Args:
       contents: the model.
       platforms: platforms that the artefact can run on.
 
     Returns:
-      The function ``(variables, features) -> [n, k]`` for any number of rows n.
+      The function ``(variables, features) -> ([n, k], [n, d])`` for any number of rows n, as `Outputs` names them.
     """
     # The number of steps matters only for the schedule of the optimiser, and nothing is trained here.
     method = from_config(contents.manifest["config"], {"train": 1})
     (n,) = jax.export.symbolic_shape("n")
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), contents.variables)
     features = Inputs.from_preprocessing(contents.preprocessing).signature(n)
-    predict = _predict_photos(method, contents.manifest) if "encoder" in contents.manifest else method.predict
-    return jax.export.export(jax.jit(predict), platforms=platforms)(abstract, features)
+    outputs = _outputs_of_photos(method, contents.manifest) if "encoder" in contents.manifest else _outputs(method)
+    return jax.export.export(jax.jit(outputs), platforms=platforms)(abstract, features)
 
 
 def write(contents: Contents, output: str | Path) -> None:

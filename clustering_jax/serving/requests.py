@@ -10,6 +10,7 @@ import json
 import math
 import zipfile
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,6 +70,7 @@ def decode_features(
     inputs: Inputs,
     limits: Limits,
     cancelled: Callable[[], bool] = bool,
+    names: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Decodes the features of a request.
 
@@ -78,6 +80,7 @@ def decode_features(
       inputs: the inputs of the model.
       limits: the limits of the server.
       cancelled: whether nobody waits for the answer any more. It is asked between images.
+      names: the name of each file of a form, for errors; or none.
 
     Returns:
       The features as in `Inputs.signature`.
@@ -95,15 +98,16 @@ def decode_features(
         raise RefusedRequest(415, f"this model takes {accepted}, not image files")
     _check_rows(len(parts), limits)
     pixels, images = 0, []
-    for part in parts:
+    for part, name in zip_longest(parts, names):
+        origin = quoted(name) if name else ORIGIN
         if cancelled():
             raise RefusedRequest(503, "nobody waits for the answer")
         pixels += _pixels(part)
         if pixels > MAX_PIXELS:
             raise RefusedRequest(
-                413, f"the images of {ORIGIN} have more than {MAX_PIXELS} pixels: send several requests"
+                413, f"the images up to {origin} have more than {MAX_PIXELS} pixels: send several requests"
             )
-        images.append(decode_image(part, inputs.image))
+        images.append(decode_image(part, inputs.image, origin))
     return {"image": np.stack(images)}
 
 
@@ -123,12 +127,18 @@ def _check_rows(rows: int, limits: Limits) -> None:
         )
 
 
-def decode_image(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+def quoted(name: str) -> str:
+    """The name of a file in an error: short, so that it hides nothing of what follows it."""
+    return repr(name if len(name) <= 80 else f"...{name[-77:]}")
+
+
+def decode_image(data: bytes, fit: Callable[[Image.Image], np.ndarray], origin: str = ORIGIN) -> np.ndarray:
     """Decodes an image file, turns it upright and brings it to the size of the model.
 
     Args:
       data: the content of the file.
       fit: see `Inputs.image`.
+      origin: how errors call the file.
 
     Returns:
       The image, uint8 [h, w, c].
@@ -144,11 +154,11 @@ def decode_image(data: bytes, fit: Callable[[Image.Image], np.ndarray]) -> np.nd
             ImageOps.exif_transpose(image, in_place=True)
             return fit(image)
     except UnidentifiedImageError as error:
-        raise RefusedRequest(400, f"{ORIGIN} is not an image ({', '.join(PICTURE_FORMATS)})") from error
+        raise RefusedRequest(400, f"{origin} is not an image ({', '.join(PICTURE_FORMATS)})") from error
     except Image.DecompressionBombError as error:
-        raise RefusedRequest(413, f"the image is too large: {_one_line(error)}") from error
+        raise RefusedRequest(413, f"{origin} is too large for an image: {_one_line(error)}") from error
     except Exception as error:  # The decoders raise nearly any exception for a damaged file.
-        raise RefusedRequest(400, f"the image can't be read ({_one_line(error)})") from error
+        raise RefusedRequest(400, f"{origin} can't be read as an image ({_one_line(error)})") from error
 
 
 def _decode_json(body: bytes, inputs: Inputs) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -30,6 +30,9 @@ class CC(NamedTuple):
     instance_temperature: float = 0.5
     # Temperature of the contrast of clusters.
     cluster_temperature: float = 1.0
+    # Expected shares of the clusters: "uniform" is the published entropy term; "learnt" shares follow the assignments;
+    # or one positive number for each cluster, as text with commas, "5,3,2". Only "uniform" is in the paper.
+    prior: str | Sequence[float] = "uniform"
     # Arithmetic of the encoder: "float32" or "bfloat16". Statistics, heads and losses stay in float32.
     dtype: Dtype = "float32"
     # Compute the blocks of the encoder again in the backward pass: the same gradient in less memory, in a third more

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -43,6 +43,9 @@ class CMMC(NamedTuple):
     pair_weight: NonNegativeFloat = 1.0
     # Weight of the decorrelation of low-level features and of clusters in BDCL, 0 or more.
     decorrelation_weight: NonNegativeFloat = 1.0
+    # Expected shares of the clusters: "uniform" is the published entropy term; "learnt" shares follow the assignments;
+    # or one positive number for each cluster, as text with commas, "5,3,2". Only "uniform" is in the paper.
+    prior: str | Sequence[float] = "uniform"
     # Length of the first stage, in passes over the rows; 0 leaves the stage out.
     reconstruction_epochs: NonNegativeInt = 200
     # Length of the third stage, in steps on all rows; 0 leaves the stage out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -25,6 +26,9 @@ class DMIM(NamedTuple):
     balance_weight: float = 0.5
     # Assignments that L3 balances: those of the "first" modality, or the "mean" over the modalities that a row has.
     balanced: Annotated[str, nearest_of("first", "mean")] = "first"
+    # Expected shares of the clusters, which the labels of L3 have: "uniform", as published; "learnt" shares follow the
+    # assignments; or one positive number for each cluster, as text with commas, "5,3,2". L1 stays as it is.
+    prior: str | Sequence[float] = "uniform"
     # Apply softmax to the assignments once more in the cross-entropy of L3.
     double_softmax: bool = True
     # Exponent of the assignments when labels are drawn, above 0. With a larger one the labels stay closer to the

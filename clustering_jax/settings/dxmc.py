@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -38,6 +39,9 @@ class DXMC(NamedTuple):
     instance_temperature: PositiveFloat = 0.05
     # Weight of the balance term of both cluster heads.
     entropy_weight: float = 5.0
+    # Expected shares of the clusters: "uniform" is the published entropy term; "learnt" shares follow the assignments;
+    # or one positive number for each cluster, as text with commas, "5,3,2".
+    prior: str | Sequence[float] = "uniform"
     # Scale instance features to norm 1; the authors' code contrasts them as they are.
     normalized_instance: bool = False
     # TAC: the consistency of the assignments of both modalities replaces the contrast of instances.

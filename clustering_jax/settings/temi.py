@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -24,6 +25,9 @@ class Temi(NamedTuple):
     neighbours: PositiveInt = 50
     # Exponent of the pointwise mutual information, above 0 and at most 1. Less than 1 counters one-hot collapse.
     beta: Annotated[float, Rule(lambda value: 0 < value <= 1, lambda _: ": choose a number above 0, 1 at most")] = 0.6
+    # Expected shares of the clusters, by which the summands of the information are multiplied: "uniform", as published;
+    # "learnt" shares follow the assignments; or one positive number for each cluster, as text with commas, "5,3,2".
+    prior: str | Sequence[float] = "uniform"
     # Temperature of the students' softmax, above 0.
     student_temperature: PositiveFloat = 0.1
     # Temperature of the teachers' softmax, above 0.

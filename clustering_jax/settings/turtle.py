@@ -24,8 +24,9 @@ class Turtle(NamedTuple):
     inner_learning_rate: PositiveFloat = 1e-3
     # Keep the inner classifiers and their Adam state from one outer step to the next, instead of drawing new ones.
     warm_start: bool = False
-    # Expected shares of the clusters. "uniform" is the published entropy term; "none" leaves the term out; others are
-    # one positive number for each cluster, as text with commas, "5,3,2". Shares are not in the paper.
+    # Expected shares of the clusters: "uniform" is the published entropy term; "learnt" shares follow the assignments;
+    # "none" leaves the term out; or one positive number for each cluster, as text with commas, "5,3,2". Only "uniform"
+    # is in the paper.
     prior: str | Sequence[float] = "uniform"
     # Multiply each feature space by one number, so that the mean norm of its rows is sqrt(d). False keeps the features
     # as they are, as in the authors' code, whose features have such norms already.

@@ -41,7 +41,9 @@ for method in sys.argv[2:]:
     model = Model.load(f"{sys.argv[1]}/{method}/model", max_batch=16)
     for n in (1, 3, 64):
         with np.load(f"{sys.argv[1]}/{method}_{n}.npz") as arrays:
-            np.save(f"{sys.argv[1]}/{method}_{n}.npy", model.predict_proba(dict(arrays)))
+            arrays = dict(arrays)
+        np.save(f"{sys.argv[1]}/{method}_{n}.npy", model.predict_proba(arrays))
+        np.save(f"{sys.argv[1]}/{method}_{n}_embedded.npy", model.embed(arrays))
 assert not {"clustering_jax.methods", "orbax"}.intersection(sys.modules)
 """
 
@@ -58,10 +60,11 @@ def root(tmp_path_factory):
 restored = cache(Predictor.restore)
 
 
-def predicted(workdir, path, views=()):
-    """The output of `predict` for the rows of a file."""
+def predicted(workdir, path, views=(), what="predict_proba"):
+    """The output of `predict`, or another one, for the rows of a file."""
     predictor = restored(workdir)
-    return np.concatenate([predictor.predict_proba(features) for _, features in examples(predictor, path, 16, views)])
+    compute = getattr(predictor, what)
+    return np.concatenate([compute(features) for _, features in examples(predictor, path, 16, views)])
 
 
 @pytest.mark.long
@@ -72,11 +75,10 @@ def test_outputs_equal_predict_in_a_fresh_process(root):
     subprocess.run([sys.executable, "-c", FRESH, root, *METHODS], cwd=ROOT, env=environment(), check=True)
     for method in METHODS:
         for n in SIZES:
-            found, wanted = (
-                np.load(root / f"{method}_{n}.npy"),
-                predicted(root / method / "run", root / f"{method}_{n}.npz"),
-            )
-            np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=f"{method} {n}")
+            for end, what in (("_embedded", "embed"), ("", "predict_proba")):
+                found = np.load(root / f"{method}_{n}{end}.npy")
+                wanted = predicted(root / method / "run", root / f"{method}_{n}.npz", what=what)
+                np.testing.assert_allclose(found, wanted, atol=1e-5, rtol=1e-5, err_msg=f"{method} {n}{end}")
         assert np.ptp(wanted, axis=0).max() > 0.05
 
 
@@ -114,14 +116,17 @@ def test_views_without_scaling_are_unchanged():
 
 @pytest.mark.long
 def test_each_platform_has_its_own_convolutions(root):
-    """CUDA and TPU have native convolutions and matrix products only in heads. The CPU lowers some convolutions."""
+    """CUDA and TPU have native convolutions and matrix products only in heads. The CPU lowers some convolutions.
+
+    The text has the features twice, for the prediction and for the embedding; the compiler joins them, see below.
+    """
     found, _ = read(root / "cc" / "model")
     text = {p: export.artefact(found, (p,)).mlir_module() for p in export.PLATFORMS}
     convolutions = {p: module.count("stablehlo.convolution") for p, module in text.items()}
     products = {p: module.count("stablehlo.dot_general") for p, module in text.items()}
     # ResNet18 has 20.
-    assert convolutions["cuda"] == convolutions["tpu"] == 20 > convolutions["cpu"]
-    assert products["cuda"] == products["tpu"] == products["cpu"] - (20 - convolutions["cpu"])
+    assert convolutions["cuda"] == convolutions["tpu"] == 2 * 20 > convolutions["cpu"]
+    assert products["cuda"] == products["tpu"] == products["cpu"] - (2 * 20 - convolutions["cpu"])
 
 
 @pytest.mark.parametrize("name", ["ten_crop", "bfloat16"])
@@ -139,10 +144,14 @@ def test_the_artefact_is_for_three_platforms_and_uses_the_cpu_form_here(root):
     model = Model.load(root / "cc" / "model")
     exported = jax.export.deserialize(bytearray((root / "cc" / "model" / ARTEFACT).read_bytes()))
     assert exported.platforms == export.PLATFORMS
-    compiled = jax.jit(exported.call).lower(model._variables, model.inputs.signature(8)).compile().as_text()
-    native = len(re.findall(r" convolution\(", compiled))
+    both, predicted_only = (
+        jax.jit(function).lower(model._variables, model.inputs.signature(8)).compile()
+        for function in (exported.call, lambda *inputs: exported.call(*inputs)[0])
+    )
+    native = len(re.findall(r" convolution\(", both.as_text()))
     cpu = export.artefact(read(root / "cc" / "model")[0], ("cpu",)).mlir_module()
-    assert native == cpu.count("stablehlo.convolution")
+    assert native == cpu.count("stablehlo.convolution") / 2
+    assert both.cost_analysis()["flops"] == predicted_only.cost_analysis()["flops"]  # embeddings cost nothing more
 
 
 @pytest.mark.long
@@ -246,8 +255,8 @@ def test_damage_is_detected(root, tmp_path, name, damage):
 
 @pytest.mark.long
 def test_another_version_of_the_layout_is_refused(root, tmp_path):
-    newer = damaged(root, tmp_path, MANIFEST, lambda data: data.replace(b'"format": 1', b'"format": 2'), sums=True)
-    with pytest.raises(UserError, match="has format 2, this clustering_jax reads format 1"):
+    newer = damaged(root, tmp_path, MANIFEST, lambda data: data.replace(b'"format": 2', b'"format": 3'), sums=True)
+    with pytest.raises(UserError, match="has format 3, this clustering_jax reads format 2"):
         Model.load(newer)
 
 

@@ -1,6 +1,7 @@
 """Tests the server: accepted and refused requests, many clients at the same time, limits, and the end."""
 
 import asyncio
+import hashlib
 import http.client
 import io
 import json
@@ -12,16 +13,17 @@ import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
 
-from clustering_jax import cli, serve
+from clustering_jax import __version__, cli, serve
 from clustering_jax.serving import export
 from clustering_jax.serving.app import application
-from clustering_jax.serving.artefact import MANIFEST, Model
+from clustering_jax.serving.artefact import MANIFEST, SUMS, Model
 from clustering_jax.serving.batching import Batcher
 from clustering_jax.serving.requests import Limits, RefusedRequest, decode_features
 from tests.runs import CLUSTERS, NAMES, contents_of, rows
@@ -103,8 +105,9 @@ def picture(pixels, kind="png"):
 
 
 def form(*files):
-    """Media type and body."""
-    parts = (b'--edge\r\nContent-Disposition: form-data; name="f"; filename="x"\r\n\r\n%b\r\n' % file for file in files)
+    """Body and media type; the files are called 0.png, 1.png, ..."""
+    head = b'--edge\r\nContent-Disposition: form-data; name="f"; filename="%d.png"\r\n\r\n%b\r\n'
+    parts = (head % named for named in enumerate(files))
     return b"".join(parts) + b"--edge--\r\n", f"{FORM}; boundary=edge"
 
 
@@ -112,11 +115,15 @@ def as_json(arrays):
     return json.dumps({name: array.tolist() for name, array in arrays.items()}).encode()
 
 
-def test_health_describes_the_model(ports):
+def test_health_describes_the_model(ports, models):
     assert ask(ports["cmmc"], method="GET", path="/health") == (
         200,
         {
             "status": "ok",
+            "name": "cmmc",
+            "digest": f"sha256:{hashlib.sha256((models['cmmc'] / SUMS).read_bytes()).hexdigest()}",
+            "version": __version__,
+            "exported_by": __version__,
             "method": "cmmc",
             "clusters": CLUSTERS,
             "input": {
@@ -156,6 +163,7 @@ def test_every_form_of_a_body_gives_the_result_of_predict(ports, models, name):
     wanted = Model.load(models[method]).predict_proba(arrays)
     np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
     assert found["clusters"] == wanted.argmax(1).tolist()
+    assert found.get("files") == ([f"{i}.png" for i in range(3)] if media.startswith(FORM) else None)
     assert found.get("names") == ([NAMES[c] for c in found["clusters"]] if method == "dxmc" else None)
 
 
@@ -219,7 +227,9 @@ BAD = {
     "image for embeddings": ("dxmc", *form(picture(PIXELS[0])), 415, "not image files"),
     "form without a file": ("cc", *FIELD, 400, "no file"),
     "form without a boundary": ("cc", b"x", FORM, 400, "boundary"),
-    "form with an empty file": ("cc", *form(b""), 400, "empty"),
+    "form with an empty file": ("cc", *form(picture(PIXELS[0]), b""), 400, "'1.png' is empty"),
+    "form with a damaged file": ("cc", *form(picture(PIXELS[0]), b"GIF"), 400, "'1.png' is not an image"),
+    "form with a huge file": ("cc", *form(picture(PIXELS[0]), HUGE), 413, "'1.png' is too large"),
     "unknown type": ("cc", b"x", "text/plain", 415, "'text/plain' is unknown"),
     "no type": ("cc", b"x", "", 415, "'' is unknown"),
 }  # fmt: skip
@@ -255,17 +265,20 @@ def test_other_paths_and_methods_are_refused(ports, method, path, status):
     assert found[0] == status and f"{method} {path}" in found[1]["error"]
 
 
+def facts_of(model):
+    """What the server reads of a model beside its outputs."""
+    return {name: getattr(model, name) for name in ("manifest", "inputs", "names", "name", "digest")}
+
+
 def counted(model, calls):
     """Wraps `model`. Each call appends its number of rows to `calls`."""
 
-    class Counted:
-        manifest, inputs, names = model.manifest, model.inputs, model.names
-
+    class Counted(SimpleNamespace):
         def run(self, features):
             calls.append(len(next(iter(features.values()))))
             return model.run(features)
 
-    return Counted()
+    return Counted(**facts_of(model))
 
 
 def test_fifty_parallel_clients_get_their_own_answers(dxmc):
@@ -299,7 +312,8 @@ class Slow:
     """A model that waits until it is released."""
 
     def __init__(self, model):
-        self.manifest, self.inputs, self.names, self._model = model.manifest, model.inputs, model.names, model
+        self.__dict__.update(facts_of(model))
+        self._model = model
         self.go, self.asked = threading.Event(), threading.Event()
 
     def run(self, features):
@@ -405,7 +419,8 @@ def test_a_signal_ends_the_server_after_the_pending_requests(models):
             process.send_signal(signal.SIGTERM)
             status, found = answer.result()
         out, err = process.communicate(timeout=60)
-        assert (status, process.returncode, out, err) == (200, 0, "", "")
+        logged = json.loads(err)
+        assert (status, process.returncode, out, logged["path"], logged["status"]) == (200, 0, "", "/predict", 200)
         np.testing.assert_allclose(
             found["probabilities"], Model.load(models["dxmc"]).predict_proba(EMBEDDINGS), atol=1e-5
         )

@@ -22,6 +22,7 @@ from clustering_jax.method import Method, Objective, Phase, Spec, Variables
 from clustering_jax.methods.cc.refine import Model, check_refine, refine_phases
 from clustering_jax.methods.cc.weights import load_cc
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.prior import prior_of
 from clustering_jax.nn.mlp import MLP
 from clustering_jax.nn.resnet import ResNet
 from clustering_jax.settings.cc import CC
@@ -54,10 +55,13 @@ class Network(nn.Module):
         return g, nn.softmax(MLP((h.shape[-1], self.num_clusters), name="cluster_head")(h))
 
 
-def cluster_loss(c_a, c_b, temperature: float) -> tuple[jax.Array, dict]:
-    """Paper, eq. 5 and 6: contrast of the clusters and the entropy of both views' mean assignment."""
+def cluster_loss(c_a, c_b, temperature: float, log_prior: jax.Array | None = None) -> tuple[jax.Array, dict]:
+    """Paper, eq. 5 and 6: contrast of the clusters and the entropy of both views' mean assignment.
+
+    With `log_prior` [k], the divergence from this prior takes the place of the entropy.
+    """
     contrast = cluster_contrast(c_a, c_b, temperature=temperature)
-    penalty = imbalance(c_a) + imbalance(c_b)
+    penalty = imbalance(c_a, log_prior=log_prior) + imbalance(c_b, log_prior=log_prior)
     monitored = occupancy(c_a, (c_a.mean(0) + c_b.mean(0)) / 2)
     return contrast + penalty, {"cluster": contrast, "imbalance": penalty, **monitored}
 
@@ -80,11 +84,13 @@ def build(spec: Spec, *, augment: dict | None = None, optimizer: dict | None = N
     """
     s = settings_of(CC, model, "method 'cc'", group="model")
     check_refine(s)
+    prior = prior_of(s.prior, spec.num_clusters)
     image_size, views = s.image_size, _policy(s.image_size, **(augment or {}))
     network = Network(s.backbone, s.stem, s.width, spec.num_clusters, s.instance_dim, jnp.dtype(s.dtype), s.remat)
 
     def init(key, batch):
-        return _with_average(network.init(key, resize(batch["image"], image_size), True), s.average_decay)
+        variables = network.init(key, resize(batch["image"], image_size), True)
+        return {**_with_average(variables, s.average_decay), **prior.initial(spec.num_clusters)}
 
     def forward(variables, batch, key):
         """z and c of both views. One pass of the encoder, each view with batch statistics of its own."""
@@ -101,7 +107,8 @@ def build(spec: Spec, *, augment: dict | None = None, optimizer: dict | None = N
     def both(variables, batch, key):
         z, c, changed = forward(variables, batch, key)
         instance = nt_xent(*z, temperature=s.instance_temperature)
-        cluster, terms = cluster_loss(*c, s.cluster_temperature)
+        cluster, terms = cluster_loss(*c, s.cluster_temperature, prior.log(variables))
+        changed |= prior.updated(variables, (c[0].mean(0) + c[1].mean(0)) / 2)
         return instance + cluster, (changed, {"instance": instance, **terms})
 
     def outputs_of(variables, images):
@@ -122,11 +129,12 @@ def build(spec: Spec, *, augment: dict | None = None, optimizer: dict | None = N
         return infer(variables, ten_crops(batch["image"], image_size))[1].mean(1)
 
     def load(path, variables):
-        return _with_average(load_cc(path, _trained(variables)), s.average_decay)
+        loaded = _with_average(load_cc(path, _trained(variables)), s.average_decay)
+        return {**loaded, **prior.initial(spec.num_clusters)}
 
     tx = make_optimizer(total_steps=spec.epochs * sum(spec.steps_per_epoch.values()), **(optimizer or {}))
     phases = _phases(spec, (Objective(both, tx),), (Objective(instance_only, tx),))
-    phases += refine_phases(s, Model(outputs_of, embed, of_plain, views), spec.steps_per_epoch["train"])
+    phases += refine_phases(s, Model(outputs_of, embed, of_plain, views, prior), spec.steps_per_epoch["train"])
     return Method(init, phases, embed, of_crops if s.ten_crop else of_plain, load=load, avoid_scan_on_cpu=True)
 
 

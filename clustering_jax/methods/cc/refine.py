@@ -27,6 +27,7 @@ from clustering_jax.losses import consistency, imbalance, labelled_nt_xent, norm
 from clustering_jax.method import Objective, Phase, Refresh
 from clustering_jax.methods.cc.boost import boost_labels, died
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.prior import UNIFORM, Prior
 from clustering_jax.settings.cc import CC
 from clustering_jax.training.optim import make_optimizer
 
@@ -42,12 +43,14 @@ class Model(NamedTuple):
       embed: ``(variables, batch) -> [n, d]`` features in which neighbours are near.
       predict: ``(variables, batch) -> [n, k]`` soft assignments of the plain images.
       policy: CC's augmentation; its size is the side of the images.
+      prior: the expected shares of the clusters.
     """
 
     forward: Callable
     embed: Callable
     predict: Callable
     policy: Policy
+    prior: Prior = UNIFORM
 
 
 def phase_names(settings: CC) -> list[str]:
@@ -106,7 +109,9 @@ def _scan(settings: CC, model: Model) -> Callable:
             {**variables, **changed}, strong_augment(key, batch["image_partner"], index, 1, size)
         )
         # The entropy of the anchors alone, as in the authors' code; log k less it is the imbalance.
-        terms = {"consistency": consistency(anchor, near), "imbalance": imbalance(anchor)}
+        balance = imbalance(anchor, log_prior=model.prior.log(variables))
+        changed |= model.prior.updated(variables, anchor.mean(0))
+        terms = {"consistency": consistency(anchor, near), "imbalance": balance}
         value = terms["consistency"] + settings.scan_entropy_weight * terms["imbalance"]
         return value, (changed, {**terms, **occupancy(anchor)})
 

@@ -21,6 +21,7 @@ def bdcl_losses(
     feature_temperature: float,
     pair_weight: float,
     decorrelation_weight: float,
+    log_prior: Array | None = None,
 ) -> dict[str, Array]:
     """Contrast of features, agreement of assignments, decorrelation of columns, and balance; without reconstruction.
 
@@ -30,6 +31,7 @@ def bdcl_losses(
       feature_temperature: see `CMMC`.
       pair_weight: see `CMMC`.
       decorrelation_weight: see `CMMC`.
+      log_prior: [k] logarithms of the expected shares of the clusters; None for equal shares.
 
     Returns:
       The terms "feature", "agreement", "decorrelation" and "imbalance", with their weights.
@@ -44,7 +46,7 @@ def bdcl_losses(
         # Rows of zeros change neither the cosine nor the sum of a column.
         z, q = (fill_missing(x, mask) for x in (z, q))
         apart += decorrelation(z) + decorrelation(q)
-        balance += imbalance(q)
+        balance += imbalance(q, log_prior=log_prior)
     return {
         "feature": pair_weight * feature,
         "agreement": pair_weight * agreement,

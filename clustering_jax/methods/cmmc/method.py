@@ -33,6 +33,7 @@ from clustering_jax.methods.cmmc.network import Network, Outputs, assignments
 from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels, pseudo_labels
 from clustering_jax.methods.cmmc.weights import load_cmmc
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.prior import prior_of
 from clustering_jax.methods.views import (
     both_present,
     fill_missing,
@@ -76,6 +77,7 @@ def contrast_losses(
     feature_temperature: float,
     label_temperature: float,
     entropy_per_pair: bool,
+    log_prior: Array | None = None,
 ) -> dict[str, Array]:
     """Paper, eq. 5 to 8: contrast of features and of clusters over the pairs of views, and the balance of each view.
 
@@ -85,6 +87,7 @@ def contrast_losses(
       feature_temperature: see `CMMC`.
       label_temperature: see `CMMC`.
       entropy_per_pair: see `CMMC`.
+      log_prior: [k] logarithms of the expected shares of the clusters; None for equal shares.
 
     Returns:
       The terms "feature", "cluster" and "imbalance".
@@ -97,10 +100,11 @@ def contrast_losses(
         p, q = (fill_missing(outputs.q[i], mask) for i in (v, w))
         cluster += cluster_contrast(p, q, temperature=label_temperature)
         # As in the authors' code: once per pair, so that each view counts V - 1 times. The paper has it once.
-        balance += (imbalance(p) + imbalance(q)) * entropy_per_pair
+        balance += (imbalance(p, log_prior=log_prior) + imbalance(q, log_prior=log_prior)) * entropy_per_pair
     if not entropy_per_pair:
         views = zip(outputs.q, masks, strict=True)
-        balance = sum((imbalance(fill_missing(q, mask)) for q, mask in views), start=jnp.zeros(()))
+        each = (imbalance(fill_missing(q, mask), log_prior=log_prior) for q, mask in views)
+        balance = sum(each, start=jnp.zeros(()))
     return {"feature": feature, "cluster": cluster, "imbalance": balance}
 
 
@@ -156,7 +160,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
       UserError: an unknown setting or a value out of range.
     """
     s = settings_of(CMMC, model, "method 'cmmc'", group="model")
-    k = spec.num_clusters
+    k, prior = spec.num_clusters, prior_of(s.prior, spec.num_clusters)
     network = Network(k, tuple(s.hidden), s.latent_dim, s.feature_dim, jnp.dtype(s.dtype), s.body)
 
     def forward(params, batch):
@@ -172,7 +176,10 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return chunked(part, s.chunk)(batch)
 
     def init(key, batch):
-        return network.init(key, batch, decode=True)
+        return {**network.init(key, batch, decode=True), **prior.initial(k)}
+
+    def load(path, variables):
+        return {**load_cmmc(path, {"params": variables["params"]}), **prior.initial(k)}
 
     def reconstruct(variables, batch, key):
         value = reconstruction_loss(decoded(variables["params"], batch)[1], view_masks(batch))
@@ -188,6 +195,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
                 feature_temperature=s.feature_temperature,
                 pair_weight=s.pair_weight,
                 decorrelation_weight=s.decorrelation_weight,
+                log_prior=prior.log(variables),
             )
         else:
             terms = contrast_losses(
@@ -196,9 +204,11 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
                 feature_temperature=s.feature_temperature,
                 label_temperature=s.label_temperature,
                 entropy_per_pair=s.entropy_per_pair,
+                log_prior=prior.log(variables),
             )
         terms["reconstruction"] = reconstruction_loss(errors, masks)
-        return sum(terms.values()), ({}, {**terms, **occupancy(assignments(outputs, masks))})
+        q = assignments(outputs, masks)
+        return sum(terms.values()), (prior.updated(variables, q.mean(0)), {**terms, **occupancy(q)})
 
     def match(variables, batch, key):
         value, q = matching_loss(chunked(partial(forward, variables["params"]), s.chunk), batch, k, s.double_softmax)
@@ -246,4 +256,4 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     )
     # Keep one phase of zero steps, so that `epochs=0` (score released weights only) still has a phase.
     phases = tuple(p for p in phases if p.num_steps) or phases[:1]
-    return Method(init, phases, embed, predict, load=load_cmmc, criterion=criterion, consensus=True)
+    return Method(init, phases, embed, predict, load=load, criterion=criterion, consensus=True)

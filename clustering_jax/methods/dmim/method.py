@@ -29,6 +29,7 @@ from clustering_jax.methods.dmim.objective import (
     objective,
     state,
 )
+from clustering_jax.methods.prior import prior_of
 from clustering_jax.methods.views import fill_missing, mixture, view_mask
 from clustering_jax.settings.dmim import DMIM, OPTIMIZER
 from clustering_jax.settings.validate import settings_of
@@ -51,19 +52,19 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
       UserError: an unknown setting or a value out of range.
     """
     s = settings_of(DMIM, model, "method 'dmim'", group="model")
-    k = spec.num_clusters
+    k, prior = spec.num_clusters, prior_of(s.prior, spec.num_clusters)
     network = Network(k, s.over_clusters * k, s.head_std)
 
     def init(key, batch):
         rows, masks = modalities(batch)
         check_widths(rows)
         variables = network.init(key, rows, True, masks=masks)
-        return {**variables, "alignment": {f"view{v}": jnp.zeros((k, k)) for v in rows if v}}
+        return {**variables, "alignment": {f"view{v}": jnp.zeros((k, k)) for v in rows if v}, **prior.initial(k)}
 
     def loss(variables, batch, key):
         rows, _ = modalities(batch)
         noise = draw_noise(key, batch["index"], len(rows), rows[0].shape[1])
-        return objective(network, s, variables, batch, noise)
+        return objective(network, s, variables, batch, noise, prior)
 
     @jax.jit
     def train_assignments(variables, batch):
@@ -71,10 +72,11 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         codes, _ = network.apply(state(variables), rows, True, masks=masks, mutable=["batch_stats"])
         return balanced_assignments(codes, masks, s.balanced)
 
-    draw = jax.jit(partial(balanced_labels, power=s.power))
+    labels = jax.jit(lambda p, log_prior: balanced_labels(p, power=s.power, log_prior=log_prior))
     total = jax.jit(lambda variables, batch, key: loss(variables, batch, key)[0])
 
     def with_labels(variables, batch):
+        draw = partial(labels, log_prior=prior.log(variables))
         return {**batch, "pseudo": _draw_labels(draw, *train_assignments(variables, batch))[:, None]}
 
     # The rows stay on the device between two draws, and all seeds share them.

@@ -16,6 +16,7 @@ from clustering_jax.losses import mutual_information, prior_kl, pseudo_label_los
 from clustering_jax.method import Batch, Variables
 from clustering_jax.methods.dmim.network import Codes, Network
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.prior import UNIFORM, Prior
 from clustering_jax.methods.views import both_present, fill_missing, mixture, stack_masks, view_masks, view_names
 from clustering_jax.nn.noise import example_normal
 from clustering_jax.nn.norm import DECAY
@@ -80,7 +81,12 @@ def balanced_assignments(codes: Mapping[int, Codes], masks: Mapping, balanced: s
 
 
 def objective(
-    network: Network, settings: DMIM, variables: Variables, batch: Batch, noise: Array
+    network: Network,
+    settings: DMIM,
+    variables: Variables,
+    batch: Batch,
+    noise: Array,
+    prior: Prior = UNIFORM,
 ) -> tuple[Array, tuple[dict, dict]]:
     """The weighted loss L1 + L2 + L3 of a batch, as an `Objective` returns it.
 
@@ -90,6 +96,7 @@ def objective(
       variables: variables of the network, and the joint tables "alignment".
       batch: the modalities; unless `balance_weight` is 0, also "pseudo", int [n, 1].
       noise: see `draw_noise`, [n, views + 1, d].
+      prior: the expected shares of the clusters; learnt shares change here.
 
     Returns:
       The loss; the changed collections and the terms of the log.
@@ -110,7 +117,9 @@ def objective(
         "batch_stats": _passed_again(changed["batch_stats"], variables["batch_stats"], len(rows)),
         "alignment": _updated_joints(variables["alignment"], codes, masks),
     }
-    monitored = occupancy(fill_missing(p, mask, jnp.mean(p, 0, where=mask[:, None])))
+    mean = jnp.mean(p, 0, where=mask[:, None])
+    collections |= prior.updated(variables, mean)
+    monitored = occupancy(fill_missing(p, mask, mean))
     return value, (collections, {**terms, **monitored})
 
 

@@ -30,6 +30,7 @@ from clustering_jax.method import Method, Objective, Phase, Report, Spec
 from clustering_jax.methods.cache import ArrayCache
 from clustering_jax.methods.dxmc.semantic_space import characteristic_nouns, retrieve, select_nouns, semantic_centers
 from clustering_jax.methods.monitor import occupancy
+from clustering_jax.methods.prior import prior_of
 from clustering_jax.methods.views import mean_pairwise_mi
 from clustering_jax.nn.mlp import MLP, Linear
 from clustering_jax.nn.norm import RowNorm
@@ -114,12 +115,12 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
       UserError: an unknown setting or a value out of range.
     """
     s = settings_of(DXMC, model, "method 'dxmc'", group="model")
-    k = spec.num_clusters
+    k, prior = spec.num_clusters, prior_of(s.prior, spec.num_clusters)
     network = Network(k, s.hidden, s.instance_dim)
 
     def init(key, batch):
         image = batch["image"]
-        return network.init(key, dict.fromkeys(MODALITIES, image), True)
+        return {**network.init(key, dict.fromkeys(MODALITIES, image), True), **prior.initial(k)}
 
     def loss(variables, batch, key):
         rows = {name: batch[name] for m in MODALITIES for name in (m, f"{m}_partner")}
@@ -131,7 +132,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
             second = {"consistency": consistency(c["text"], c["image"])}
         else:
             second = {"instance": nt_xent(g["text"], g["image"], temperature=s.instance_temperature)}
-        balance = s.entropy_weight * sum(imbalance(c[m]) for m in MODALITIES)
+        balance = s.entropy_weight * sum(imbalance(c[m], log_prior=prior.log(variables)) for m in MODALITIES)
+        changed |= prior.updated(variables, sum(c[m].mean(0) for m in MODALITIES) / len(MODALITIES))
         terms = {"cluster": cluster, **second, "imbalance": balance}
         return sum(terms.values()), (changed, {**terms, **occupancy(c["image"])})
 
