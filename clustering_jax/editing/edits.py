@@ -15,6 +15,7 @@ from clustering_jax.editing.known import known
 from clustering_jax.editing.match import new_numbers, read_old, renumbered
 from clustering_jax.editing.request import Request
 from clustering_jax.editing.retraining import temporary, trained
+from clustering_jax.editing.spread import nearest_rows, spread
 from clustering_jax.editing.state import State
 from clustering_jax.editing.training import Training
 from clustering_jax.editing.workdir import Finished, assigned, check_new, copy, read, write
@@ -132,10 +133,15 @@ def _retrained(
     quiet: bool,
 ) -> tuple[Finished, State]:
     """Trains on the corrections. Returns the run with the new model, and the state in which output i is cluster i."""
-    own = run.predictor.model_proba(run.dataset.features)
-    _, clusters = assigned(Rule.of_run(run.result, state.to_json()), own, run, state)
+    own, settings = run.predictor.model_proba(run.dataset.features), run.predictor.config["rows"]
+    probabilities, clusters = assigned(Rule.of_run(run.result, state.to_json()), own, run, state)
     describe.check({**run.predictor.config, "levels": ()}, len(run.dataset.ids))
-    facts, classes = known(state, run.dataset.ids, clusters, labels, pairs)
+
+    def spread_out(targets: np.ndarray, rows: np.ndarray, known_targets: np.ndarray) -> np.ndarray:
+        graph = nearest_rows(run.embedding, settings["neighbours"] if len(targets) <= settings["limit"] else 0)
+        return spread(probabilities, targets, rows, known_targets, graph)
+
+    facts, classes = known(state, run.dataset.ids, clusters, labels, pairs, spread_out)
     config = read_json(workdir / "config.json")
     run, state = trained(directory, config, run, state, clusters, facts, training, quiet=quiet)
     copy(workdir / "estimator.json", directory / "estimator.json")

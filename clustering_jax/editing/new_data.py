@@ -162,7 +162,7 @@ def _trained(
         write_config(directory, config, run.predictor)
         return described(run, run.predictor, calibrate=False), state
     clusters = clusters_of(run, state)
-    facts, _ = known(state, ids, clusters, {}, [])
+    facts, _ = known(state, ids, clusters)
     places = [sources.get(c, s) for c, s in zip(facts.clusters, facts.sources.tolist(), strict=True)]
     unsure = np.zeros(len(ids), bool)
     unsure[both.old :] = (both.confidence[both.old :] < both.low) | both.found.fits_none
