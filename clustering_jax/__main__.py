@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": ("compare", "rank encoders and numbers of clusters without labels"),
     "report": ("report.__main__", "write report.html of a run"),
     "edit": ("edit", "correct the clusters of a finished run by hand"),
+    "update": ("update", "add new rows to a finished run"),
     "export": ("export", "write a run's model as a directory that can be served"),
     "serve": ("serve", "answer requests over HTTP with an exported model"),
 }

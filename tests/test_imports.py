@@ -26,7 +26,7 @@ CHAPTERS = (
     ("recipe", "editing"),
     ("estimators",),
     ("cli",),
-    ("main", "predict", "edit", "embed", "choose_k", "compare", "export", "serve", "report.__main__"),
+    ("main", "predict", "edit", "update", "embed", "choose_k", "compare", "export", "serve", "report.__main__"),
     ("__main__",),
 )
 LEVEL = {name: level for level, names in enumerate(CHAPTERS) for name in names}

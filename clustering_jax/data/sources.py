@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from clustering_jax.data import embeddings, planted
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.images import arrays, folder, tfds
+from clustering_jax.data.joined import with_added
 from clustering_jax.data.kinds import right_source
 from clustering_jax.data.views import dataset, digits
 from clustering_jax.errors import UserError, check_keywords, nearest
+
+
+def joined(first: Mapping[str, Any], added: str | Path, split: str = "all") -> Dataset:
+    """Rows of another source, and rows that the command `update` added to them.
+
+    Args:
+      first: the settings of the other source.
+      added: directory of the added rows, in the workdir of the updated run.
+      split: name of the split.
+
+    Raises:
+      UserError: as the other source; or the directory is damaged, or a row is not there any more.
+    """
+    return with_added(load(**first), added, split)
+
 
 SOURCES: dict[str, Callable[..., Dataset]] = {
     "arrays": arrays.arrays,
@@ -19,6 +36,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "digits_views": digits.digits_views,
     "embeddings": embeddings.embeddings,
     "folder": folder.folder,
+    "joined": joined,
     "multiview": dataset.multiview,
     "multiview_pca": dataset.multiview_pca,
     "planted": planted.planted,

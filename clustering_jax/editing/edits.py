@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,13 +14,14 @@ from clustering_jax.editing import state as states
 from clustering_jax.editing.known import known
 from clustering_jax.editing.match import new_numbers, read_old, renumbered
 from clustering_jax.editing.request import Request
+from clustering_jax.editing.retraining import temporary, trained
+from clustering_jax.editing.spread import nearest_rows, spread
 from clustering_jax.editing.state import State
-from clustering_jax.editing.training import Training, retrained
+from clustering_jax.editing.training import Training
 from clustering_jax.editing.workdir import Finished, assigned, check_new, copy, read, write
 from clustering_jax.errors import UserError
-from clustering_jax.files import read_json, write_json
+from clustering_jax.files import read_json
 from clustering_jax.inference import describe
-from clustering_jax.inference.rows import unit
 from clustering_jax.inference.rule import Rule
 
 
@@ -78,7 +76,7 @@ def edit(
     after = states.applied(before, request, members)
     if training is None:
         return write(workdir, output, run, after, str(workdir))
-    with _temporary(output) as directory:
+    with temporary(output) as directory:
         run, after = _retrained(workdir, directory, run, after, training, labels, pairs, quiet)
         return write(directory, output, run, after, str(workdir))
 
@@ -124,19 +122,6 @@ def _moves(request: Request, run: Finished, clusters: np.ndarray, state: State) 
     return moves
 
 
-@contextmanager
-def _temporary(output: Path) -> Iterator[Path]:
-    """A directory beside the output, which is removed at the end."""
-    directory = output.with_name(f".{output.name}.{os.getpid()}.training")
-    try:
-        directory.mkdir(parents=True)
-        yield directory
-    except OSError as error:
-        raise UserError(f"--output={output} can't be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 def _retrained(
     workdir: Path,
     directory: Path,
@@ -148,30 +133,22 @@ def _retrained(
     quiet: bool,
 ) -> tuple[Finished, State]:
     """Trains on the corrections. Returns the run with the new model, and the state in which output i is cluster i."""
-    ids, features = run.dataset.ids, run.dataset.features
-    own = run.predictor.model_proba(features)
-    _, clusters = assigned(Rule.of_run(run.result, state.to_json()), own, run, state)
-    describe.check({**run.predictor.config, "levels": ()}, len(ids))
-    facts, classes = known(state, ids, clusters, labels, pairs)
-    predictor = retrained(run.predictor, run.dataset, facts, training, directory, quiet=quiet)
+    own, settings = run.predictor.model_proba(run.dataset.features), run.predictor.config["rows"]
+    probabilities, clusters = assigned(Rule.of_run(run.result, state.to_json()), own, run, state)
+    describe.check({**run.predictor.config, "levels": ()}, len(run.dataset.ids))
+
+    def spread_out(targets: np.ndarray, rows: np.ndarray, known_targets: np.ndarray) -> np.ndarray:
+        graph = nearest_rows(run.embedding, settings["neighbours"] if len(targets) <= settings["limit"] else 0)
+        return spread(probabilities, targets, rows, known_targets, graph)
+
+    facts, classes = known(state, run.dataset.ids, clusters, labels, pairs, spread_out)
     config = read_json(workdir / "config.json")
-    changed = {name: predictor.config[name] for name in ("num_clusters", "num_seeds", "batch_size")}
-    write_json(directory / "config.json", {**config, **changed})
+    run, state = trained(directory, config, run, state, clusters, facts, training, quiet=quiet)
     copy(workdir / "estimator.json", directory / "estimator.json")
-    described = describe.describe(
-        {**predictor.config, "levels": ()}, run.dataset, [predictor.predict_proba(features)], 0, predictor.embed
-    )
     step = {"retrain": training._asdict(), "labels": dict(labels), "pairs": [list(pair) for pair in pairs]}
-    fixed = {row: cluster for row, cluster in zip(ids, clusters.tolist(), strict=True) if cluster in state.locked}
     words = {classes[label]: [label] for label in classes if not label.isdecimal()}
-    state = state._replace(
-        outputs=tuple((cluster,) for cluster in facts.clusters),
-        centroids={},
-        moved={**fixed, **state.moved, **{row: classes[label] for row, label in labels.items()}},
+    return run, state._replace(
+        moved={**state.moved, **{row: classes[label] for row, label in labels.items()}},
         names={**words, **{cluster: names for cluster, names in state.names.items() if names}},
         history=[*state.history, {name: value for name, value in step.items() if value}],
     )
-    texts = described.columns
-    lines = [dict(zip(texts, line, strict=True)) for line in zip(*texts.values(), strict=True)]
-    embedding = unit(predictor.embed(features))
-    return Finished(predictor, {**run.result, **described.summary}, None, run.dataset, lines, embedding), state

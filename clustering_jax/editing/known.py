@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from scipy.optimize import linear_sum_assignment
 
 from clustering_jax.editing.state import State
 from clustering_jax.errors import UserError
+
+Spread = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 class Known(NamedTuple):
@@ -34,17 +37,22 @@ class Known(NamedTuple):
     links: np.ndarray
 
 
+def _unchanged(targets: np.ndarray, rows: np.ndarray, known_targets: np.ndarray) -> np.ndarray:
+    return targets
+
+
 def known(
     state: State,
     ids: Sequence[str],
     clusters: np.ndarray,
-    labels: Mapping[str, str],
-    pairs: Sequence[tuple[str, str, int]],
+    labels: Mapping[str, str] = MappingProxyType({}),
+    pairs: Sequence[tuple[str, str, int]] = (),
+    spread: Spread = _unchanged,
 ) -> tuple[Known, dict[str, int]]:
     """Collects what is known.
 
-    A class is matched to one cluster, so that as many labelled rows as possible lie in theirs. The other rows of a
-    cluster that holds rows of another class have no target: the method and the labels decide where they go.
+    A class is matched to one cluster, so that as many labelled rows as possible lie in theirs. The labels then spread
+    to the other rows, but not to the rows of locked clusters.
 
     Args:
       state: the clusters after all corrections.
@@ -52,6 +60,8 @@ def known(
       clusters: cluster of each row, int [n]; -1 for none.
       labels: class of a few rows, by id.
       pairs: ``(id, id, 1)`` for rows of the same cluster, ``(id, id, 0)`` for rows of different ones.
+      spread: ``(targets int [n], labelled rows int [m], their targets int [m]) -> targets int [n]``. It is called only
+        if there are labels.
 
     Returns:
       ``(known, cluster of each class)``.
@@ -67,10 +77,10 @@ def known(
     pseudo = np.array([target.get(cluster, -1) for cluster in clusters.tolist()])
     matched = matched_classes({position[row]: label for row, label in labels.items()}, pseudo, len(names))
     own = {position[row]: matched[label] for row, label in labels.items()}
-    locked = {target[cluster] for cluster in state.locked}
-    contested = {int(pseudo[i]) for i, t in own.items() if pseudo[i] != t} - locked
+    if own:
+        fixed = np.isin(pseudo, [-1, *(target[cluster] for cluster in state.locked)])
+        pseudo = np.where(fixed, pseudo, spread(pseudo, np.array(list(own)), np.array(list(own.values()))))
     touched = {position[row]: target.get(cluster, -1) for row, cluster in state.moved.items()} | own
-    pseudo[np.isin(pseudo, sorted(contested))] = -1
     rows = np.array(sorted(row for row, t in touched.items() if t >= 0), int)
     sources = [next(i for i, parts in enumerate(state.outputs) if cluster in parts) for cluster in names]
     return Known(

@@ -144,6 +144,21 @@ def _split(state: State, cluster: int, centroids: np.ndarray) -> State:
     return state._replace(outputs=tuple(outputs), centroids=places, free=state.free + len(centroids) - 1)
 
 
+def with_parts(state: State, centroid: np.ndarray, places: Mapping[int, np.ndarray]) -> State:
+    """The state with one more cluster, a part of some outputs. Its number is ``state.free`` of the state before.
+
+    Args:
+      state: the state before.
+      centroid: centroid of the new cluster, [d].
+      places: centroid of the rows that each of these outputs had before, by the output.
+    """
+    outputs, centroids = list(state.outputs), dict(state.centroids)
+    for output, place in places.items():
+        outputs[output] = (*outputs[output], state.free)
+        centroids[output] = np.concatenate([centroids.get(output, place[None]), centroid[None]])
+    return state._replace(outputs=tuple(outputs), centroids=centroids, free=state.free + 1)
+
+
 def _merged(state: State, group: list[int]) -> State:
     to = {cluster: group[0] if cluster in group else cluster for cluster in state.clusters}
     outputs = [tuple(to[cluster] for cluster in parts) for parts in state.outputs]

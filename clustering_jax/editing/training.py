@@ -70,6 +70,7 @@ def retrained(
     """
     k, n = len(known.clusters), dataset.num_examples
     size = min(predictor.config["batch_size"], n)
+    size -= size % jax.device_count() if size > jax.device_count() else 0
     config = {**predictor.config, "num_clusters": k, "batch_size": size, "unlabelled": {}, "num_seeds": 1}
     steps, seed = {"train": n // size}, config["seed"]
     method = from_config(config, steps)

@@ -13,6 +13,7 @@ import numpy as np
 
 from clustering_jax import data
 from clustering_jax.data.base import Dataset
+from clustering_jax.data.joined import picked
 from clustering_jax.editing.state import State
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
@@ -63,8 +64,8 @@ def read(workdir: Path, dataset: Dataset | None = None) -> Finished:
     dataset = dataset or data.load(**(config["scored"] or config["data"]))
     with (workdir / "assignments.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = list(csv.DictReader(file))
-    if [line["id"] for line in lines] != list(dataset.ids):
-        raise UserError(f"the data is not that of {workdir}: its ids differ from those of assignments.csv")
+    # A folder may hold more files by now.
+    dataset = picked(dataset, [line["id"] for line in lines], str(workdir))
     embedding = unit(predictor.embed(dataset.features))
     return Finished(predictor, result, read_json(workdir / EDITS), dataset, lines, embedding)
 
@@ -75,7 +76,9 @@ def check_new(output: Path) -> None:
         raise UserError(f"--output={output} is there already: give a new directory")
 
 
-def write(source: Path, output: Path, run: Finished, state: State, parent: str) -> dict[str, Any]:
+def write(
+    source: Path, output: Path, run: Finished, state: State, parent: str, more: Sequence[str] = ()
+) -> dict[str, Any]:
     """Writes the workdir of a corrected run, which appears when it is complete.
 
     Args:
@@ -84,6 +87,7 @@ def write(source: Path, output: Path, run: Finished, state: State, parent: str) 
       run: the run.
       state: its clusters after the corrections.
       parent: the run that was corrected, for edits.json.
+      more: further files and directories of `source` to copy.
 
     Returns:
       The content of result.json.
@@ -104,7 +108,7 @@ def write(source: Path, output: Path, run: Finished, state: State, parent: str) 
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")
     try:
         partial.mkdir(parents=True)
-        for name in COPIED:
+        for name in (*COPIED, *more):
             copy(source / name, partial / name)
         results.write_assignments(partial / "assignments.csv", run.dataset.ids, probabilities, words, clusters, columns)
         write_json(partial / "clusters.json", entries)
@@ -144,6 +148,12 @@ def assigned(rule: Rule, own: np.ndarray, run: Finished, state: State) -> tuple[
     return probabilities, clusters
 
 
+def clusters_of(run: Finished, state: State) -> np.ndarray:
+    """The cluster of each row of a run, int [n]; -1 for none."""
+    own = run.predictor.model_proba(run.dataset.features)
+    return assigned(Rule.of_run(run.result, state.to_json()), own, run, state)[1]
+
+
 def _result(
     run: Finished, rule: Rule, probabilities: np.ndarray, clusters: np.ndarray, state: State
 ) -> tuple[dict[str, Any], Rule]:
@@ -169,7 +179,7 @@ def _result(
 def _columns(run: Finished, rule: Rule, probabilities: np.ndarray, clusters: np.ndarray) -> Mapping[str, Sequence[str]]:
     """The further columns: those that depend on the clusters anew, the others as they were."""
     columns = dict(rule.columns(probabilities))
-    for name in ("outlier", "duplicate_group"):
+    for name in ("outlier", "duplicate_group", "new_group"):
         if name in run.lines[0]:
             columns[name] = [line[name] for line in run.lines]
     columns["typical"] = numbers(medoids(run.embedding, clusters), 0)

@@ -74,6 +74,8 @@ def rejection(confidence: np.ndarray, agreement: np.ndarray, share: float) -> Re
       agreement: agreement of a second classifier, [n] in [0, 1].
       share: wanted share, in (0, 1].
     """
+    # In float32 the regression divides by zero between confidences that are nearly equal.
+    confidence = np.asarray(confidence, float)
     order = np.argsort(-confidence, kind="stable")
     sorted_confidence = confidence[order]
     chance = IsotonicRegression(y_min=0, y_max=1).fit_transform(confidence, agreement)[order]

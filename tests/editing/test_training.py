@@ -12,10 +12,12 @@ from clustering_jax import edit as command
 from clustering_jax.editing import Request, Training, edit
 from clustering_jax.editing import state as states
 from clustering_jax.editing.known import known
+from clustering_jax.editing.spread import nearest_rows, spread
 from clustering_jax.editing.training import cross_entropy, encoder_mask, pair_loss, transplanted, with_students
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json
 from clustering_jax.inference.predictor import Predictor
+from clustering_jax.inference.rows import unit
 from tests.editing import small
 from tests.editing.test_edit import column, contents
 
@@ -62,17 +64,47 @@ def test_the_encoder_is_what_the_embedding_depends_on():
 
 
 def facts(labels, locked=(), moved=None, k=3):
+    """What is known where every row gets the target 2, or the target of its label, by spreading."""
+
+    def spread(targets, rows, known_targets):
+        result = np.full(len(targets), 2)
+        result[rows] = known_targets
+        return result
+
     state = states.start(k, {}, None)._replace(locked=frozenset(locked), moved=moved or {})
-    return known(state, IDS, np.array([0, 0, 1, 1, 2, -1]), labels, [("a", "b", 1)])
+    return known(state, IDS, np.array([0, 0, 1, 1, 2, -1]), labels, [("a", "b", 1)], spread)
 
 
-def test_classes_are_matched_and_contested_clusters_lose_their_targets():
+def test_classes_are_matched_and_labels_spread_except_to_locked_clusters():
     found, classes = facts({"a": "bus", "c": "bus", "d": "bus", "e": "tram"}, moved={"b": 2, "f": -1})
     assert classes == {"bus": 1, "tram": 2}
-    assert found.pseudo.tolist() == [-1, -1, 1, 1, 2, -1]  # cluster 0 holds a bus
+    assert found.pseudo.tolist() == [1, 2, 1, 1, 2, -1]
     assert dict(zip(found.rows.tolist(), found.targets.tolist(), strict=True)) == {0: 1, 1: 2, 2: 1, 3: 1, 4: 2}
     assert found.pairs.tolist() == [[0, 1]] and found.links.tolist() == [1]
     assert facts({"a": "bus", "c": "bus", "d": "bus"}, locked=[0])[0].pseudo.tolist() == [0, 0, 1, 1, 2, -1]
+    assert facts({})[0].pseudo.tolist() == [0, 0, 1, 1, 2, -1]
+
+
+def test_labels_move_a_cluster_when_they_outnumber_its_own():
+    """A cluster counts as four rows, but not where its target went to another class."""
+    p = np.repeat(np.eye(3), 8, 0)[:16] * 0.9 + 0.03
+    clusters, alone, ones = p.argmax(1), nearest_rows(unit(np.ones((16, 2))), 0), np.ones(5, int)
+    assert spread(p, clusters, np.arange(3), ones[:3], alone).tolist() == [1] * 3 + [0] * 5 + [1] * 8
+    assert spread(p, clusters, np.arange(5), ones, alone).tolist() == [1] * 16
+    assert spread(p, np.full(16, -1), np.arange(5), ones, alone).tolist() == [1] * 5 + [0] * 3 + [1] * 8
+    rows, targets = np.array([0, 8]), np.array([1, 0])
+    assert spread(p, clusters, rows, targets, alone).tolist() == [1] * 8 + [0] * 8
+
+
+def test_labels_reach_the_rows_nearby():
+    """An unsure row follows a label beside it, and its neighbours follow by the graph."""
+    angles = np.concatenate([np.linspace(0, 0.1, 6), np.linspace(1.2, 1.5, 6)])
+    embedding = np.stack([np.cos(angles), np.sin(angles)], 1)
+    p = np.tile([0.5001, 0.4999], (12, 1))
+    graph = nearest_rows(embedding, 2)
+    assert abs(graph - graph.T).max() < 1e-12
+    found = spread(p, np.full(12, -1), np.array([8]), np.array([1]), graph)
+    assert found.tolist() == [0] * 6 + [1] * 6
 
 
 def test_targets_are_positions_among_the_clusters_that_are_left():
