@@ -13,8 +13,7 @@ from clustering_jax.data.base import Dataset, Vocabulary, known_labels
 from clustering_jax.data.claims import check_npy
 from clustering_jax.data.labels import read_labels
 from clustering_jax.data.views.files import Source, open_source
-from clustering_jax.data.views.readers import reading
-from clustering_jax.errors import UserError, nearest
+from clustering_jax.errors import UserError, nearest, reading
 
 MANIFEST = "manifest.json"
 CHUNK = 65536

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.io
 import scipy.sparse
 
+from clustering_jax.data.views.mat5 import check_mat5
 from clustering_jax.errors import UserError
 
 
@@ -26,10 +27,12 @@ def read_mat(path: Path) -> dict[str, Any]:
     Raises:
       UserError: the version is 7.3, and h5py is not installed. For broken files, the libraries raise nearly anything.
     """
-    try:
-        variables = scipy.io.loadmat(path, appendmat=False)
-    except NotImplementedError:
+    version, _ = scipy.io.matlab.matfile_version(path, appendmat=False)
+    if version == 2:
         return _read_hdf5(path)
+    if version == 1:
+        check_mat5(path)
+    variables = scipy.io.loadmat(path, appendmat=False)
     arrays: dict[str, Any] = {}
     for name, value in variables.items():
         if not name.startswith("__"):

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from clustering_jax.errors import UserError
+from clustering_jax.errors import UserError, reading
 from clustering_jax.nn.vit.clip import CLIP, ClipConfig
 from clustering_jax.nn.vit.clip_config import read_json
 from clustering_jax.nn.vit.clip_layouts import HUGGING_FACE, OPEN_CLIP, Layout, stored_shape, tensor_names, to_param
@@ -68,8 +68,10 @@ def load_clip(path: str | os.PathLike, *, dtype: Any = jnp.float32, texts: bool 
     """
     layout, files = _locate(Path(path).expanduser())
     directory = files[0].parent
-    config = layout.read_config(directory / layout.config_file)
-    tokenize = load_tokenizer(directory, config) if texts else None
+    with reading(directory / layout.config_file, "config of CLIP"):
+        config = layout.read_config(directory / layout.config_file)
+    with reading(directory / "tokenizer.json", "tokenizer of CLIP"):
+        tokenize = load_tokenizer(directory, config) if texts else None
     params = _read_params(layout, files, config)
     model = CLIP(config, dtype, remat)
     image, text = (functools.partial(_apply, model, name) for name in ("image_features", "text_features"))
@@ -157,8 +159,8 @@ def _read_params(layout: Layout, files: Sequence[Path], config: ClipConfig) -> d
 
 
 def _abstract(config: ClipConfig) -> dict[str, Any]:
-    images = np.zeros((1, config.image_size, config.image_size, 3), np.uint8)
-    ids = np.zeros((1, config.context_length), np.int32)
+    images = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), np.uint8)
+    ids = jax.ShapeDtypeStruct((1, config.context_length), np.int32)
     return jax.eval_shape(CLIP(config).init, jax.random.key(0), images, ids)["params"]
 
 
