@@ -58,6 +58,19 @@ def check_npy(path: Path) -> None:
         npy_header(file, os.fstat(file.fileno()).st_size)
 
 
+def checked_text(array: np.ndarray) -> np.ndarray:
+    """Returns `array`, text of which is Unicode; Python crashes on other numbers in the place of characters.
+
+    Raises:
+      ValueError: it is not.
+    """
+    if array.dtype.kind == "U" and array.size:
+        numbers = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.str[0]}u4")
+        if numbers.max() > 0x10FFFF:
+            raise ValueError("it holds text that is no Unicode")
+    return array
+
+
 def check_npz(path: Path, key: str = "") -> list[str]:
     """Checks an archive of arrays, without reading them.
 

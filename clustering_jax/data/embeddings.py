@@ -14,6 +14,7 @@ from clustering_jax.data.claims import check_npy
 from clustering_jax.data.labels import read_labels
 from clustering_jax.data.views.files import Source, open_source
 from clustering_jax.errors import UserError, nearest, reading
+from clustering_jax.seal import unsealed
 
 MANIFEST = "manifest.json"
 CHUNK = 65536
@@ -168,7 +169,7 @@ def _checked(vocabulary: Vocabulary, name: str) -> Vocabulary:
 def _read_directory(root: Path, split: str) -> tuple:
     """Returns embeddings, labels, ids and vocabulary of a directory that `clustering_jax.embed` wrote."""
     with reading(root / MANIFEST):
-        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+        manifest = unsealed(json.loads((root / MANIFEST).read_text(encoding="utf-8")))
         labelled = {name: entry["labels"] for name, entry in manifest["splits"].items()}
         _check_files(root, manifest["splits"].get(split) or {})
         _check_files(root, manifest.get("nouns") or {})

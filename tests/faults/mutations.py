@@ -10,7 +10,25 @@ import numpy as np
 
 # Numbers at the borders of what fields of 1 to 8 bytes hold.
 BORDERS = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1)
-VALUES = (None, True, -1, 0, 2**31, 2**70, 0.5, -1e308, float("nan"), "", "x", "\ud800", "a\nb", "9" * 300, [], {}, [[]])
+VALUES = (
+    None,
+    True,
+    -1,
+    0,
+    2**31,
+    2**70,
+    0.5,
+    -1e308,
+    float("nan"),
+    "",
+    "x",
+    "\ud800",
+    "a\nb",
+    "9" * 300,
+    [],
+    {},
+    [[]],
+)
 
 
 def flipped(content, bit):

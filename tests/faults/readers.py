@@ -145,7 +145,11 @@ def _embedded(directory):
     sums = {name: sha256(directory / name) for name in ("train.npy", "train.labels.npy", "train.ids.json")}
     beside = {name: sums[name] for name in ("train.labels.npy", "train.ids.json")}
     train = {"mark": "m", "rows": N, "labels": True, "sha256": sums["train.npy"], "files": beside}
-    nouns = {"rows": 4, "sha256": sha256(directory / "nouns.npy"), "files": {"nouns.txt": sha256(directory / "nouns.txt")}}
+    nouns = {
+        "rows": 4,
+        "sha256": sha256(directory / "nouns.npy"),
+        "files": {"nouns.txt": sha256(directory / "nouns.txt")},
+    }
     write_json(directory / "manifest.json", {"model": "x", "splits": {"train": train}, "nouns": nouns})
 
 

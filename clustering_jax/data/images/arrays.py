@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from clustering_jax.data.base import Dataset, row_ids
-from clustering_jax.data.claims import check_npz, npy_header
+from clustering_jax.data.claims import check_npz, checked_text, npy_header
 from clustering_jax.data.labels import read_labels
 from clustering_jax.errors import UserError, nearest, reading
 
@@ -243,5 +243,5 @@ def _labels(path: Path, key: str, n: int) -> np.ndarray | None:
         check_npz(path, key)
         if key not in archive.files:
             raise UserError(f"{path} has no array '{key}'{nearest(key, archive.files)}")
-        labels = archive[key]
+        labels = checked_text(archive[key])
     return read_labels(labels, n, f"{path} ['{key}']")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from clustering_jax.data.claims import SPARSE, check_npy, check_npz, checked_sparse
+from clustering_jax.data.claims import SPARSE, check_npy, check_npz, checked_sparse, checked_text
 from clustering_jax.data.views.matlab import read_mat
 from clustering_jax.errors import UserError, reading
 
@@ -63,14 +63,14 @@ def _checked(array: Any, origin: str) -> Any:
 def _npy(path: Path) -> np.ndarray:
     with reading(path):
         check_npy(path)
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return checked_text(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _npz_array(path: Path, key: str) -> np.ndarray:
     with reading(path):
         check_npz(path, key)
         with np.load(path, allow_pickle=False) as archive:
-            return archive[key]
+            return checked_text(archive[key])
 
 
 def _sparse(path: Path) -> Any:

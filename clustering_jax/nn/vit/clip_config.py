@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from clustering_jax.data.images.preprocessing import MAX_SIDE
 from clustering_jax.errors import UserError, nearest
 from clustering_jax.nn.vit.clip import ACTIVATIONS, CONFIGS, LARGEST_ID, ClipConfig, Tower
 
@@ -30,7 +29,8 @@ _OPEN_TEXT = {"width": 512, "layers": 12, "heads": 8, "mlp_ratio": 4.0, "context
 _OPEN_TRAINING = {"init_logit_scale", "init_logit_bias", "output_tokens", "pad_id", "patch_dropout"}
 _OPEN_USUAL = {"pool_type": ("tok", "argmax"), "pos_embed_type": ("learnable",), "proj_type": ("linear",)}
 _CLIP = CONFIGS["ViT-B/32"]
-# No model has larger numbers.
+# Most pixels of a side, and the largest other numbers: no model has more.
+MAX_SIDE = 2**14
 LARGEST = {"image_size": MAX_SIDE, "layers": 256, "num_hidden_layers": 256, "vocab_size": 2**24, "eos_token_id": 2**24}
 
 
