@@ -120,7 +120,7 @@ def _write_text(path: Path, lines: Iterable[str], name: Path) -> None:
     """Writes `lines`; `name` is the path for messages."""
     with writing(name):
         file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-    with file:
+    try:
         # Outside of `writing`: the lines may come from files that can't be read.
         for line in lines:
             with writing(name):
@@ -128,6 +128,10 @@ def _write_text(path: Path, lines: Iterable[str], name: Path) -> None:
         with writing(name):
             file.flush()
             sync(file.fileno())
+            file.close()
+    finally:
+        with contextlib.suppress(OSError):  # after an error, closing tries to write once more
+            file.close()
 
 
 def replace(partial: Path, path: Path) -> None:

@@ -25,10 +25,11 @@ def unsealed(value: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: the checksum is not that of the object.
     """
-    plain = {name: entry for name, entry in value.items() if name != KEY}
-    if KEY in value and value[KEY] != _checksum(plain):
+    *entries, (_, checksum) = [*value.items()] or [("", None)]
+    matches = checksum == _checksum(dict(entries))  # under its name, or if a bit of the name was flipped
+    if KEY in value and not matches:
         raise ValueError("it differs from its checksum")
-    return plain
+    return dict(entries) if matches else dict(value)
 
 
 def _checksum(plain: Mapping[str, Any]) -> str:

@@ -184,9 +184,10 @@ class Store:
         Only process 0 moves them; the others wait for it.
         """
         for step in [] if self._read_only or not is_first() else steps:
-            target = self.directory.parent / "damaged" / f"{self.directory.name}_{step}"
-            target.rmtree(missing_ok=True)
-            target.parent.mkdir(exist_ok=True)
+            folder = self.directory.parent / "damaged"
+            folder.mkdir(exist_ok=True)
+            names = (f"{self.directory.name}_{step}{suffix}" for suffix in ("", *(f"_{i}" for i in range(2, 10_000))))
+            target = next(folder / name for name in names if not (folder / name).exists())
             # In a bucket, a directory exists only once something is in it.
             (target.parent / "README").write_text("Checkpoints that differ from their checksums; nothing reads them.\n")
             (self.directory / str(step)).rename(target)

@@ -67,7 +67,14 @@ def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dat
         for first, rows in _pixels(stored, CHUNK):
             images[first : first + len(rows)] = rows
     refuse_constant(images, str(stored))
-    return Dataset({"image": images}, row_ids(len(images)), labels, path.name, "all")
+    return Dataset({"image": images}, row_ids(len(images)), labels, path.name, "all", dark_note(images, str(stored)))
+
+
+def dark_note(images: np.ndarray, origin: str) -> tuple[str, ...]:
+    """A note if all pixels, uint8 [n, h, w, c], are 0 or 1 of 255, which is black."""
+    if any((images[i : i + CHUNK] > 1).any() for i in range(0, len(images), CHUNK)):
+        return ()
+    return (f"{origin}: all pixels are 0 or 1 of 255, nearly black: were they divided by 255 twice?",)
 
 
 def refuse_constant(images: np.ndarray, origin: str) -> None:

@@ -12,6 +12,9 @@ import scipy.sparse
 from clustering_jax.data.views.mat5 import check_mat5
 from clustering_jax.errors import UserError
 
+# How an HDF5 file begins. MATLAB puts a header of its own before it.
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
 
 def read_mat(path: Path) -> dict[str, Any]:
     """Reads all arrays of a `.mat` file.
@@ -27,6 +30,9 @@ def read_mat(path: Path) -> dict[str, Any]:
     Raises:
       UserError: the version is 7.3, and h5py is not installed. For broken files, the libraries raise nearly anything.
     """
+    with path.open("rb") as file:
+        if file.read(len(HDF5)) == HDF5:
+            raise UserError(f"{path} was written by h5py, not by MATLAB, whose dimensions are reversed: save a .npz")
     version, _ = scipy.io.matlab.matfile_version(path, appendmat=False)
     if version == 2:
         return _read_hdf5(path)

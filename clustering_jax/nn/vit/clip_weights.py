@@ -123,7 +123,10 @@ def weights_files(whole: Path) -> list[Path]:
     parts = read_json(index).get("weight_map")
     if not isinstance(parts, dict) or not parts:
         raise UserError(f"{index} is damaged: it has no weight_map")
-    files = [index.parent / name for name in sorted(set(map(str, parts.values())))]
+    names = sorted(set(map(str, parts.values())))
+    if outside := next((name for name in names if Path(name).name != name), None):
+        raise UserError(f"{index} names {outside[:100]!a}, which lies in another directory: weights must be beside it")
+    files = [index.parent / name for name in names]
     for file in files:
         if not file.is_file():
             raise UserError(f"{file} is missing: {index.name} lists it as a part of the weights")
