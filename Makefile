@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install -q $$($(BIN)/python -c \
   'import sys; print("-c constraints.txt" * (sys.version_info[:2] == (3, 11)))')
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
-QUICK := not slow and not long
+QUICK := not slow and not long and not faults
 RUN := $(BIN)/python -m clustering_jax.main
 
-.PHONY: demo test test-long test-slow test-newest quick bench bench-accelerator docs notebooks lint clean
+.PHONY: demo test test-long test-slow test-faults test-newest quick bench bench-accelerator docs notebooks lint clean
 
 demo: $(VENV)/installed
 	$(RUN) --config=configs/cc_digits.py --workdir=runs/digits
@@ -24,6 +24,10 @@ test-long: $(VENV)/tested
 test-slow: $(VENV)/tested
 	$(INSTALL) -e '.[notebooks,umap]'
 	$(BIN)/python -m pytest -q -m slow
+
+# Damaged files, flipped bits, and kills and errors at system calls: a quarter of an hour. FAULT_TRIES=20 tries more.
+test-faults: $(VENV)/tested
+	$(PYTEST) -m faults
 
 # A quick part of the tests on the newest Python of this machine, with the newest versions.
 test-newest:

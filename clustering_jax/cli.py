@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import textwrap
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,8 +85,9 @@ def _defined(argv: list[str], directory: str, more: flags.FlagValues | None) -> 
 
 def _parsed(argv: list[str], values: flags.FlagValues) -> tuple[list[str], dict[str, Any]]:
     """The arguments that are no flags, and the config, empty where none is given."""
+    argv = _with_paths([AUTO[1] if argument == AUTO[0] else argument for argument in argv])
     try:
-        rest = values(_with_paths([AUTO[1] if argument == AUTO[0] else argument for argument in argv]))[1:]
+        rest = values(argv)[1:]
         if values["config"].value is None:
             return rest, {}
         config = values.config.to_dict()
@@ -93,11 +95,26 @@ def _parsed(argv: list[str], values: flags.FlagValues) -> tuple[list[str], dict[
         return rest, {**config, "augment": of_kind(config["augment"], given)} if "kind" in given else config
     except UserError:
         raise
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+    except Exception as error:
+        if place := _place_in_config(error, argv):
+            raise UserError(f"{place}: {type(error).__name__}: {error}") from error
+        if not isinstance(error, (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError)):
+            raise
         text: object = error
         while isinstance(text, AttributeError | KeyError) and text.args:
             text = text.args[0]  # a KeyError's own text is quoted
         raise UserError(f"the flags or the config can't be read: {text}; see --help") from error
+
+
+def _place_in_config(error: BaseException, argv: list[str]) -> str:
+    """The file and line of a config that raised `error`; "" where no config did, as for a wrong flag."""
+    given = [argument.removeprefix("--config=").partition(":")[0] for argument in argv]
+    configs = {os.path.abspath(name) for name in given if name.endswith(".py")}
+    places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        places.append((error.filename or "", error.lineno))
+    ours = [f"{file}, line {line}" for file, line in places if os.path.abspath(file) in configs]
+    return ours[-1] if ours else ""
 
 
 def _with_paths(argv: list[str]) -> list[str]:

@@ -4,11 +4,47 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+# Characters of a message, beyond which it is cut: it may quote a value of any length.
+LONGEST = 1000
 
 
 class UserError(ValueError):
-    """An error that the user can correct. The message is one line: what is wrong, where, and what to do."""
+    """An error that the user can correct. The message is one line: what is wrong, where, and what to do.
+
+    Args:
+      message: the text. Line breaks, which file names and quoted values may hold, become blanks.
+    """
+
+    def __init__(self, message: str):
+        line = " ".join(str(message).splitlines())
+        super().__init__(line if len(line) <= LONGEST else f"{line[:LONGEST]} ...")
+
+
+@contextmanager
+def reading(path: Path, kind: str = "") -> Iterator[None]:
+    """Turns what the readers raise for a bad file into one line that names the file.
+
+    Args:
+      path: the file.
+      kind: what it should be, for the message; "" is its suffix.
+
+    Raises:
+      UserError: the block raised an exception.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # broken files raise OSError, BadZipFile, zlib.error, csv.Error, IndexError, ...
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if "pickle" in reason:
+            raise UserError(f"{path} holds Python objects or no array: save numbers, one array a view") from error
+        kind = kind or f"{path.suffix.lower()} file"
+        raise UserError(f"{path} can't be read, it is damaged or not a {kind} ({reason}): save it again") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
+import re
+import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,6 +18,10 @@ from typing import Any, TypeGuard
 
 from clustering_jax.errors import UserError
 from clustering_jax.parallel import is_first
+from clustering_jax.seal import sealed, unsealed
+
+# Halves of characters, which UTF-8 can't hold; file names that are not UTF-8 have others.
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def is_local(path: Any) -> TypeGuard[str | Path]:
@@ -27,9 +35,15 @@ def writing(path: Any) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{path} can't be written ({error.strerror or error}): see to the disk and start again"
-        ) from error
+        raise UserError(f"{path} can't be written ({reason_of(error)}): see to the disk and start again") from error
+
+
+def reason_of(error: OSError) -> str:
+    """Returns why the system refused, without its number. An error of `shutil.copytree` holds one for each file."""
+    while isinstance(error.args[0] if error.args else None, list):
+        *_, text = error.args[0][0]
+        error = OSError(re.sub(r"^\[Errno \d+\] ", "", str(text)))
+    return error.strerror or str(error)
 
 
 def write_atomic(path: Any, lines: Iterable[str]) -> None:
@@ -49,31 +63,75 @@ def write_atomic(path: Any, lines: Iterable[str]) -> None:
         return
     if not is_local(path):
         with writing(path):
-            path.write_text("".join(lines))  # writing an object of a bucket is atomic
+            path.write_text(_HALVES.sub("\ufffd", "".join(lines)))  # writing an object of a bucket is atomic
         return
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():  # a pipe or a device can't be replaced
-        _write_text(path, lines)
+        _write_text(path, lines, path)
         return
-    partial = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    partial = _unfinished(path)
     try:
-        _write_text(partial, lines)
+        _write_text(partial, lines, path)
         replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
-def _write_text(path: Path, lines: Iterable[str]) -> None:
-    with writing(path):
+def _unfinished(path: Path) -> Path:
+    """Returns the name under which `path` is written at first, and removes what killed processes left under such names.
+
+    A process on another machine may be writing there, so that only what has been left alone for an hour is removed.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name[:200])}.*.part"):
+        with contextlib.suppress(OSError):
+            if left.stat().st_mtime < time.time() - 3600:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+
+
+@contextmanager
+def new_directory(output: Path, flag: str) -> Iterator[Path]:
+    """Makes a directory that appears when it is complete.
+
+    Args:
+      output: the directory; it does not exist, or is empty. A link stays a link.
+      flag: the flag that names it, for messages.
+
+    Yields:
+      An empty directory beside it, which gets its name at the end, and is removed after an error.
+
+    Raises:
+      UserError: the directory, or a file in it, can't be written.
+    """
+    real = Path(os.path.realpath(output))
+    partial = _unfinished(real)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        replace(partial, real)
+    except OSError as error:
+        raise UserError(f"{flag}={output} can't be written ({reason_of(error)})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_text(path: Path, lines: Iterable[str], name: Path) -> None:
+    """Writes `lines`; `name` is the path for messages."""
+    with writing(name):
         file = path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-    with file:
+    try:
         # Outside of `writing`: the lines may come from files that can't be read.
         for line in lines:
-            with writing(path):
-                file.write(line)
-        with writing(path):
+            with writing(name):
+                file.write(_HALVES.sub("\ufffd", line))
+        with writing(name):
             file.flush()
             sync(file.fileno())
+            file.close()
+    finally:
+        with contextlib.suppress(OSError):  # after an error, closing tries to write once more
+            file.close()
 
 
 def replace(partial: Path, path: Path) -> None:
@@ -97,7 +155,8 @@ def sync(descriptor: int) -> None:
 
 
 def write_json(path: Any, value: Any) -> None:
-    """Writes `value` as indented JSON with `write_atomic`."""
+    """Writes `value` as indented JSON with `write_atomic`. An object gets a checksum, see `seal`."""
+    value = sealed(value) if isinstance(value, dict) else value
     write_atomic(path, [json.dumps(value, indent=2), "\n"])
 
 
@@ -109,7 +168,8 @@ def read_json(path: Any, kind: type | tuple[type, ...] = (dict, list)) -> Any:
       kind: what the file holds.
 
     Returns:
-      The content; None if there is no such file, or if it is not JSON of that kind, which gives a warning.
+      The content without its checksum; None if there is no such file, or if it is not JSON of that kind or differs
+      from its checksum, which gives a warning.
 
     Raises:
       UserError: the file can't be read.
@@ -119,6 +179,7 @@ def read_json(path: Any, kind: type | tuple[type, ...] = (dict, list)) -> Any:
         return None
     try:
         value = json.loads(content.decode("utf-8"))
+        value = unsealed(value) if isinstance(value, dict) else value
     except (ValueError, RecursionError):
         value = None
     if isinstance(value, kind):

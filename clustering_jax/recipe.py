@@ -20,13 +20,13 @@ from threadpoolctl import threadpool_limits
 from clustering_jax import report, run, settings
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
-from clustering_jax.files import read_json, write_json
+from clustering_jax.files import read_json
 from clustering_jax.inference import results
 from clustering_jax.methods.view_agreement import ViewFolds, agreement, view_folds
 from clustering_jax.methods.views import view_names
 from clustering_jax.training.lock import NAME, locked
 from clustering_jax.training.signals import Signals
-from clustering_jax.training.workdir import check_workdir, create_workdir, finished
+from clustering_jax.training.workdir import check_workdir, create_workdir, finished, write_result
 
 RECIPES = ("auto", "quick", "published")
 # The methods of the candidates besides the method of the config.
@@ -184,7 +184,7 @@ def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]]) -> dict[s
         elif path.name not in ("config.json", "result.json", NAME):
             shutil.copyfile(path, workdir / path.name)
     result = {**(read_json(kept / "result.json") or {}), "kept": rows[best]["name"], "candidates": list(rows)}
-    write_json(workdir / "result.json", result)
+    result = write_result(workdir, result)
     shutil.rmtree(workdir / "candidates")
     return result
 

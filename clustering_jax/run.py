@@ -31,7 +31,7 @@ from clustering_jax.training.lock import locked
 from clustering_jax.training.log import MetricsLog
 from clustering_jax.training.loop import Schedule, fit
 from clustering_jax.training.signals import Signals
-from clustering_jax.training.workdir import check_run, check_workdir, create_workdir, finished
+from clustering_jax.training.workdir import check_run, check_workdir, create_workdir, finished, write_result
 
 CHOSEN = "num_clusters.json"
 
@@ -111,7 +111,7 @@ def _run(
     scored = scored or streams["train"]
     result, embedder = _train(method, variables, settings, streams, scored, steps, described, workdir, signals, quiet)
     _print(results.table(result), quiet)
-    write_json(workdir / "result.json", result)
+    result = write_result(workdir, result)
     if reported:
         report.at_end(workdir, settings, scored, embedder, quiet=quiet)
     return result

@@ -38,6 +38,12 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8000, help="0 chooses a free port (default: %(default)s)")
     parser.add_argument("--name", default="", help="name of the model in answers (default: the directory's name)")
     parser.add_argument("--no_access_log", action="store_true", help="write no line for each request to stderr")
+    parser.add_argument(
+        "--allowed_hosts",
+        default="",
+        metavar="NAMES",
+        help="names under which it is called, with commas, as example.org; on loopback, localhost is always allowed",
+    )
     texts = (
         "largest body of a request in bytes",
         "largest number of rows in a request",
@@ -74,8 +80,7 @@ def main(argv: list[str]) -> None:
     arguments = _arguments(argv)
     limits = _limits(arguments)
     try:
-        import uvicorn
-
+        from clustering_jax.serving import connections
         from clustering_jax.serving.app import application
     except ImportError as error:
         raise UserError(f'serving needs a library ({error}): pip install "clustering_jax[serve]"') from error
@@ -87,14 +92,11 @@ def main(argv: list[str]) -> None:
         summary = f"{model.manifest['method']}, {model.manifest['num_clusters']} clusters"
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(f"serving {summary} on http://{host}:{server.getsockname()[1]}", flush=True)
-        config = uvicorn.Config(
-            application(model, limits, arguments.name),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=max(1, int(2 * limits.timeout)),
-        )
+        allowed = [name.strip().lower() for name in arguments.allowed_hosts.split(",") if name.strip()]
         with suppress(Stopped):  # uvicorn raises the signal again after the last response.
-            uvicorn.Server(config).run(sockets=[server])
+            connections.server(application(model, limits, arguments.name), arguments.host, allowed, limits).run(
+                sockets=[server]
+            )
 
 
 def command(argv: list[str]) -> None:

@@ -12,7 +12,7 @@ from tests.paths import ROOT
 PACKAGE = ROOT / "clustering_jax"
 # From the lowest chapter up: a file imports only its own chapter and the chapters on the lines before.
 CHAPTERS = (
-    ("errors", "typing"),
+    ("errors", "seal", "typing"),
     ("settings", "parallel", "method", "metrics"),
     ("files", "losses"),
     ("nn", "data", "augment"),

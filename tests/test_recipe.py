@@ -1,13 +1,13 @@
 """The recipe "auto": it keeps a candidate that the views predict, predicts new rows by it, and resumes."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
 
 from clustering_jax import recipe, report
 from clustering_jax.errors import UserError
+from clustering_jax.files import read_json
 from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.settings import views
@@ -53,7 +53,7 @@ def test_the_candidate_that_the_views_predict_best_is_kept(finished):
     assert best["name"] == result["kept"] and best["acc"] == result["scores"]["acc"] > 0.95
     plain = [row["name"] for row in rows]
     assert plain[:2] == [*recipe.PLAIN] and {"TURTLE", "spectral, minmax"} < {*plain}
-    assert result == json.loads((folder / "run" / "result.json").read_text())
+    assert result == read_json(folder / "run" / "result.json")
     assert not (folder / "run" / "candidates").exists()
 
 

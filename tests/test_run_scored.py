@@ -17,6 +17,7 @@ from clustering_jax import main, metrics, run
 from clustering_jax.data.embeddings import embeddings
 from clustering_jax.data.planted import planted_embeddings
 from clustering_jax.errors import UserError
+from clustering_jax.files import read_json
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.kmeans import kmeans, number_of_clusters
 from clustering_jax.settings import cmmc, dxmc
@@ -82,7 +83,7 @@ def rows_of(workdir):
 @pytest.mark.long
 def test_the_protocol_names_both_splits(finished):
     _, workdir, result, out = finished
-    assert result == json.loads((workdir / "result.json").read_text())
+    assert result == read_json(workdir / "result.json")
     assert result["protocol"] == {
         "trained_on": "emb.npz, train: 160 examples",
         "scored_on": "emb.npz, test: 80 examples",
@@ -177,7 +178,7 @@ def automatic(tmp_path_factory):
 @pytest.mark.long
 def test_the_curve_is_saved_and_not_computed_again(automatic):
     workdir, _, _, out, chosen = automatic
-    assert len(chosen) == 1 and json.loads((workdir / "num_clusters.json").read_text()) == chosen[0]
+    assert len(chosen) == 1 and read_json(workdir / "num_clusters.json") == chosen[0]
     assert chosen[0]["num_clusters"] == K and [k for k, _ in chosen[0]["curve"]] == list(range(2, 8))
     assert chosen[0]["criterion"] == "mean silhouette of k-means on 160 rows"
     assert out.count(number_of_clusters.summary_line(chosen[0])) == 2

@@ -37,7 +37,10 @@ def npy_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype, b
     if version > (2, 0):
         raise ValueError("a structured array")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    try:
+        shape, fortran, dtype = read(file)
+    except Exception as error:  # NumPy parses it as Python: TokenError, SyntaxError, MemoryError, ...
+        raise ValueError(f"its header can't be read: {error}") from error
     if any(length < 0 for length in shape):
         raise ValueError(f"its header says shape {shape}")
     claimed, held = math.prod(shape) * dtype.itemsize, size - file.tell()
@@ -55,6 +58,19 @@ def check_npy(path: Path) -> None:
         npy_header(file, os.fstat(file.fileno()).st_size)
 
 
+def checked_text(array: np.ndarray) -> np.ndarray:
+    """Returns `array`, text of which is Unicode; Python crashes on other numbers in the place of characters.
+
+    Raises:
+      ValueError: it is not.
+    """
+    if array.dtype.kind == "U" and array.size:
+        numbers = np.ascontiguousarray(array).reshape(-1).view(f"{array.dtype.str[0]}u4")
+        if numbers.max() > 0x10FFFF:
+            raise ValueError("it holds text that is no Unicode")
+    return array
+
+
 def check_npz(path: Path, key: str = "") -> list[str]:
     """Checks an archive of arrays, without reading them.
 
@@ -67,11 +83,14 @@ def check_npz(path: Path, key: str = "") -> list[str]:
 
     Raises:
       ValueError: an array holds fewer bytes than its header says, or there are too many arrays.
+      BadZipFile: an array has two names.
     """
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if len(entries) > MEMBERS:
             raise ValueError(f"{len(entries)} arrays")
+        for each in entries:  # raises where the directory of the archive and the array disagree on its name
+            archive.open(each).close()
         entry = next((entry for entry in entries if entry.filename in (key, f"{key}.npy")), None)
         if key and entry:
             # What the archive says of the size is a claim too: deflate packs a thousandfold at most.

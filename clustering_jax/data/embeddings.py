@@ -13,8 +13,8 @@ from clustering_jax.data.base import Dataset, Vocabulary, known_labels
 from clustering_jax.data.claims import check_npy
 from clustering_jax.data.labels import read_labels
 from clustering_jax.data.views.files import Source, open_source
-from clustering_jax.data.views.readers import reading
-from clustering_jax.errors import UserError, nearest
+from clustering_jax.errors import UserError, nearest, reading
+from clustering_jax.seal import unsealed
 
 MANIFEST = "manifest.json"
 CHUNK = 65536
@@ -169,11 +169,11 @@ def _checked(vocabulary: Vocabulary, name: str) -> Vocabulary:
 def _read_directory(root: Path, split: str) -> tuple:
     """Returns embeddings, labels, ids and vocabulary of a directory that `clustering_jax.embed` wrote."""
     with reading(root / MANIFEST):
-        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+        manifest = unsealed(json.loads((root / MANIFEST).read_text(encoding="utf-8")))
         labelled = {name: entry["labels"] for name, entry in manifest["splits"].items()}
         _check_files(root, manifest["splits"].get(split) or {})
         _check_files(root, manifest.get("nouns") or {})
-    if split not in labelled:
+    if split not in labelled or Path(split).name != split:
         raise UserError(f"{root} has no split '{split}'{nearest(split, labelled)}")
     image = _verified_rows(root, f"{split}.npy", manifest["splits"][split])
     labels = _array(root, f"{split}.labels.npy") if labelled[split] else None
@@ -198,8 +198,10 @@ def _verified_rows(root: Path, name: str, entry: dict[str, Any]) -> np.ndarray:
 
 
 def _check_files(root: Path, entry: dict[str, Any]) -> None:
-    """Compares the small files of an entry with their checksums."""
+    """Compares the small files of an entry with their checksums. All are in the directory itself."""
     for name, expected in entry.get("files", {}).items():
+        if Path(name).name != name:
+            raise ValueError(f"it names a file in another directory, {name[:100]!a}")
         _check_sum(root, name, expected)
 
 

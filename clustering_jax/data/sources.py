@@ -64,5 +64,7 @@ def load(source: str = "", **options: Any) -> Dataset:
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.default is parameter.empty and name not in options:
             raise UserError(f"data source '{source}' needs the setting '{name}'")
+    if isinstance(path := options.get("path"), str | Path) and not str(path):
+        raise UserError(f"data source '{source}' has no path: give --config.data.path=PATH")
     with right_source(source, options.get("path")):
         return function(**options)

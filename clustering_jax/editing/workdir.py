@@ -16,12 +16,13 @@ from clustering_jax.data.base import Dataset
 from clustering_jax.data.joined import picked
 from clustering_jax.editing.state import State
 from clustering_jax.errors import UserError
-from clustering_jax.files import read_json, write_json
+from clustering_jax.files import read_json, reason_of, write_json
 from clustering_jax.inference import levels, results
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import known_scores
 from clustering_jax.inference.rows import medoids, unit
 from clustering_jax.inference.rule import EDITS, Rule, numbers
+from clustering_jax.training.workdir import check_assignments, write_result
 
 COPIED = ("config.json", "metrics.jsonl", "num_clusters.json", "estimator.json", "checkpoints")
 
@@ -62,6 +63,7 @@ def read(workdir: Path, dataset: Dataset | None = None) -> Finished:
     predictor = Predictor.restore(workdir)
     config = predictor.config
     dataset = dataset or data.load(**(config["scored"] or config["data"]))
+    check_assignments(workdir, result)
     with (workdir / "assignments.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = list(csv.DictReader(file))
     # A folder may hold more files by now.
@@ -113,10 +115,10 @@ def write(
         results.write_assignments(partial / "assignments.csv", run.dataset.ids, probabilities, words, clusters, columns)
         write_json(partial / "clusters.json", entries)
         write_json(partial / EDITS, edits)
-        write_json(partial / "result.json", result)
+        result = write_result(partial, result)
         partial.replace(output)
     except OSError as error:
-        raise UserError(f"--output={output} can't be written ({error.strerror or error})") from error
+        raise UserError(f"--output={output} can't be written ({reason_of(error)})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return result

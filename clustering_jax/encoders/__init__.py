@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from clustering_jax.encoders import clip, dinov2, dinov3, lite0, pytorch, resnet, siglip
 from clustering_jax.encoders.base import Encoder, directory_of
-from clustering_jax.errors import UserError, nearest
+from clustering_jax.errors import UserError, nearest, reading
 from clustering_jax.nn.vit.clip_config import read_json
 from clustering_jax.weights.tensors import looks_like, open_tensors
 
@@ -67,7 +67,9 @@ def load_encoder(path_or_name: str | os.PathLike, *, dtype: Any = jnp.float32) -
     if (directory / "open_clip_config.json").is_file():
         return clip.load(path, dtype)
     if (directory / "config.json").is_file():
-        return _by_config(directory / "config.json")(path, dtype)
+        load = _by_config(directory / "config.json")
+        with reading(directory / "config.json", "config of this model"):
+            return load(path, dtype)
     if path.is_dir():
         raise UserError(f"{path} has no config.json: give a model's directory, or the file with a ResNet's weights")
     if (kind := looks_like(list(open_tensors(path).shapes))) not in FILES:

@@ -31,11 +31,11 @@ from clustering_jax.estimators.inputs import (
     text_of,
     without_warnings,
 )
-from clustering_jax.files import output_directory, read_json, read_json_lines, write_atomic, write_json
+from clustering_jax.files import new_directory, output_directory, read_json, read_json_lines, write_atomic, write_json
 from clustering_jax.inference.new_rows import examples
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.training.signals import Signals
-from clustering_jax.training.workdir import finished
+from clustering_jax.training.workdir import check_assignments, finished
 
 # Files of a finished workdir besides its checkpoints.
 FILES = ("config.json", "result.json", "metrics.jsonl", "assignments.csv", "clusters.json", "edits.json", run.CHOSEN)
@@ -182,6 +182,7 @@ class DeepClustering(Corrections, ClassNamePrefixFeaturesOutMixin, TransformerMi
         result = finished(workdir)
         if result is None:
             raise UserError(f"{workdir} holds a run that has not finished: finish it by the command that began it")
+        check_assignments(workdir, result)
         try:
             files = {name: text_of(workdir / name) for name in FILES if (workdir / name).is_file()}
             rows = list(csv.DictReader(io.StringIO(files["assignments.csv"])))
@@ -274,13 +275,14 @@ class DeepClustering(Corrections, ClassNamePrefixFeaturesOutMixin, TransformerMi
         workdir = output_directory(path, "path")
         if workdir.exists() and not (workdir.is_dir() and not any(workdir.iterdir())):
             raise UserError(f"{path} is there already: save to a new directory")
-        with without_warnings():
-            self._predictor.save(workdir / "checkpoints", self.n_iter_)
-        for name, text in self._files.items():
-            write_atomic(workdir / name, [text])
         seen = {name: np.asarray(getattr(self, name)).tolist() for name in SEEN if hasattr(self, name)}
         params = {name: value for name, value in self.get_params(deep=False).items() if is_json(value)}
-        write_json(workdir / ESTIMATOR, {"params": params, "seen": seen})
+        with new_directory(workdir, "path") as partial:
+            with without_warnings():
+                self._predictor.save(partial / "checkpoints", self.n_iter_)
+            for name, text in self._files.items():
+                write_atomic(partial / name, [text])
+            write_json(partial / ESTIMATOR, {"params": params, "seen": seen})
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -135,7 +135,8 @@ class Predictor:
         method = from_config(config, meta["steps_per_epoch"])
         example = {k: jax.ShapeDtypeStruct((2, *shape), dtype) for k, (shape, dtype) in meta["features"].items()}
         whole = replicated(data_mesh(_padded(batch_size or config["batch_size"])))
-        seed_list, kept = seeds.seeds_of(config), _kept_seed(config, Path(workdir))
+        result = finished(Path(workdir))
+        seed_list, kept = seeds.seeds_of(config), _kept_seed(config, Path(workdir), result)
         abstract = jax.eval_shape(
             lambda batch: init_state(method, seeds.init_variables(method, seed_list, batch), len(seed_list)), example
         )
@@ -147,7 +148,7 @@ class Predictor:
         if len(seed_list) > 1:
             variables = seeds.take_seed(variables, seed_list.index(kept))
         rule = Rule.read(Path(workdir))
-        names = _names(Path(workdir) / "clusters.json", len(rule.ids) or config["num_clusters"])
+        names = _names(Path(workdir) / "clusters.json", len(rule.ids) or config["num_clusters"], result)
         return cls.of(variables, {**meta, "config": {**config, "seed": kept, "num_seeds": 1}}, names, rule, batch_size)
 
     def predict_proba(self, features: dict[str, np.ndarray]) -> np.ndarray:
@@ -175,9 +176,8 @@ def _padded(size: int) -> int:
     return size + -size % jax.device_count()
 
 
-def _kept_seed(config: Mapping[str, Any], workdir: Path) -> int:
+def _kept_seed(config: Mapping[str, Any], workdir: Path, result: Mapping[str, Any] | None) -> int:
     """Returns the seed to predict with."""
-    result = finished(workdir)
     if config["num_seeds"] > 1 and not result:
         raise UserError(
             f"{workdir} has not finished its {config['num_seeds']} seeds, so none is chosen: finish the run"
@@ -187,14 +187,18 @@ def _kept_seed(config: Mapping[str, Any], workdir: Path) -> int:
     return result["seed"] if result else config["seed"]
 
 
-def _names(path: Path, k: int) -> list[list[str]]:
+def _names(path: Path, k: int, result: Mapping[str, Any] | None) -> list[list[str]]:
     """Returns the words of each cluster, or [] if the run has none.
 
     Raises:
-      UserError: the file is not that of k clusters.
+      UserError: the file is not that of k clusters, or has other words than `result`.
     """
     clusters = read_json(path, list) or []
     named = [cluster.get("names") for cluster in clusters if isinstance(cluster, dict)]
     if clusters and (len(clusters) != k or len(named) != k or not all(isinstance(words, list) for words in named)):
         raise UserError(f"{path} is damaged: it does not name {k} clusters; delete it to go without names")
-    return [[str(word) for word in words or []] for words in named]
+    names = [[str(word) for word in words or []] for words in named]
+    stored = dict(enumerate((result or {}).get("names") or []))
+    if stored and any(names) and names != [stored.get(cluster.get("cluster")) for cluster in clusters]:
+        raise UserError(f"{path} is damaged: its names are not those of result.json; delete it to go without names")
+    return names

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 import platform
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import jax
@@ -122,8 +121,10 @@ def assignment_lines(
       The text, with the columns id, cluster, largest probability and, if there are any, the names of the cluster, and
       the further columns.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    lines: list[str] = []
+    # A writer whose lines end with both quotes cells that hold one of them, as names of files may.
+    target = SimpleNamespace(write=lambda line: lines.append(f"{line[:-2]}\n"))
+    writer = csv.writer(target, lineterminator="\r\n")
     if header:
         writer.writerow(["id", "cluster", "probability"] + ["names"] * bool(names) + list(columns))
     clusters = probabilities.argmax(1) if clusters is None else clusters
@@ -131,7 +132,7 @@ def assignment_lines(
     rest = zip(*words, *columns.values(), strict=True) if words or columns else [()] * len(clusters)
     for name, cluster, row, more in zip(ids, clusters, probabilities, rest, strict=True):
         writer.writerow([name, cluster, f"{row.max():.6f}", *more])
-    return [buffer.getvalue()]
+    return ["".join(lines)]
 
 
 def write_clusters(path: Path, probabilities: np.ndarray, names: Sequence[Sequence[str]]) -> None:

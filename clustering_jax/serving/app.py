@@ -157,7 +157,9 @@ class Service:
 
 def _error_response(status: int, reason: Any, headers: Any = None) -> JSONResponse:
     # The reason may quote the request, and a name in a request can be as long as its body.
-    return JSONResponse({"error": " ".join(str(reason).split())[:400]}, status, headers)
+    return JSONResponse(
+        {"error": " ".join(str(reason).split())[:400].encode("utf-8", "replace").decode()}, status, headers
+    )
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import jax
 
 from clustering_jax.errors import UserError
+from clustering_jax.files import new_directory
 from clustering_jax.inference.image_model import ImageModel, image_model_of
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import versions
@@ -137,14 +137,6 @@ def write(contents: Contents, output: str | Path) -> None:
         MANIFEST: json.dumps(manifest, indent=2).encode(),
     }
     files[SUMS] = "".join(f"{sha256(data)}  {name}\n" for name, data in files.items()).encode()
-    partial = output.with_name(f".{output.name}.{os.getpid()}.part")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
+    with new_directory(output, "--output") as partial:
         for name, data in files.items():
             (partial / name).write_bytes(data)
-        partial.rename(output)
-    except OSError as error:
-        raise UserError(f"--output={output} can't be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -8,7 +8,6 @@ aside, and the one before it is used.
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from etils import epath
 from clustering_jax.errors import UserError
 from clustering_jax.files import is_local
 from clustering_jax.parallel import any_process_blocking, is_first
+from clustering_jax.seal import sealed, unsealed
 
 
 def checksums(tree: Any) -> dict[str, str]:
@@ -38,11 +38,6 @@ def _digest(x: np.ndarray) -> str:
 
 class OtherState(UserError):
     """A checkpoint is whole, but its arrays are not those of this run: it is not damaged."""
-
-
-def _seal(meta: dict[str, Any]) -> str:
-    """A checksum of `meta` itself."""
-    return hashlib.blake2b(json.dumps(meta, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _check_state(meta: dict[str, Any], abstract_state: Any, where: str) -> None:
@@ -110,9 +105,7 @@ class Store:
         leaves = jax.tree_util.tree_leaves_with_path({"state": state})
         arrays = {jax.tree_util.keystr(path): [list(np.shape(x)), str(np.asarray(x).dtype)] for path, x in leaves}
         sums = checksums({"state": state, "targets": targets})
-        # As JSON has it, for the checksum: lists in place of tuples.
-        meta = json.loads(json.dumps({**meta, "targets": shapes, "checksums": sums, "state": arrays}))
-        meta["seal"] = _seal(meta)
+        meta = sealed({**meta, "targets": shapes, "checksums": sums, "state": arrays})
         items = {"state": ocp.args.StandardSave(state), "meta": ocp.args.JsonSave(meta)}
         if targets:
             items["targets"] = ocp.args.StandardSave(targets)
@@ -167,10 +160,7 @@ class Store:
 
     def _meta(self, step: int) -> dict[str, Any]:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))["meta"]
-        seal = meta.pop("seal", "")
-        if seal and seal != _seal(meta):  # an earlier version wrote none
-            raise ValueError("its description differs from its checksum")
-        return meta
+        return unsealed(meta)
 
     def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
         meta = self._meta(step)
@@ -194,9 +184,10 @@ class Store:
         Only process 0 moves them; the others wait for it.
         """
         for step in [] if self._read_only or not is_first() else steps:
-            target = self.directory.parent / "damaged" / f"{self.directory.name}_{step}"
-            target.rmtree(missing_ok=True)
-            target.parent.mkdir(exist_ok=True)
+            folder = self.directory.parent / "damaged"
+            folder.mkdir(exist_ok=True)
+            names = (f"{self.directory.name}_{step}{suffix}" for suffix in ("", *(f"_{i}" for i in range(2, 10_000))))
+            target = next(folder / name for name in names if not (folder / name).exists())
             # In a bucket, a directory exists only once something is in it.
             (target.parent / "README").write_text("Checkpoints that differ from their checksums; nothing reads them.\n")
             (self.directory / str(step)).rename(target)

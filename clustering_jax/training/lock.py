@@ -72,8 +72,9 @@ def _hold(directory: Path, flag: str) -> int:
             os.close(descriptor)
             raise UserError(f"{flag}={directory} is in use by {holder}: wait for it, or name another one") from error
         if _is_there(descriptor, directory / NAME):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            with suppress(OSError):  # on a full disk the lock holds, without the name of its holder
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             return descriptor
         os.close(descriptor)  # its holder removed the file in between
 

@@ -263,5 +263,6 @@ def _check_finite(terms: Mapping[str, float], step: int) -> None:
     bad = [name for name in ("loss", "grad_norm") if not math.isfinite(terms.get(name, 0.0))]
     if bad:
         raise Diverged(
-            f"{' and '.join(bad)} not finite at step {step}; the last checkpoint is from before; lower the rate"
+            f"{' and '.join(bad)} not finite at step {step}; the last checkpoint is from before; lower the rate, "
+            "or scale data of large numbers (data.scaling)"
         )

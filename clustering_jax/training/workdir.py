@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -15,10 +16,12 @@ from flax.traverse_util import flatten_dict
 
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.identity import changes, identity
-from clustering_jax.errors import UserError
+from clustering_jax.errors import UserError, reading
 from clustering_jax.files import read_json, write_json, writing
-from clustering_jax.parallel import any_process_blocking, text_of_first
+from clustering_jax.parallel import any_process_blocking, is_first, text_of_first
 from clustering_jax.training.checkpoint import stored_meta
+
+ASSIGNMENTS = "assignments.csv"
 
 
 def check_workdir(workdir: Path, config: Mapping[str, Any]) -> None:
@@ -129,6 +132,34 @@ def finished(workdir: Path) -> dict[str, Any] | None:
         warnings.warn(f"{workdir / 'result.json'} is damaged, and is not used", stacklevel=2)
         return None
     return result
+
+
+def write_result(workdir: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes result.json, the last file of a run, with a checksum of the assignments beside it.
+
+    Args:
+      workdir: directory of the run.
+      result: scores and facts of the run.
+
+    Returns:
+      The content of result.json.
+    """
+    content = {**result, "files": {ASSIGNMENTS: _sha256(workdir / ASSIGNMENTS)}} if is_first() else dict(result)
+    write_json(workdir / "result.json", content)
+    return content
+
+
+def check_assignments(workdir: Path, result: Mapping[str, Any]) -> None:
+    """Raises UserError if assignments.csv is not the file that belongs to `result`, or can't be read."""
+    expected = result.get("files", {}).get(ASSIGNMENTS)
+    with reading(workdir / ASSIGNMENTS):
+        actual = _sha256(workdir / ASSIGNMENTS)
+    if expected not in (None, actual):
+        raise UserError(f"{workdir / ASSIGNMENTS} was changed or damaged after the run: copy it back, or train again")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def create_workdir(workdir: Path, config: Mapping[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """Tests a run on views from files: seeds side by side, the kept seed, and prediction from all or some views."""
 
-import json
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from sklearn.metrics import mutual_info_score
 from clustering_jax import run
 from clustering_jax.data.views.dataset import multiview
 from clustering_jax.errors import UserError
+from clustering_jax.files import read_json
 from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import kmeans_baseline
@@ -57,7 +56,7 @@ def finished(tmp_path_factory):
 @pytest.mark.long
 def test_the_result_has_every_seed_and_keeps_one_without_labels(finished, capsys):
     directory, result = finished
-    assert result == json.loads((directory / "run" / "result.json").read_text())
+    assert result == read_json(directory / "run" / "result.json")
     each = result["seeds"]["each"]
     assert [row["seed"] for row in each] == [5, 6, 7]
     kept = min(each, key=lambda row: row["criterion"])

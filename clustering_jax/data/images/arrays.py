@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from clustering_jax.data.base import Dataset, row_ids
-from clustering_jax.data.claims import check_npz, npy_header
+from clustering_jax.data.claims import check_npz, checked_text, npy_header
 from clustering_jax.data.labels import read_labels
-from clustering_jax.errors import UserError, nearest
+from clustering_jax.errors import UserError, nearest, reading
 
 IMAGE_KEYS = ("image", "images", "x", "arr_0")
 CHUNK = 1024
@@ -62,14 +60,21 @@ def arrays(path: str | Path, *, image_key: str = "", label_key: str = "") -> Dat
     stored = _inspect(path, image_key)
     labels = _labels(path, label_key, stored.shape[0]) if label_key else None
     if path.suffix == ".npy" and stored.dtype == np.uint8:
-        with _reading(path):
+        with reading(path, "NumPy file"):
             images = np.load(path, mmap_mode="r", allow_pickle=False).reshape(_image_shape(stored))
     else:
         images = np.empty(_image_shape(stored), np.uint8)
         for first, rows in _pixels(stored, CHUNK):
             images[first : first + len(rows)] = rows
     refuse_constant(images, str(stored))
-    return Dataset({"image": images}, row_ids(len(images)), labels, path.name, "all")
+    return Dataset({"image": images}, row_ids(len(images)), labels, path.name, "all", dark_note(images, str(stored)))
+
+
+def dark_note(images: np.ndarray, origin: str) -> tuple[str, ...]:
+    """A note if all pixels, uint8 [n, h, w, c], are 0 or 1 of 255, which is black."""
+    if any((images[i : i + CHUNK] > 1).any() for i in range(0, len(images), CHUNK)):
+        return ()
+    return (f"{origin}: all pixels are 0 or 1 of 255, nearly black: were they divided by 255 twice?",)
 
 
 def refuse_constant(images: np.ndarray, origin: str) -> None:
@@ -125,7 +130,7 @@ def stored_shapes(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
       UserError: the file is missing, of another type or damaged.
     """
     path, found = _existing(path), {}
-    with _reading(path):
+    with reading(path, "NumPy file"):
         if path.suffix == ".npy":
             with path.open("rb") as file:
                 return {"": npy_header(file, os.fstat(file.fileno()).st_size)[:2]}
@@ -145,21 +150,9 @@ def _existing(path: str | Path) -> Path:
     return file
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turns what NumPy and zipfile raise for a bad file into one line that names the file."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} can't be read, it is damaged or not a NumPy file ({reason}): save it again") from error
-
-
 def _inspect(path: Path, key: str) -> _Stored:
     """Returns the header of the image array, checked."""
-    with _reading(path):
+    with reading(path, "NumPy file"):
         if path.suffix == ".npy":
             with path.open("rb") as file:
                 stored = _Stored(path, "", *npy_header(file, os.fstat(file.fileno()).st_size))
@@ -211,7 +204,7 @@ def _image_shape(stored: _Stored) -> tuple[int, ...]:
 def _pixels(stored: _Stored, chunk: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yields ``(first row, uint8 [m, h, w, c])`` for each chunk."""
     first = 0
-    with _reading(stored.path):
+    with reading(stored.path, "NumPy file"):
         for rows in _raw(stored, chunk):
             yield first, _to_uint8(stored, first, rows).reshape(-1, *_image_shape(stored)[1:])
             first += len(rows)
@@ -253,9 +246,9 @@ def _labels(path: Path, key: str, n: int) -> np.ndarray | None:
     """Returns the labels of a `.npz`."""
     if path.suffix == ".npy":
         raise UserError(f"{path} holds one array: labels (label_key='{key}') need a .npz")
-    with _reading(path), np.load(path, allow_pickle=False) as archive:
+    with reading(path, "NumPy file"), np.load(path, allow_pickle=False) as archive:
         check_npz(path, key)
         if key not in archive.files:
             raise UserError(f"{path} has no array '{key}'{nearest(key, archive.files)}")
-        labels = archive[key]
+        labels = checked_text(archive[key])
     return read_labels(labels, n, f"{path} ['{key}']")

@@ -16,6 +16,8 @@ from clustering_jax.data.identity import files_digest
 from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 
+# Number of a tag of TIFF.
+BITS_PER_SAMPLE = 258
 MODES = {1: "L", 3: "RGB"}
 # Pillow knows more formats, and starts other programs for some of them: a file named .png may be EPS inside.
 IMAGE_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -130,7 +132,8 @@ def fit_image(image: Image.Image, shape: tuple[int, ...]) -> np.ndarray:
         pixels = np.asarray(image)
         if 0 < pixels.max() < 256:
             raise OSError("16-bit pixels, all below 256 of 65535, which would be black: store them in 8 bits")
-        image = Image.fromarray((pixels >> 8).astype(np.uint8))
+        bits = min(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,)))  # a TIFF may have 12
+        image = Image.fromarray((pixels >> (bits - 8)).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise OSError(f"32-bit pixels, mode {image.mode}")
     if "transparency" in image.info:

@@ -14,7 +14,9 @@ from clustering_jax.data.images.decode import HEIC
 from clustering_jax.data.images.synsets import SYNSETS
 from clustering_jax.errors import UserError, nearest
 
-EXTENSIONS = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}) | HEIC
+EXTENSIONS = (
+    frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}) | HEIC
+)
 
 
 def list_images(
@@ -98,15 +100,18 @@ def image_paths(root: Path, class_folders: list[Path], on_error: str = "error") 
     if failures and on_error == "error":
         raise UserError(f"{failures[0]}; change its permissions, or set on_error to skip")
     names = sorted((f for f in files if Path(f).suffix.lower() in EXTENSIONS), key=_natural)
-    if not names:
-        raise UserError(f"{root} holds no images (looked for {' '.join(sorted(EXTENSIONS))})")
     others = sorted(set(files).difference(names))
+    heic = any(Path(name).suffix.lower() in (".heic", ".heif") for name in others)
+    hint = '; to read HEIC: pip install "clustering_jax[heic]"' if heic else ""
+    if not names:
+        holds = f", it holds {others[0]}{hint}" if others else ""
+        raise UserError(f"{root} holds no images (looked for {' '.join(sorted(EXTENSIONS))}){holds}")
     skipped = (f"skipped {len(failures)} folders: {failures[0]}",) if failures else ()
     if not others:
         return names, skipped
     return names, (
         *skipped,
-        f"ignored {len(others)} files in {root} that have no image extension, first {others[0]}",
+        f"ignored {len(others)} files in {root} that have no image extension, first {others[0]}{hint}",
     )
 
 

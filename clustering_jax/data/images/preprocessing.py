@@ -26,6 +26,8 @@ FILTERS = {
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
+# Most pixels of a side that a file may ask for.
+MAX_SIDE = 2**14
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -114,6 +116,8 @@ def from_json(path: Path, tree: Mapping[str, Any], default: Preprocessing) -> Pr
     if abs((factor := tree.get("rescale_factor") or 1 / 255) * 255 - 1) > 1e-3:
         raise UserError(f"{path}: rescale_factor {factor!r} is not supported, only 1/255")
     size, resize = _sizes(path, tree, default)
+    if max(*size, resize) > MAX_SIDE:
+        raise UserError(f"{path}: images of {max(*size, resize)} pixels are not supported, only up to {MAX_SIDE}")
     return Preprocessing(
         size,
         resize,

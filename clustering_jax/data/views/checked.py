@@ -93,15 +93,18 @@ def load_views(
     _check_lengths(arrays, origins)
     view_mask = _view_mask(source, options, arrays, mask_columns)
     arrays = [_finite(a, view_mask[:, v], origins[v]) for v, a in enumerate(arrays)]
-    n = len(view_mask)
-    labels = (
-        read_labels(source.read_labels(options.label_key, n), n, source.origin(options.label_key))
-        if options.label_key
-        else None
-    )
+    labels = _labels(source, options, arrays) if options.label_key else None
     files = [] if isinstance(path, Source) else names(path)
     name = "+".join(Path(file).expanduser().resolve().name for file in files) or source.name
     return Views(arrays, view_mask, origins, labels, name, notes + _row_notes(view_mask, labels))
+
+
+def _labels(source: Source, options: ReadOptions, arrays: list[np.ndarray]) -> np.ndarray | None:
+    n, values = len(arrays[0]), source.read_labels(options.label_key, len(arrays[0]))
+    count = len(values) if isinstance(values, list) else int(np.prod(values.shape))
+    if count != n and all(array.shape[1] == count for array in arrays):
+        raise UserError(f"{source.name} has {n} rows and {count} labels: if objects are columns, set transpose")
+    return read_labels(values, n, source.origin(options.label_key))
 
 
 def _view_keys(source: Source, requested: list[str], others: set[str]) -> list[str]:
@@ -142,7 +145,10 @@ def _dense(array: Any, origin: str, transpose: bool) -> tuple[np.ndarray, str]:
     if array.dtype.kind not in "biuf":
         raise UserError(f"{origin} is {array.dtype}, not numbers: save one numeric array a view")
     if array.ndim < 2:
-        raise UserError(f"{origin} has shape {array.shape}: a view is [rows, columns], a single column [rows, 1]")
+        raise UserError(
+            f"{origin} has shape {array.shape}: a view is [rows, columns], a single column [rows, 1]; "
+            "if these are labels, name them by label_key"
+        )
     array = array.T if transpose and array.ndim == 2 else array
     if 0 in array.shape:
         raise UserError(f"{origin} has shape {array.shape}: it is empty")

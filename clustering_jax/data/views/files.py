@@ -70,8 +70,9 @@ class Source(NamedTuple):
         Raises:
           UserError: there is no such array or file.
         """
-        if key in self.readers:
-            return self.readers[key]()
+        inside = [name for name in self.readers if re.match(re.escape(key) + r"[.{(]", name)]
+        if key in self.readers or len(inside) == 1:  # the only cell or field of that name
+            return self.readers[key if key in self.readers else inside[0]]()
         for name, inner in ((key, ""), (file_of(key), key.partition(":")[2])):
             file = (self.root / name).expanduser()
             if file.is_file():
@@ -80,7 +81,9 @@ class Source(NamedTuple):
 
     def absent(self, key: str) -> UserError:
         """Returns the error for a missing array."""
-        return UserError(f"{self.name} has no array '{key}'{nearest(key, self.readers)}")
+        inside = [name for name in self.readers if re.match(re.escape(key) + r"[.{(]", name)]
+        hint = f": it holds {', '.join(inside[:5])}, name one of them" if inside else nearest(key, self.readers)
+        return UserError(f"{self.name} has no array '{key}'{hint}")
 
     def read_labels(self, key: str, n: int) -> Any:
         """Reads n labels: as `read`; "file.csv" is the column of labels in a CSV, "file.csv:name" the column `name`."""

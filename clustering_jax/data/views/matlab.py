@@ -9,7 +9,11 @@ import numpy as np
 import scipy.io
 import scipy.sparse
 
+from clustering_jax.data.views.mat5 import check_mat5
 from clustering_jax.errors import UserError
+
+# How an HDF5 file begins. MATLAB puts a header of its own before it.
+HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def read_mat(path: Path) -> dict[str, Any]:
@@ -26,10 +30,15 @@ def read_mat(path: Path) -> dict[str, Any]:
     Raises:
       UserError: the version is 7.3, and h5py is not installed. For broken files, the libraries raise nearly anything.
     """
-    try:
-        variables = scipy.io.loadmat(path, appendmat=False)
-    except NotImplementedError:
+    with path.open("rb") as file:
+        if file.read(len(HDF5)) == HDF5:
+            raise UserError(f"{path} was written by h5py, not by MATLAB, whose dimensions are reversed: save a .npz")
+    version, _ = scipy.io.matlab.matfile_version(path, appendmat=False)
+    if version == 2:
         return _read_hdf5(path)
+    if version == 1:
+        check_mat5(path)
+    variables = scipy.io.loadmat(path, appendmat=False)
     arrays: dict[str, Any] = {}
     for name, value in variables.items():
         if not name.startswith("__"):

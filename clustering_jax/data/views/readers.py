@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from clustering_jax.data.claims import SPARSE, check_npy, check_npz, checked_sparse
+from clustering_jax.data.claims import SPARSE, check_npy, check_npz, checked_sparse, checked_text
 from clustering_jax.data.views.matlab import read_mat
-from clustering_jax.errors import UserError
+from clustering_jax.errors import UserError, reading
 
 SUFFIXES = (".npy", ".npz", ".csv", ".parquet", ".mat")
 SPARSE_KEYS = {"data", "format", "shape"}
 # What R and pandas write for a missing number. Python itself reads "nan".
 MISSING_CELLS = ("", "NA")
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turns what the readers raise for a bad file into one line that names the file."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # broken files raise OSError, BadZipFile, zlib.error, csv.Error, IndexError, ...
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if "pickle" in reason:
-            raise UserError(f"{path} holds Python objects or no array: save numbers, one array a view") from error
-        kind = path.suffix.lower()
-        problem = f"{path} can't be read, it is damaged or not a {kind} file ({reason})"
-        raise UserError(f"{problem}: save it again") from error
 
 
 def only_array(path: Path, key: str = "") -> Any:
@@ -80,14 +63,14 @@ def _checked(array: Any, origin: str) -> Any:
 def _npy(path: Path) -> np.ndarray:
     with reading(path):
         check_npy(path)
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return checked_text(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _npz_array(path: Path, key: str) -> np.ndarray:
     with reading(path):
         check_npz(path, key)
         with np.load(path, allow_pickle=False) as archive:
-            return archive[key]
+            return checked_text(archive[key])
 
 
 def _sparse(path: Path) -> Any:

@@ -29,6 +29,9 @@ _OPEN_TEXT = {"width": 512, "layers": 12, "heads": 8, "mlp_ratio": 4.0, "context
 _OPEN_TRAINING = {"init_logit_scale", "init_logit_bias", "output_tokens", "pad_id", "patch_dropout"}
 _OPEN_USUAL = {"pool_type": ("tok", "argmax"), "pos_embed_type": ("learnable",), "proj_type": ("linear",)}
 _CLIP = CONFIGS["ViT-B/32"]
+# Most pixels of a side, and the largest other numbers: no model has more.
+MAX_SIDE = 2**14
+LARGEST = {"image_size": MAX_SIDE, "layers": 256, "num_hidden_layers": 256, "vocab_size": 2**24, "eos_token_id": 2**24}
 
 
 def hf_config(path: Path) -> ClipConfig:
@@ -109,7 +112,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def typed(path: Path, section: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """`section` with `defaults` for missing settings.
 
-    Every setting in `defaults` must have the type of its default. Numbers must be positive.
+    Every setting in `defaults` must have the type of its default. Numbers must be positive, and of a size that some
+    model has: what a file claims is allocated later.
     """
     if not isinstance(section, dict | None):
         raise UserError(f"{path}: {section!r} is not a JSON object")
@@ -117,7 +121,7 @@ def typed(path: Path, section: Any, defaults: Mapping[str, Any]) -> dict[str, An
     for name, default in defaults.items():
         value, number = settings[name], isinstance(default, int | float)
         same = isinstance(value, (int, float) if isinstance(default, float) else type(default))
-        if not same or isinstance(value, bool) or (number and value <= 0):
+        if not same or isinstance(value, bool) or (number and not 0 < value <= LARGEST.get(name, 2**20)):
             raise UserError(f"{path}: {name} is {value!r}, expected a value like {default!r}")
     return settings
 
@@ -167,7 +171,7 @@ def _hf_images(directory: Path, image_size: int) -> dict[str, Any]:
     demand(path, images, {f"do_{step}": (True,) for step in ("resize", "center_crop", "rescale", "normalize")})
     size = images.get("size", image_size)
     resize = size.get("shortest_edge") if isinstance(size, dict) else size
-    if not isinstance(resize, int) or resize < image_size:
+    if not isinstance(resize, int) or not image_size <= resize <= MAX_SIDE:
         raise UserError(f"{path}: size {size!r} is not supported, only {{'shortest_edge': {image_size} or more}}")
     return {"resize": resize, "mean": tuple(images["image_mean"]), "std": tuple(images["image_std"])}
 

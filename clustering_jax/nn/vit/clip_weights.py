@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from clustering_jax.errors import UserError
+from clustering_jax.errors import UserError, reading
 from clustering_jax.nn.vit.clip import CLIP, ClipConfig
 from clustering_jax.nn.vit.clip_config import read_json
 from clustering_jax.nn.vit.clip_layouts import HUGGING_FACE, OPEN_CLIP, Layout, stored_shape, tensor_names, to_param
@@ -68,8 +68,10 @@ def load_clip(path: str | os.PathLike, *, dtype: Any = jnp.float32, texts: bool 
     """
     layout, files = _locate(Path(path).expanduser())
     directory = files[0].parent
-    config = layout.read_config(directory / layout.config_file)
-    tokenize = load_tokenizer(directory, config) if texts else None
+    with reading(directory / layout.config_file, "config of CLIP"):
+        config = layout.read_config(directory / layout.config_file)
+    with reading(directory / "tokenizer.json", "tokenizer of CLIP"):
+        tokenize = load_tokenizer(directory, config) if texts else None
     params = _read_params(layout, files, config)
     model = CLIP(config, dtype, remat)
     image, text = (functools.partial(_apply, model, name) for name in ("image_features", "text_features"))
@@ -121,7 +123,10 @@ def weights_files(whole: Path) -> list[Path]:
     parts = read_json(index).get("weight_map")
     if not isinstance(parts, dict) or not parts:
         raise UserError(f"{index} is damaged: it has no weight_map")
-    files = [index.parent / name for name in sorted(set(map(str, parts.values())))]
+    names = sorted(set(map(str, parts.values())))
+    if outside := next((name for name in names if Path(name).name != name), None):
+        raise UserError(f"{index} names {outside[:100]!a}, which lies in another directory: weights must be beside it")
+    files = [index.parent / name for name in names]
     for file in files:
         if not file.is_file():
             raise UserError(f"{file} is missing: {index.name} lists it as a part of the weights")
@@ -157,8 +162,8 @@ def _read_params(layout: Layout, files: Sequence[Path], config: ClipConfig) -> d
 
 
 def _abstract(config: ClipConfig) -> dict[str, Any]:
-    images = np.zeros((1, config.image_size, config.image_size, 3), np.uint8)
-    ids = np.zeros((1, config.context_length), np.int32)
+    images = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), np.uint8)
+    ids = jax.ShapeDtypeStruct((1, config.context_length), np.int32)
     return jax.eval_shape(CLIP(config).init, jax.random.key(0), images, ids)["params"]
 
 
