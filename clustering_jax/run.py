@@ -17,6 +17,7 @@ from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, write_json
 from clustering_jax.inference import describe, results
+from clustering_jax.inference.balanced import balanced, log_shares
 from clustering_jax.inference.embedding import embed
 from clustering_jax.inference.features import with_feature_scores
 from clustering_jax.kmeans import number_of_clusters
@@ -281,6 +282,8 @@ def _train(
     finally:
         store.close()
     assigned = assign(state.variables)
+    if config.get("balanced"):
+        assigned = [balanced(p, log_shares(config)) for p in assigned]
 
     def clusters() -> list[np.ndarray]:
         """The cluster of each training example [n] for each seed."""

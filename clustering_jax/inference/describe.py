@@ -11,6 +11,7 @@ import numpy as np
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
 from clustering_jax.inference import levels
+from clustering_jax.inference.balanced import log_shares
 from clustering_jax.inference.rejection import (
     agreement_of_neighbours,
     agreement_of_seeds,
@@ -46,9 +47,11 @@ def check(config: Mapping[str, Any], n: int) -> None:
       n: number of scored rows.
 
     Raises:
-      UserError: a value is out of its range, or `reject` has nothing to be calibrated by.
+      UserError: a value is out of its range, `reject` has nothing to be calibrated by, or `balanced` knows no sizes.
     """
     k, rows = config["num_clusters"], config["rows"]
+    if config.get("balanced"):
+        log_shares(config)
     if not 0 <= config["reject"] <= 1:
         raise UserError(f"reject is {config['reject']}: choose a share from 0 (off) to 1, for example 0.9")
     wrong = [count for count in config["levels"] if not (isinstance(count, int) and 2 <= count < k)]

@@ -45,6 +45,9 @@ class Config(NamedTuple):
     # Rows that the model is not sure of get the cluster -1, so that this share of the others is expected to be right,
     # for example 0.9; 0 keeps every row in its cluster. No labels are used.
     reject: NonNegativeFloat = 0.0
+    # Give the clusters of the scored rows exactly equal sizes, or those of `model.prior`, by Sinkhorn's algorithm. New
+    # rows in `predict` get their most probable clusters.
+    balanced: bool = False
     # Coarser levels: for each number here, the clusters are put into so many groups, in a column of assignments.csv.
     levels: tuple[int, ...] = ()
     # Data set to train on: `data.source` and the settings of this source. A config file replaces the group as a whole.
