@@ -39,10 +39,10 @@ def test_the_command_adds_rows_and_offers_a_cluster(finished, tmp_path, capsys):
     before, more = contents(workdir), new_rows(tmp_path / "more.npz")
     flags = ["update", f"--workdir={workdir}", f"--input={tmp_path}/more.npz"]
     command.main([*flags, f"--output={tmp_path}/new", "--steps=0"])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert (
-        re.search(r"64 new rows; 2[4-6] fit no cluster: .* 24 form groups", said)
-        and "group 0 can be a new cluster: 24 rows" in said
+        re.search(r"64 new rows; 2[4-6] fit no cluster: .* 24 form groups", printed)
+        and "group 0 can be a new cluster: 24 rows" in printed
     )
     assert contents(workdir) == before and sorted(p.name for p in tmp_path.iterdir()) == ["more.npz", "new"]
     table, clusters = lines(tmp_path / "new"), column(tmp_path / "new")
