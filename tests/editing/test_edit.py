@@ -116,7 +116,7 @@ def test_other_data_are_refused(finished, tmp_path):
     shutil.copytree(workdir, tmp_path / "run")
     table = (tmp_path / "run" / "assignments.csv").read_text().replace("\n3,", "\nthree,", 1)
     (tmp_path / "run" / "assignments.csv").write_text(table)
-    with pytest.raises(UserError, match="ids differ"):
+    with pytest.raises(UserError, match="lacks the row 'three'"):
         edit(tmp_path / "run", tmp_path / "new", Request(lock=[1]))
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(UserError, match="no finished run"):
