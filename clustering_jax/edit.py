@@ -14,7 +14,15 @@ from typing import Any
 
 from clustering_jax import cli, report
 from clustering_jax.editing import Request, Training, edit, match
-from clustering_jax.editing.request import checked_pairs, combined, from_file, from_flags, from_json, read_columns
+from clustering_jax.editing.request import (
+    checked_pairs,
+    combined,
+    from_file,
+    from_flags,
+    from_moves,
+    read_columns,
+    read_labels,
+)
 from clustering_jax.errors import UserError
 from clustering_jax.inference.results import table
 from clustering_jax.parallel import device_per_core
@@ -43,8 +51,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 def _request(arguments: argparse.Namespace) -> Request:
     flags = from_flags(arguments.merge, arguments.split, arguments.rename, arguments.lock, arguments.unlock)
-    moves = [from_json({"move": dict(read_columns(path, ("id", "cluster")))}, str(path)) for path in arguments.move]
-    request = combined([*map(from_file, arguments.json), *moves, flags])
+    request = combined([*map(from_file, arguments.json), *map(from_moves, arguments.move), flags])
     if not any(request) and not arguments.retrain:
         raise UserError("there is nothing to correct: give --merge, --split, --rename, --move, --lock or --json")
     return request
@@ -59,7 +66,7 @@ def _training(arguments: argparse.Namespace) -> dict[str, Any]:
         return {}
     if arguments.steps < 1:
         raise UserError(f"--steps={arguments.steps}: choose 1 or more")
-    labels = dict(read_columns(arguments.labels, ("id", "label"))) if arguments.labels else {}
+    labels = read_labels(arguments.labels) if arguments.labels else {}
     pairs = read_columns(arguments.pairs, ("a", "b", "link")) if arguments.pairs else []
     training = Training(arguments.steps, arguments.encoder)
     return {"training": training, "labels": labels, "pairs": checked_pairs(pairs, str(arguments.pairs))}

@@ -18,7 +18,7 @@ def code_cells(path):
 
 def test_the_notebooks_exist():
     names = [path.stem for path in NOTEBOOKS]
-    assert names == ["image_text", "multi_view", "own_images", "quickstart"]
+    assert names == ["correct_clusters", "image_text", "multi_view", "own_images", "quickstart"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

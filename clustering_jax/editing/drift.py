@@ -24,7 +24,7 @@ def low_confidence(old: np.ndarray, threshold: float) -> float:
 
 
 def drift(
-    old: np.ndarray, new: np.ndarray, limit: float, found: Novelty, places: tuple[np.ndarray, np.ndarray]
+    old: np.ndarray, new: np.ndarray, limit: float, novel: Novelty, places: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, Any]:
     """Drift of new rows, by the model before it was trained on them.
 
@@ -32,7 +32,7 @@ def drift(
       old: confidence of the old rows, [m].
       new: confidence of the new rows, [n].
       limit: confidence below which a row counts as one of low confidence.
-      found: distances of the rows.
+      novel: distances of the rows.
       places: embedding of the old and of the new rows, [m, d] and [n, d].
 
     Returns:
@@ -46,7 +46,7 @@ def drift(
     shift = float(np.linalg.norm(after.mean(0) - mean)) / max(spread, 1e-12)
     return {
         "low_confidence": {"below": limit, "old": float((old < limit).mean()), "new": float((new < limit).mean())},
-        "distance": {"old": float(found.old.mean()), "new": float(found.new.mean())},
+        "distance": {"old": float(novel.old.mean()), "new": float(novel.new.mean())},
         "shift": {"value": shift, "expected": float(np.sqrt(1 / m + 1 / n))},
     }
 

@@ -74,7 +74,7 @@ def update(
     scored = _joined(before.predictor.config, output)
     both, began = _both(before, rows, scored), time.monotonic()
     first = (before.result.get("sizes") or [{"rows": both.old}])[0]["rows"]  # rows of no update
-    accepted = _accepted(both.found, new_clusters)
+    accepted = _accepted(both.novel, new_clusters)
     with temporary(output) as directory:
         write_added(directory / ADDED, both.run.dataset, first)
         copy(workdir / "estimator.json", directory / "estimator.json")
@@ -110,19 +110,19 @@ def _both(before: Finished, rows: Dataset, scored: Mapping[str, Any]) -> Both:
     rule = Rule.of_run(run.result, state.to_json())
     probabilities, clusters = assigned(rule, predictor.model_proba(everything.features), run, state)
     confidence, settings = probabilities.max(1), predictor.config["rows"]
-    found = novelty(
+    novel = novelty(
         embedding[:old],
         probabilities[:old].argmax(1),
         embedding[old:],
         settings["neighbours"] or NEIGHBOURS,
         settings["limit"],
     )
-    return Both(run, old, state, confidence, clusters, found, low_confidence(confidence[:old], rule.threshold))
+    return Both(run, old, state, confidence, clusters, novel, low_confidence(confidence[:old], rule.threshold))
 
 
-def _accepted(found: Novelty, new_clusters: Sequence[int] | str) -> list[int]:
+def _accepted(novel: Novelty, new_clusters: Sequence[int] | str) -> list[int]:
     """The numbers of the groups that become clusters."""
-    there = list(range(found.group.max(initial=-1) + 1))
+    there = list(range(novel.group.max(initial=-1) + 1))
     if new_clusters == ALL:
         return there
     unknown = [group for group in new_clusters if group not in there]
@@ -137,7 +137,7 @@ def _with_groups(both: Both, accepted: Sequence[int]) -> tuple[State, dict[int, 
     own, old = both.run.predictor.model_proba(both.run.dataset.features).argmax(1), both.old
     state, sources = both.state, dict[int, int]()
     for group in accepted:
-        rows = old + np.flatnonzero(both.found.group == group)
+        rows = old + np.flatnonzero(both.novel.group == group)
         centroid, (outputs, counts) = both.run.embedding[rows].mean(0), np.unique(own[rows], return_counts=True)
         sources[state.free] = int(outputs[counts.argmax()])
         before = {o: both.run.embedding[:old][own[:old] == o] for o in outputs.tolist()}
@@ -165,7 +165,7 @@ def _trained(
     facts, _ = known(state, ids, clusters)
     places = [sources.get(c, s) for c, s in zip(facts.clusters, facts.sources.tolist(), strict=True)]
     unsure = np.zeros(len(ids), bool)
-    unsure[both.old :] = (both.confidence[both.old :] < both.low) | both.found.fits_none
+    unsure[both.old :] = (both.confidence[both.old :] < both.low) | both.novel.fits_none
     unsure &= ~np.isin(clusters, list(sources))
     facts = facts._replace(sources=np.array(places), pseudo=np.where(unsure, -1, facts.pseudo))
     run, state = trained(directory, config, run, state, clusters, facts, training, quiet=quiet)

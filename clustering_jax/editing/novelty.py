@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 
 # Share of old rows that are at least as far from the others as a row that fits no cluster.
 FAR = 0.01
-# Most rows whose groups are found by their distances to each other; more rows are drawn at random.
+# Most rows whose groups are novel by their distances to each other; more rows are drawn at random.
 MOST = 4000
 
 

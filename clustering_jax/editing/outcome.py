@@ -1,4 +1,4 @@
-"""What an update found: its part of result.json, a column of assignments.csv, and the lines in the terminal."""
+"""What an update finds: its part of result.json, a column of assignments.csv, and the lines in the terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Both(NamedTuple):
       state: the clusters before the update.
       confidence: probability of the cluster of each row, [n].
       clusters: cluster of each row before the update, int [n].
-      found: how the new rows lie beside the old ones.
+      novel: how the new rows lie beside the old ones.
       low: confidence below which a row counts as one of low confidence.
     """
 
@@ -35,7 +35,7 @@ class Both(NamedTuple):
     state: State
     confidence: np.ndarray
     clusters: np.ndarray
-    found: Novelty
+    novel: Novelty
     low: float
 
 
@@ -43,12 +43,12 @@ def facts_of(
     both: Both, run: Finished, state: State, clusters: Sequence[int], accepted: Sequence[int], source: str
 ) -> dict[str, Any]:
     """What is said of this update in result.json."""
-    old, found, embedding = both.old, both.found, both.run.embedding
-    rank, ids = medoids(embedding[old:], found.group), both.run.dataset.ids[old:]
+    old, novel, embedding = both.old, both.novel, both.run.embedding
+    rank, ids = medoids(embedding[old:], novel.group), both.run.dataset.ids[old:]
     numbers_of = dict(zip(accepted, clusters, strict=True))
     groups = []
-    for group in range(found.group.max(initial=-1) + 1):
-        own = found.group == group
+    for group in range(novel.group.max(initial=-1) + 1):
+        own = novel.group == group
         typical = [ids[row] for r in (1, 2, 3) for row in np.flatnonzero(own & (rank == r))]
         near, counts = np.unique(both.clusters[old:][own], return_counts=True)
         groups.append(
@@ -61,14 +61,14 @@ def facts_of(
             }
         )
     after = clusters_of(run, state)
-    far = found.new > found.limit
+    far = novel.new > novel.limit
     return {
         "source": source,
         "rows": {"old": old, "new": len(ids)},
-        "fits_none": {"rows": int(found.fits_none.sum()), "far": int(far.sum()), "limit": found.limit, "expected": FAR},
+        "fits_none": {"rows": int(novel.fits_none.sum()), "far": int(far.sum()), "limit": novel.limit, "expected": FAR},
         "groups": groups,
         "drift": drift(
-            both.confidence[:old], both.confidence[old:], both.low, found, (embedding[:old], embedding[old:])
+            both.confidence[:old], both.confidence[old:], both.low, novel, (embedding[:old], embedding[old:])
         ),
         "changed": int((after[:old] != both.clusters[:old]).sum()),
     }
@@ -76,7 +76,7 @@ def facts_of(
 
 def result_of(workdir: Path, run: Finished, both: Both, state: State, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The content of result.json before `write`: without the scores of other rows, with the sizes over time."""
-    before = {k: v for k, v in run.result.items() if k != "seeds"}
+    before = run.result
     after, old = clusters_of(run, state), both.old
     first = {"date": _date(workdir / "result.json"), "sizes": sizes(both.clusters[:old], both.state.clusters)}
     over_time = before.get("sizes") or [{**first, "rows": old}]
@@ -98,12 +98,12 @@ def _date(path: Path) -> str:
 def lines_of(run: Finished, both: Both) -> list[dict[str, str]]:
     """The columns of each row, with the group of new rows that fit no cluster: -1 for a row that is alone."""
     group = np.full(len(run.lines), -2)
-    group[both.old :] = np.where(both.found.fits_none, both.found.group, -2)
+    group[both.old :] = np.where(both.novel.fits_none, both.novel.group, -2)
     return [{**line, "new_group": text} for line, text in zip(run.lines, numbers(group, -2), strict=True)]
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """What an update found, for the terminal.
+    """What an update finds, for the terminal.
 
     Args:
       result: content of result.json after the update.

@@ -8,7 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clustering_jax.data.labels import UNKNOWN
 from clustering_jax.errors import UserError, nearest
+
+AS_JSON = '{"merge": [[3, 7]], "split": {"5": 3}, "rename": {"2": "street signs"}, "move": {"a.jpg": 4}, "lock": [4]}'
+AS_FLAGS = '--merge 3,7 --split 5:3 --rename "2=street signs" --lock 4'
 
 
 class Request(NamedTuple):
@@ -37,12 +41,13 @@ class Request(NamedTuple):
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items() if v}
 
 
-def from_json(value: Any, where: str) -> Request:
+def from_json(value: Any, where: str, example: str = AS_JSON) -> Request:
     """Reads corrections from parsed JSON, which is also what Python callers give.
 
     Args:
       value: a dictionary with the attributes of `Request`.
       where: where it comes from, for messages.
+      example: what would be right there, for messages.
 
     Raises:
       UserError: an unknown key, or a value of another kind.
@@ -62,16 +67,16 @@ def from_json(value: Any, where: str) -> Request:
             [_whole(c) for c in value.get("unlock", ())],
         )
     except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"{where} can't be read ({error}): give for example "
-            '{"merge": [[3, 7]], "split": {"5": 3}, "rename": {"2": "street signs"}, "move": {"a.jpg": 4}, "lock": [4]}'
-        ) from error
+        raise UserError(f"{where} can't be read ({error}): give for example {example}") from error
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != float(value):
-        raise ValueError(f"{value!r} is no whole number")
-    return int(value)
+    try:
+        if not isinstance(value, bool) and int(value) == float(value):
+            return int(value)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"{value!r} is no whole number")
 
 
 def _text(value: Any) -> str:
@@ -111,7 +116,7 @@ def from_flags(merge: Sequence[str], split: Sequence[str], rename: Sequence[str]
     splits = dict(_pair(text, ":", "--split", "5:3") for text in split)
     names = dict(_pair(text, "=", "--rename", "2=street signs") for text in rename)
     values: dict[str, Any] = {"merge": [_listed(text) for text in merge], "split": splits, "rename": names}
-    return from_json({**values, "lock": _listed(lock), "unlock": _listed(unlock)}, "the flags")
+    return from_json({**values, "lock": _listed(lock), "unlock": _listed(unlock)}, "a flag", AS_FLAGS)
 
 
 def _listed(text: str) -> list[str]:
@@ -178,3 +183,39 @@ def checked_pairs(pairs: Sequence[Sequence[Any]], where: str) -> list[tuple[str,
         if str(int(link) if isinstance(link, bool) else link) not in ("0", "1") or str(a) == str(b):
             raise UserError(f"{where}: the pair {a}, {b} has link {link!r}; give two rows, and 1 (same) or 0 (not)")
     return [(str(a), str(b), int(link)) for a, b, link in pairs]
+
+
+def from_moves(path: Path) -> Request:
+    """Reads rows to move from a CSV file with the columns id and cluster.
+
+    Args:
+      path: the file.
+
+    Raises:
+      UserError: the file can't be read, or a cluster is no whole number.
+    """
+    rows = read_columns(path, ("id", "cluster"))
+    return from_json({"move": _one_each(rows, path)}, str(path), "the line a.jpg,4")
+
+
+def read_labels(path: Path) -> dict[str, str]:
+    """Reads the classes of a few rows, by their ids, from a CSV file with the columns id and label.
+
+    Args:
+      path: the file. A row whose label is empty, NA or the like has none.
+
+    Raises:
+      UserError: the file can't be read, or a row has two labels.
+    """
+    labels = _one_each(read_columns(path, ("id", "label")), path)
+    return {row: label.strip() for row, label in labels.items() if label.strip().lower() not in UNKNOWN}
+
+
+def _one_each(rows: Sequence[tuple[str, str]], path: Path) -> dict[str, str]:
+    """The values by their rows; UserError if a row has two of them."""
+    values = dict(rows)
+    twice = [(row, value) for row, value in rows if values[row] != value]
+    if twice:
+        row, value = twice[0]
+        raise UserError(f"{path} says {value!r} and {values[row]!r} of the row '{row}': keep one of the lines")
+    return values

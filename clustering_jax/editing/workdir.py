@@ -18,6 +18,7 @@ from clustering_jax.editing.state import State
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json, reason_of, write_json
 from clustering_jax.inference import levels, results
+from clustering_jax.inference.features import with_feature_scores
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.results import known_scores
 from clustering_jax.inference.rows import medoids, unit
@@ -160,7 +161,10 @@ def _result(
     run: Finished, rule: Rule, probabilities: np.ndarray, clusters: np.ndarray, state: State
 ) -> tuple[dict[str, Any], Rule]:
     """The content of result.json, and the rule with the levels of the new clusters."""
-    result: dict[str, Any] = {**run.result, "scores": results.score(probabilities, run.dataset)}
+    # The scores of the other seeds are those of other clusters.
+    result: dict[str, Any] = {name: value for name, value in run.result.items() if name != "seeds"}
+    result["scores"] = results.score(probabilities, run.dataset)
+    result = with_feature_scores(result, run.predictor.embed, run.dataset, probabilities.argmax(1), run.embedding)
     result["clusters"] = rule.ids.tolist()
     if any(state.names.values()):
         result["names"] = [state.names.get(cluster, []) for cluster in range(state.free)]

@@ -173,6 +173,7 @@ class FeatureClustering(ViewsClustering):
         encoder = config.get("embed", {}).get("encoder")
         if encoder and encoder != str(self.encoder):
             self.encoder = encoder
+        self._embeds = bool(encoder)
         super()._read(workdir)
 
 

@@ -249,7 +249,9 @@ def table(result: Mapping[str, Any]) -> str:
         vote = f"accuracy of their vote {scores['knn_accuracy']:.3f}, " if "knn_accuracy" in scores else ""
         same = f"in the same cluster {scores['knn_consistency']:.3f}"
         rows.append(f"neighbours in the features: {vote}{same} ({protocol['neighbours']})")
-    rows += [f"cluster {i}: {', '.join(words) or '(no name)'}" for i, words in enumerate(result.get("names", []))]
+    names = result.get("names", [])
+    there = result.get("clusters", range(len(names)))  # after corrections, not all numbers are clusters
+    rows += [f"cluster {i}: {', '.join(words) or '(no name)'}" for i, words in enumerate(names) if i in there]
     return "\n".join(
         [
             *rows,

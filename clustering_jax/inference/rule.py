@@ -50,8 +50,10 @@ class Rule(NamedTuple):
 
     @classmethod
     def read(cls, workdir: Path) -> Rule:
-        """Reads the rule of a workdir."""
-        return cls.of_run(read_json(workdir / "result.json"), read_json(workdir / EDITS))
+        """Reads the rule of a workdir. Corrections that leave each output its own cluster need no map."""
+        rule = cls.of_run(read_json(workdir / "result.json"), read_json(workdir / EDITS))
+        same = all(parts == (output,) for output, parts in enumerate(rule.outputs))
+        return rule._replace(outputs=()) if same else rule
 
     @property
     def ids(self) -> np.ndarray:

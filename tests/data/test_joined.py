@@ -35,11 +35,11 @@ def test_added_rows_come_behind_the_first(tmp_path):
 
 
 def test_rows_are_picked_by_their_ids():
-    found = picked(dataset(list(range(6))), ["4", "1"], "run")
-    assert found.ids == ["4", "1"] and found.labels.tolist() == [4, 1]
-    np.testing.assert_array_equal(found.features["image"], VALUES[[4, 1]])
+    some = picked(dataset(list(range(6))), ["4", "1"], "run")
+    assert some.ids == ["4", "1"] and some.labels.tolist() == [4, 1]
+    np.testing.assert_array_equal(some.features["image"], VALUES[[4, 1]])
     with pytest.raises(UserError, match="not that of run: it lacks the row '9'"):
-        picked(found, ["4", "9"], "run")
+        picked(some, ["4", "9"], "run")
 
 
 def test_other_features_are_refused():

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from clustering_jax.editing import state as states
-from clustering_jax.editing.request import Request, combined, from_file, from_flags, from_json, read_columns
+from clustering_jax.editing.request import (
+    Request,
+    combined,
+    from_file,
+    from_flags,
+    from_json,
+    from_moves,
+    read_columns,
+    read_labels,
+)
 from clustering_jax.errors import UserError
 from clustering_jax.inference.rule import Rule
 
@@ -134,6 +143,19 @@ def test_files_that_can_not_be_read(tmp_path):
         from_file(tmp_path / "a.csv")
     with pytest.raises(UserError, match="--split=5"):
         from_flags([], ["5"], [], "", "")
+
+
+def test_moves_and_labels_of_a_file(tmp_path):
+    (tmp_path / "a.csv").write_text("id,cluster,label\na,1,bus\nb,-1,\nc,2,NA\nd,2, tram\na,1,bus\n")
+    assert from_moves(tmp_path / "a.csv").move == {"a": 1, "b": -1, "c": 2, "d": 2}
+    assert read_labels(tmp_path / "a.csv") == {"a": "bus", "d": "tram"}
+    (tmp_path / "b.csv").write_text("id,cluster,label\na,one,bus\na,one,tram\n")
+    with pytest.raises(UserError, match=r"'one' is no whole number.*: give for example the line a.jpg,4"):
+        from_moves(tmp_path / "b.csv")
+    with pytest.raises(UserError, match="says 'bus' and 'tram' of the row 'a'"):
+        read_labels(tmp_path / "b.csv")
+    with pytest.raises(UserError, match=r"'x' is no whole number.*--merge 3,7"):
+        from_flags(["3,x"], [], [], "", "")
 
 
 def test_the_rule_of_corrections():

@@ -11,14 +11,14 @@ from clustering_jax import update as command
 from clustering_jax.editing import Request, Training, edit, update
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json
+from clustering_jax.inference.predictor import Predictor
 from clustering_jax.settings import own_method
 from tests.editing import small
 from tests.editing.test_edit import column, contents, lines
 from tests.paths import ROOT
 from tests.test_run_photos import config_of, write_photos
 
-KINDS = 24
-RNG_COLOURS = np.array([[220, 30, 30], [30, 200, 40], [240, 240, 60]])
+COLOURS = np.array([[220, 30, 30], [30, 200, 40], [240, 240, 60]])
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def finished(tmp_path_factory):
     return small.trained(tmp_path_factory.mktemp("update"), levels=(2,))
 
 
-def new_rows(path, kinds=KINDS):
+def new_rows(path, kinds=24):
     """Rows of the old parts, and as many as `kinds` around a direction that no old row has."""
     image, part = small.rows(40, seed=3)
     other = np.eye(6)[4] + np.random.default_rng(4).normal(0, 0.04, (kinds, 6))
@@ -39,10 +39,10 @@ def test_the_command_adds_rows_and_offers_a_cluster(finished, tmp_path, capsys):
     before, more = contents(workdir), new_rows(tmp_path / "more.npz")
     flags = ["update", f"--workdir={workdir}", f"--input={tmp_path}/more.npz"]
     command.main([*flags, f"--output={tmp_path}/new", "--steps=0"])
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert (
-        re.search(r"64 new rows; 2[4-6] fit no cluster: .* 24 form groups", said)
-        and "group 0 can be a new cluster: 24 rows" in said
+        re.search(r"64 new rows; 2[4-6] fit no cluster: .* 24 form groups", printed)
+        and "group 0 can be a new cluster: 24 rows" in printed
     )
     assert contents(workdir) == before and sorted(p.name for p in tmp_path.iterdir()) == ["more.npz", "new"]
     table, clusters = lines(tmp_path / "new"), column(tmp_path / "new")
@@ -62,6 +62,7 @@ def test_the_command_adds_rows_and_offers_a_cluster(finished, tmp_path, capsys):
     assert [entry["rows"] for entry in result["sizes"]] == [80, 144] and sum(
         result["sizes"][1]["sizes"].values()
     ) == 144
+    assert Predictor.restore(tmp_path / "new").rule.outputs == ()  # so that it can be exported
     assert "level_2" in table[0] and (tmp_path / "new" / "report.html").exists()
 
 
@@ -134,7 +135,7 @@ def images(count, seed, colours=(0, 1)):
     """Images of 6 x 6 pixels of plain colours with some noise, and the number of the colour of each."""
     rng, kind = np.random.default_rng(seed), np.arange(count) % len(colours)
     kind = np.array(colours)[kind]
-    pixels = RNG_COLOURS[kind][:, None, None] + rng.normal(0, 12, (count, 6, 6, 3))
+    pixels = COLOURS[kind][:, None, None] + rng.normal(0, 12, (count, 6, 6, 3))
     return np.clip(pixels, 0, 255).astype(np.uint8), kind
 
 

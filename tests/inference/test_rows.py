@@ -102,6 +102,14 @@ def test_the_share_of_right_rows_is_as_asked(share):
     assert kept.all() if share < 0.65 else found.expected < share + 0.01
 
 
+def test_nearly_equal_confidences_are_distinguished():
+    """Float32 between which scikit-learn's regression would divide by zero."""
+    confidence = np.append(1 - np.arange(20) * 6e-8, np.linspace(0.3, 0.9, 40)).astype(np.float32)
+    agreement = (np.arange(60) < 30).astype(float)
+    rule = rejection(confidence, agreement, 0.9)
+    assert rule.expected >= 0.9 and 0.3 < rule.threshold < 0.9
+
+
 def test_a_share_out_of_reach_keeps_the_surest():
     confidence, agreement = np.array([0.9, 0.9, 0.8, 0.5]), np.array([1.0, 0.0, 1.0, 0.0])
     found = rejection(confidence, agreement, 0.95)
