@@ -155,7 +155,8 @@ def run(command: Callable[[], None]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # messages may quote file names that are not UTF-8
             stream.reconfigure(errors="backslashreplace")
-    logging.set_verbosity(logging.ERROR)  # Orbax warns there of what it was asked to do
+    # Orbax logs what it was asked to do as warnings, and what it also raises as errors of many lines.
+    logging.set_verbosity(logging.FATAL)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, _stop)

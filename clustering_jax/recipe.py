@@ -145,7 +145,7 @@ def _auto(
         if not quiet:
             print(f"{name}: agreement {value:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
     best = kept(rows)
-    result = _keep(workdir, best, rows)
+    result = _keep(workdir, best, rows, config)
     if not quiet:
         print(table(rows, best), results.table(result), sep="\n")
     if reported:
@@ -175,7 +175,7 @@ def _agreement(folds: Sequence[ViewFolds], directory: Path, result: Mapping[str,
     return agreement(folds, labels), 0.0
 
 
-def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> dict[str, Any]:
     """Makes a candidate the run of the workdir. result.json comes last: without it, the command does this again."""
     kept = workdir / "candidates" / str(best)
     for path in kept.iterdir():
@@ -184,7 +184,7 @@ def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]]) -> dict[s
         elif path.name not in ("config.json", "result.json", NAME):
             shutil.copyfile(path, workdir / path.name)
     result = {**(read_json(kept / "result.json") or {}), "kept": rows[best]["name"], "candidates": list(rows)}
-    result = write_result(workdir, result)
+    result = write_result(workdir, result, config["data"].get("path"))
     shutil.rmtree(workdir / "candidates")
     return result
 

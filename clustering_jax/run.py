@@ -32,7 +32,14 @@ from clustering_jax.training.lock import locked
 from clustering_jax.training.log import MetricsLog
 from clustering_jax.training.loop import Schedule, fit
 from clustering_jax.training.signals import Signals
-from clustering_jax.training.workdir import check_run, check_workdir, create_workdir, finished, write_result
+from clustering_jax.training.workdir import (
+    changed_since,
+    check_run,
+    check_workdir,
+    create_workdir,
+    finished,
+    write_result,
+)
 
 CHOSEN = "num_clusters.json"
 
@@ -70,6 +77,10 @@ def train(
     if result:
         seconds = result["wall_time_seconds"]
         _print(f"{workdir} is finished (wall time {seconds:.0f} s); a new run needs a new --workdir", quiet)
+        if changed := "" if streams else changed_since(workdir, config, result):
+            warnings.warn(
+                f"{workdir} is finished, and its data have changed since: they differ in {changed}", stacklevel=2
+            )
         if reported:
             report.if_missing(workdir, quiet=quiet)
         return result
@@ -112,7 +123,7 @@ def _run(
     scored = scored or streams["train"]
     result, embedder = _train(method, variables, settings, streams, scored, steps, described, workdir, signals, quiet)
     _print(results.table(result), quiet)
-    result = write_result(workdir, result)
+    result = write_result(workdir, result, config["data"].get("path"))
     if reported:
         report.at_end(workdir, settings, scored, embedder, quiet=quiet)
     return result

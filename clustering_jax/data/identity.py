@@ -50,6 +50,23 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ", ".join(counts if name == "rows" else name for name in names)
 
 
+def path_mark(path: Any) -> str:
+    """A digest of the names, sizes and times of the files at a path, which costs little; "" if there is no such path.
+
+    Args:
+      path: a file, a folder, or several files with commas. Anything else has no mark.
+    """
+    if not isinstance(path, str | Path) or not str(path):
+        return ""
+    names = [str(path)] if os.path.exists(os.path.expanduser(path)) else str(path).split(",")
+    roots = [Path(name.strip()).expanduser() for name in names]
+    if not all(root.exists() for root in roots):
+        return ""
+    inside = (sorted(root.rglob("*")) if root.is_dir() else [root] for root in roots)
+    files = [str(file) for each in inside for file in each if not file.is_dir()]
+    return files_digest(Path(), files, times=True)
+
+
 def files_digest(root: Path, names: Sequence[str], *, times: bool) -> str:
     """A digest of the names and the sizes of files.
 

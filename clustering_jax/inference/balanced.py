@@ -70,7 +70,8 @@ def balanced(probabilities: np.ndarray, log_prior: np.ndarray | None = None) -> 
       Cuturi, Sinkhorn Distances, NeurIPS 2013; Asano et al., Self-labelling, ICLR 2020.
     """
     log_p = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
-    wanted = sizes(*log_p.shape, log_prior)
+    n, k = log_p.shape
+    wanted = sizes(n, k, log_prior)
     masses = jnp.log(jnp.maximum(wanted / len(log_p), 1e-9))
     # More than this, and the algorithm does not converge on rows that are certain of their clusters.
     power = min(MAX_POWER, _RANGE / max(float(np.mean(np.ptp(log_p, axis=1))), 1e-9))

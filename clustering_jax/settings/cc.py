@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from clustering_jax.errors import UserError, nearest
 from clustering_jax.settings.base import is_smoke, new_config
-from clustering_jax.settings.validate import Dtype, PositiveFloat, PositiveInt
+from clustering_jax.settings.validate import Dtype, PositiveFloat, PositiveInt, Width
 
 
 class CC(NamedTuple):
@@ -21,15 +21,15 @@ class CC(NamedTuple):
     # pixels and less.
     stem: str = "imagenet"
     # Channels of the first stage of the encoder; 64 is the published network.
-    width: int = 64
+    width: Width = 64
     # Side of the augmented views and of the images at prediction, in pixels.
-    image_size: int = 224
+    image_size: Width = 224
     # Width of the output of the instance head.
-    instance_dim: int = 128
+    instance_dim: Width = 128
     # Temperature of the contrast of instances.
-    instance_temperature: float = 0.5
+    instance_temperature: PositiveFloat = 0.5
     # Temperature of the contrast of clusters.
-    cluster_temperature: float = 1.0
+    cluster_temperature: PositiveFloat = 1.0
     # Expected shares of the clusters: "uniform" is the published entropy term; "learnt" shares follow the assignments;
     # or one positive number for each cluster, as text with commas, "5,3,2". Only "uniform" is in the paper.
     prior: str | Sequence[float] = "uniform"

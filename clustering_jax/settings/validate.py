@@ -37,7 +37,7 @@ def nearest_of(*choices: str) -> Rule:
 
 _POSITIVE = Rule(lambda value: value > 0, lambda _: ": choose a number above 0")
 _NOT_NEGATIVE = Rule(lambda value: 0 <= value < math.inf, lambda _: ": choose 0 or more")
-_WIDTH = Rule(lambda value: value >= 1, lambda _: ": choose widths of 1 or more")
+_WIDTH = Rule(lambda value: value >= 1, lambda _: ": choose 1 or more")
 
 PositiveFloat = Annotated[float, _POSITIVE]
 PositiveInt = Annotated[int, _POSITIVE]
@@ -75,6 +75,10 @@ def settings_of(kind: Callable[..., T], values: Mapping[str, Any], where: str, *
 
 def _check(name: str, value: Any, rule: Rule) -> None:
     for entry in value if isinstance(value, list | tuple) else (value,):
-        if not rule.holds(entry):
+        try:
+            holds = rule.holds(entry)
+        except TypeError:  # text where a number must be
+            holds = False
+        if not holds:
             shown = f"'{entry}'" if isinstance(entry, str) else entry
             raise UserError(f"{name} is {shown}{rule.remedy(entry)}")

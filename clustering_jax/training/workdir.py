@@ -14,8 +14,9 @@ from typing import Any
 import jax
 from flax.traverse_util import flatten_dict
 
+from clustering_jax import data
 from clustering_jax.data.base import Dataset
-from clustering_jax.data.identity import changes, identity
+from clustering_jax.data.identity import changes, identity, path_mark
 from clustering_jax.errors import UserError, reading
 from clustering_jax.files import read_json, write_json, writing
 from clustering_jax.parallel import any_process_blocking, is_first, text_of_first
@@ -54,20 +55,41 @@ def check_run(workdir: Path, config: Mapping[str, Any], streams: Mapping[str, Da
     Raises:
       UserError: the config or the data differ. The message names what does.
     """
-    data = {name: identity(dataset) for name, dataset in streams.items()}
-    check_agreement({**config, "data of": data})
+    found = {name: identity(dataset) for name, dataset in streams.items()}
+    check_agreement({**config, "data of": found})
     meta = stored_meta(workdir / "checkpoints")
     if meta is None:
-        return data
+        return found
     # Embeddings of a workdir have its path, and it may have been moved; the data themselves are compared below.
     there, here = (_without_paths(c) for c in (meta["config"], config))
     _refuse_other(workdir, there, here)
-    for stream, ours in data.items():
+    for stream, ours in found.items():
         changed = changes(meta.get("data", {}).get(stream, ours), ours)
         if changed:
             what = "data" if stream == "train" else f"{stream} data"
             raise UserError(f"{workdir} holds a run on other {what}, they differ in {changed}: use a new workdir")
-    return data
+    return found
+
+
+def changed_since(workdir: Path, config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Names what differs between the data of a finished run and what lies at their path now; "" if nothing is known to.
+
+    The data are read only if their files have other names, sizes or times than at the end of the run.
+
+    Args:
+      workdir: directory of the run.
+      config: the config of the command.
+      result: content of result.json.
+    """
+    mark, meta = path_mark(config["data"].get("path")), stored_meta(workdir / "checkpoints")
+    if not mark or result.get("data_mark") in (None, mark) or not meta or "train" not in meta.get("data", {}):
+        return ""
+    options = {name: value for name, value in meta["config"]["data"].items() if name != "identity"}
+    try:
+        dataset = data.load(**{**options, "path": config["data"]["path"]})
+    except UserError:
+        return "their files"
+    return changes(meta["data"]["train"], identity(dataset))
 
 
 def check_agreement(description: Mapping[str, Any]) -> None:
@@ -134,17 +156,22 @@ def finished(workdir: Path) -> dict[str, Any] | None:
     return result
 
 
-def write_result(workdir: Path, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes result.json, the last file of a run, with a checksum of the assignments beside it.
+def write_result(workdir: Path, result: Mapping[str, Any], path: Any = None) -> dict[str, Any]:
+    """Writes result.json, the last file of a run, with a checksum of the assignments and a mark of the data.
 
     Args:
       workdir: directory of the run.
       result: scores and facts of the run.
+      path: where the data are, or None.
 
     Returns:
       The content of result.json.
     """
-    content = {**result, "files": {ASSIGNMENTS: _sha256(workdir / ASSIGNMENTS)}} if is_first() else dict(result)
+    content = dict(result)
+    if is_first():
+        content["files"] = {ASSIGNMENTS: _sha256(workdir / ASSIGNMENTS)}
+    if mark := path_mark(path):
+        content["data_mark"] = mark
     write_json(workdir / "result.json", content)
     return content
 

@@ -20,7 +20,7 @@ from clustering_jax.inference.embedding import embed
 from clustering_jax.training import workdir as workdir_module
 from clustering_jax.training.checkpoint import Store
 from clustering_jax.training.signals import Interrupted, Signals
-from clustering_jax.training.workdir import check_agreement
+from clustering_jax.training.workdir import check_agreement, write_result
 from tests.inference.test_embedding import MODEL
 from tests.toy import dataset
 
@@ -294,3 +294,34 @@ def test_processes_that_disagree_are_refused(monkeypatch):
     ):
         check_agreement(ours)
     assert parallel.text_of_first("é") == "é"
+
+
+@pytest.mark.filterwarnings("ignore:only")
+def test_a_finished_run_says_that_its_data_have_changed(interrupted, begun, capsys, recwarn):
+    """The data are read only if their files differ."""
+    path = interrupted / "views.npz"
+    original, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    (begun / "assignments.csv").write_text("id,cluster,probability\n")
+    protocol = {"scores": {}, "protocol": {}, "baselines": [], "seed": 0, "wall_time_seconds": 1.0}
+    write_result(begun, protocol, str(path))
+    (begun / "report.html").write_text("")
+
+    def said():
+        recwarn.clear()
+        run.train(config(path), begun)
+        assert "is finished" in capsys.readouterr().out
+        return " ".join(str(warning.message) for warning in recwarn)
+
+    try:
+        assert "changed" not in said()
+        os.utime(path, ns=(times[0], times[1] + 10**9))
+        assert "changed" not in said()
+        np.savez(path, **views("one value"))
+        assert "its data have changed since: they differ in view1" in said()
+        path.write_bytes(b"no arrays")
+        assert "they differ in their files" in said()
+        path.unlink()
+        assert "changed" not in said()
+    finally:
+        path.write_bytes(original)
+        os.utime(path, ns=times)

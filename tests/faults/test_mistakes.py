@@ -17,6 +17,9 @@ from clustering_jax.errors import UserError
 from clustering_jax.estimators import ContrastiveClustering, CrossModalClustering, MultiViewClustering
 from clustering_jax.files import write_json
 from clustering_jax.settings.base import Run
+from clustering_jax.settings.cc import CC
+from clustering_jax.settings.cmmc import CMMC
+from clustering_jax.settings.validate import settings_of
 from clustering_jax.training import seeds
 from clustering_jax.training.workdir import finished
 from tests import runs
@@ -143,3 +146,21 @@ def test_processes_that_disagree_stop_before_the_first_step(tmp_path, flag):
     assert codes == [2, 2], errs
     assert all("the processes of this run disagree" in err for err in errs)
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "kind, values",
+    [
+        (CC, {"image_size": 0}),
+        (CC, {"image_size": -1}),
+        (CC, {"width": 0}),
+        (CC, {"width": -4}),
+        (CC, {"instance_temperature": 0.0}),
+        (CMMC, {"hidden": "abc"}),
+        (CMMC, {"hidden": (0,)}),
+        (CMMC, {"latent_dim": "8"}),
+    ],
+)
+def test_settings_of_a_model_that_can_not_be(kind, values):
+    with pytest.raises(UserError, match=f"^model.{next(iter(values))} is .*: choose"):
+        settings_of(kind, values, "method", group="model")

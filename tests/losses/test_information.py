@@ -463,3 +463,20 @@ def test_errors_of_scores(bound, scores):
     shape = ", ".join(map(str, scores.shape))
     with pytest.raises(ValueError, match=rf"^{bound.__name__}: .*\({shape}"):
         bound(scores)
+
+
+@pytest.mark.parametrize("n, k, scale", [(20_000, 10, 1), (2000, 300, 1), (5000, 100, 0.1), (2000, 20, 8)])
+@pytest.mark.parametrize("symmetrize", [True, False])
+def test_the_value_of_mutual_information_in_float32(n, k, scale, symmetrize):
+    """Within 1e-5 of float64, also where the value is small: the logarithms cancelled there."""
+    rng = np.random.default_rng(0)
+    logits = scale * rng.normal(size=(n, k))
+    p, q = (np.exp(x - x.max(1, keepdims=True)) for x in (logits, logits + scale * rng.normal(size=(n, k))))
+    p, q = ((x / x.sum(1, keepdims=True)).astype(np.float32) for x in (p, q))
+    joint = p.T.astype(np.float64) @ q
+    joint = (joint + joint.T) / 2 if symmetrize else joint
+    joint /= joint.sum()
+    exact = np.sum(joint * np.log(joint / joint.sum(1, keepdims=True) / joint.sum(0)))
+    assert float(mutual_information(jnp.asarray(p), jnp.asarray(q), symmetrize=symmetrize)) == pytest.approx(
+        exact, rel=1e-5
+    )
