@@ -1,8 +1,13 @@
 """Configures the site: ``python -m sphinx -W -b html docs build/docs``. Neither build nor pages fetch anything."""
 
+import contextlib
 import sys
 from importlib.metadata import version as installed
 from pathlib import Path
+
+# Autodoc imports modules with `typing.TYPE_CHECKING` set, which the models of FastAPI can't bear.
+with contextlib.suppress(ImportError):
+    import fastapi  # noqa: F401
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent / "_ext")]
 

@@ -66,7 +66,7 @@ def test_photos_are_embedded_and_clustered(finished):
 
 def test_the_report_shows_the_photos(finished):
     page = (finished[0] / "run" / "report.html").read_text()
-    assert page.count("data:image/jpeg") >= 1
+    assert '"data:image/webp;base64,' in page or '"data:image/jpeg;base64,' in page
 
 
 def test_new_photos_are_assigned_by_the_encoder_of_the_run(finished):
@@ -101,7 +101,7 @@ def test_thumbnails_of_missing_files_are_grey(tmp_path):
     write_photos(tmp_path / "all", 1)
     path = tmp_path / "all" / "kind0" / "0.png"
     pictures = Thumbnails([path, tmp_path / "lost.png"])
-    assert pictures[0].shape == (SIDE, SIDE, 3) and abs(pictures[0][..., 0].mean() - 220) < 15
+    assert max(pictures[0].shape[:2]) <= SIDE and abs(pictures[0][..., 0].mean() - 220) < 15
     assert (pictures[1] == 136).all()
 
 

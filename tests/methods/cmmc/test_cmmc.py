@@ -427,7 +427,7 @@ def test_defaults_equal_the_code_of_the_authors(monkeypatch):
     network = {}
     monkeypatch.setattr(cmmc, "Network", lambda *settings: network.update(settings=settings))
     method = cmmc.build(Spec(10, 256, 50, {"train": 9}))
-    assert network["settings"] == (10, (500, 500, 2000), 512, 128, jnp.float32)
+    assert network["settings"] == (10, (500, 500, 2000), 512, 128, jnp.float32, "mlp")
     assert [p.num_steps for p in method.phases] == [1800, 450, 50]
 
 
