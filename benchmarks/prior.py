@@ -77,13 +77,14 @@ def main() -> None:
     dataset = data.load("embeddings", path=arguments.data, split="train")
     rows, sizes = imbalanced(dataset, arguments.largest, arguments.ratio)
     found = {**(read_json(path) or {}), "sizes": sizes, "steps": arguments.steps}
-    found["k-means"] = kmeans_row(rows, len(sizes), arguments.seeds)
-    print(line("k-means", found["k-means"]), flush=True)
-    priors = {"uniform": "uniform", "learnt": "learnt", "none": "none", "true shares": ",".join(map(str, sizes))}
+    priors = {"uniform": "uniform", "true shares": ",".join(map(str, sizes)), "learnt": "learnt", "none": "none"}
     for name, prior in priors.items():
         found[name] = turtle_row(rows, prior, len(sizes), arguments)
         write_json(path, found)
         print(line(name, found[name]), flush=True)
+    found["k-means"] = kmeans_row(rows, len(sizes), arguments.seeds)
+    write_json(path, found)
+    print(line("k-means", found["k-means"]), flush=True)
 
 
 if __name__ == "__main__":
