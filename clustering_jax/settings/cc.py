@@ -25,9 +25,9 @@ class CC(NamedTuple):
     # Width of the output of the instance head.
     instance_dim: Width = 128
     # Temperature of the contrast of instances.
-    instance_temperature: PositiveFloat = 0.5
+    instance_temperature: float = 0.5
     # Temperature of the contrast of clusters.
-    cluster_temperature: PositiveFloat = 1.0
+    cluster_temperature: float = 1.0
     # Arithmetic of the encoder: "float32" or "bfloat16". Statistics, heads and losses stay in float32.
     dtype: Dtype = "float32"
     # Compute the blocks of the encoder again in the backward pass: the same gradient in less memory, in a third more
