@@ -7,6 +7,7 @@ the result is the same up to rounding. The rows stay on their devices if one blo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -25,6 +26,8 @@ Count = Array | None
 _COLUMNS = 256
 # With less of the squares than one part in so many left, they are too coarse to compare restarts.
 _EXPLAINED = 20
+# With less than that of them left, the search itself is too coarse: groups may be far apart.
+_COARSE = 10_000
 
 
 class KMeans(NamedTuple):
@@ -175,7 +178,12 @@ def _kmeans(
     limit = tol * jnp.minimum(variance, spread)
     found = _search(rows, initial_rows(key, rows, k, restarts), max_iter, limit, count)
     best = found.best if spherical or restarts == 1 else _best(rows, found, count, variance * x.size)
-    centers = found.ended[best] + rows.shift
+    centers = found.ended[best]
+    if not spherical:
+        coarse = variance * x.size - found.fit < variance * x.size / _COARSE
+        polish = partial(_polished, rows, tol, max_iter, count, x.size)
+        centers = lax.cond(coarse, polish, lambda centers: centers, centers)
+    centers = centers + rows.shift
     labels, _, inertia = _assign(x, centers, count, spherical=spherical, block=block)
     return KMeans(centers, labels, inertia, found.iterations[best])
 
@@ -188,21 +196,36 @@ def _best(rows: Rows, found: _Search, count: Count, total: Array) -> Array:
     another restart's is smaller by more than its own rounding.
     """
 
-    def inertia(centers: Array) -> Array:
-        return rows.fold(lambda total, x, index: (total + _inertia(centers, x, index, count), None), zero)[0]
-
-    zero = jnp.zeros((), rows.shift.dtype)
-
     def compared() -> Array:
-        inertias = lax.map(inertia, found.ended)
+        inertias = lax.map(lambda centers: _inertia(rows, centers, count), found.ended)
         least = jnp.argmin(inertias).astype(jnp.int32)
         return jnp.where(inertias[least] < inertias[found.best] * (1 - 1e-6), least, found.best)
 
     return lax.cond(total - found.fit > total / _EXPLAINED, lambda: found.best, compared)
 
 
-def _inertia(centers: Array, rows: Array, index: Array, count: Count) -> Array:
-    return jnp.sum(jnp.where(index >= 0, nearest_exactly(centers, rows, count)[1], 0))
+def _inertia(rows: Rows, centers: Array, count: Count) -> Array:
+    """The inertia of centers [k, d], from squared differences."""
+
+    def step(total: Array, x: Array, index: Array) -> tuple[Array, None]:
+        return total + jnp.sum(jnp.where(index >= 0, nearest_exactly(centers, x, count)[1], 0)), None
+
+    return rows.fold(step, jnp.zeros((), rows.shift.dtype))[0]
+
+
+def _polished(rows: Rows, tol: Array, max_iter: int, count: Count, size: int, centers: Array) -> Array:
+    """Goes on from centers [k, d] by squared differences, until they move little compared with their own clusters."""
+
+    def exactly(centers: Array, rows: Array, count: Count) -> Array:
+        return nearest_exactly(centers[0], rows, count)[0][None]
+
+    def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        new = _lloyd(rows, state[0][None], count, exactly)[0][0]
+        return new, jnp.sum((new - state[0]) ** 2), state[2] + 1
+
+    limit = tol * _inertia(rows, centers, count) / size
+    start = centers, jnp.full((), jnp.inf, centers.dtype), jnp.int32(0)
+    return lax.while_loop(lambda state: (state[1] > limit) & (state[2] < max_iter), step, start)[0]
 
 
 @partial(jax.jit, static_argnames=("spherical", "block"))
@@ -294,7 +317,9 @@ def _search(rows: Rows, initial: Array, max_iter: int, limit: Array, count: Coun
     return lax.while_loop(lambda now: jnp.any(now.restart < restarts), step, start)
 
 
-def _lloyd(rows: Rows, centers: Array, count: Count = None) -> tuple[Array, Array]:
+def _lloyd(
+    rows: Rows, centers: Array, count: Count = None, nearest: Callable[..., Array] = nearest
+) -> tuple[Array, Array]:
     """One iteration: the next centers [slots, k, d], and their fit [slots].
 
     The fit is the sum of squares (or of cosines) that the centroids explain. The larger it is, the smaller the inertia.

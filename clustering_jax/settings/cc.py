@@ -27,9 +27,9 @@ class CC(NamedTuple):
     # Width of the output of the instance head.
     instance_dim: Width = 128
     # Temperature of the contrast of instances.
-    instance_temperature: PositiveFloat = 0.5
+    instance_temperature: float = 0.5
     # Temperature of the contrast of clusters.
-    cluster_temperature: PositiveFloat = 1.0
+    cluster_temperature: float = 1.0
     # Expected shares of the clusters: "uniform" is the published entropy term; "learnt" shares follow the assignments;
     # or one positive number for each cluster, as text with commas, "5,3,2". Only "uniform" is in the paper.
     prior: str | Sequence[float] = "uniform"

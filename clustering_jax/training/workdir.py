@@ -81,8 +81,11 @@ def changed_since(workdir: Path, config: Mapping[str, Any], result: Mapping[str,
       config: the config of the command.
       result: content of result.json.
     """
-    mark, meta = path_mark(config["data"].get("path")), stored_meta(workdir / "checkpoints")
-    if not mark or result.get("data_mark") in (None, mark) or not meta or "train" not in meta.get("data", {}):
+    mark = path_mark(config["data"].get("path"))
+    if not mark or result.get("data_mark") in (None, mark):
+        return ""
+    meta = stored_meta(workdir / "checkpoints")
+    if not meta or "train" not in meta.get("data", {}):
         return ""
     options = {name: value for name, value in meta["config"]["data"].items() if name != "identity"}
     try:

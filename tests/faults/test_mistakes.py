@@ -155,7 +155,6 @@ def test_processes_that_disagree_stop_before_the_first_step(tmp_path, flag):
         (CC, {"image_size": -1}),
         (CC, {"width": 0}),
         (CC, {"width": -4}),
-        (CC, {"instance_temperature": 0.0}),
         (CMMC, {"hidden": "abc"}),
         (CMMC, {"hidden": (0,)}),
         (CMMC, {"latent_dim": "8"}),
