@@ -143,17 +143,20 @@ def reliability(result: Mapping[str, Any], n: int) -> list[Html]:
       result: content of result.json.
       n: number of rows.
     """
-    found = result.get("rejection")
-    if not found or not found.get("reliability"):
+    rejection = result.get("rejection")
+    if not rejection or not rejection.get("reliability"):
         return []
-    confidence, agreement = ([group[name] for group in found["reliability"]] for name in ("confidence", "agreement"))
-    note = (
-        f"Rows with a probability below {found['threshold']:.3f} have no cluster. {found['assigned']:,} of {n:,} rows "
-        f"keep theirs, and {found['expected']:.0%} of these are expected to be right ({found['calibrated_by']})."
+    confidence, agreement = (
+        [group[name] for group in rejection["reliability"]] for name in ("confidence", "agreement")
     )
-    if "acc" in found.get("scores", {}):
-        note += f" By the labels, {found['scores']['acc']:.0%} are."
+    note = (
+        f"Rows with a probability below {rejection['threshold']:.3f} have no cluster. {rejection['assigned']:,} of "
+        f"{n:,} rows keep theirs, and {rejection['expected']:.0%} of these are expected to be right "
+        f"({rejection['calibrated_by']})."
+    )
+    if "acc" in rejection.get("scores", {}):
+        note += f" By the labels, {rejection['scores']['acc']:.0%} are."
     series = {"agreement": (confidence, agreement), "as confident": (confidence, confidence)}
-    share, marks = (0.0, 1.0), [(found["threshold"], "threshold")]
+    share, marks = (0.0, 1.0), [(rejection["threshold"], "threshold")]
     axes: dict[str, Any] = {"x_label": "probability", "limits": share, "x_limits": share}
     return [lines(series, title="Reliability", marks=marks, note=note, **axes)]

@@ -132,11 +132,11 @@ def _pictures(content: Content, rows: np.ndarray, order: np.ndarray) -> dict[str
     if content.pictures is None:
         return {}
     shown = order[np.isin(order, rows)].tolist()
-    found = encoded(content.pictures, shown)
+    thumbnails = encoded(content.pictures, shown)
     start = quote(os.path.relpath(content.folder, content.workdir.resolve())) + "/" if content.folder else ""
     return {
-        "pictures": [found.rest.get(row, "") for row in rows.tolist()],
-        "picture_start": found.start,
-        "sharp": found.sharp,
+        "pictures": [thumbnails.rest.get(row, "") for row in rows.tolist()],
+        "picture_start": thumbnails.start,
+        "sharp": thumbnails.sharp,
         "files": start,
     }

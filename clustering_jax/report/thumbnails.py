@@ -42,15 +42,15 @@ def encoded(pictures: Any, rows: Iterable[int], budget: int = BUDGET) -> Encoded
     """
     side, rows = max(pictures.shape[1:3]), list(rows)
     kind = "png" if side <= TINY else "webp" if features.check("webp") else "jpeg"
-    found: dict[int, str] = {}
+    texts: dict[int, str] = {}
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(rows), CHUNK):
             part = rows[start : start + CHUNK]
-            found |= zip(part, pool.map(lambda row: _text(pictures[row], kind), part), strict=True)
-            budget -= sum(len(found[row]) for row in part)
+            texts |= zip(part, pool.map(lambda row: _text(pictures[row], kind), part), strict=True)
+            budget -= sum(len(texts[row]) for row in part)
             if budget < 0:
                 break
-    return Encoded(f"data:image/{kind};base64,", found, side <= SMALL)
+    return Encoded(f"data:image/{kind};base64,", texts, side <= SMALL)
 
 
 def _text(image: np.ndarray, kind: str) -> str:

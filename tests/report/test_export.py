@@ -33,12 +33,12 @@ def files(directory):
 
 @pytest.mark.parametrize("copy", [False, True])
 def test_each_file_is_in_the_folder_of_its_cluster(photos, tmp_path, copy):
-    said = export.folders(photos, tmp_path / "out", copy=copy)
+    line = export.folders(photos, tmp_path / "out", copy=copy)
     found = files(tmp_path / "out")
     assert set(found) == {"0_street_signs_a_b/a.jpg", "1/sub/b.jpg", "1/sub/a.jpg"}
     assert {name.partition("/")[2]: path.read_text() for name, path in found.items()} == {n: n for n in IDS[:3]}
     assert {path.is_symlink() for path in found.values()} == {not copy}
-    assert said == f"3 files {'copied' if copy else 'linked'} in 2 folders of {tmp_path}/out; 1 files are gone"
+    assert line == f"3 files {'copied' if copy else 'linked'} in 2 folders of {tmp_path}/out; 1 files are gone"
 
 
 def test_folders_of_rows_without_a_cluster_and_of_many_clusters(photos):
@@ -66,7 +66,7 @@ def test_rows_that_are_no_files_have_no_folders(tmp_path):
 def test_the_table_has_every_row(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
     content = made.content(names=[["one"], ["two", "words"]])
-    said = export.table(content, tmp_path / "t.parquet", "pca", parquet)
+    line = export.table(content, tmp_path / "t.parquet", "pca", parquet)
     found = parquet.read_table(tmp_path / "t.parquet").to_pydict()
     assigned, points = content.assigned, points_of(content, "pca")
     assert found["id"] == assigned.ids and found["cluster"] == assigned.clusters.tolist()
@@ -75,7 +75,7 @@ def test_the_table_has_every_row(tmp_path):
     assert found["label"] == content.dataset.labels.tolist() and "path" not in found
     assert {found["name"][i] for i, c in enumerate(found["cluster"]) if c == 1} == {"two, words"}
     assert found["typical"].count(1) == 9 and found["duplicate_group"][:3] == [0, 0, None]
-    assert said == f"400 rows written to {tmp_path}/t.parquet" and len(list(tmp_path.iterdir())) == 1
+    assert line == f"400 rows written to {tmp_path}/t.parquet" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_paths_of_the_table_are_whole_and_readable(photos):

@@ -113,6 +113,19 @@ def test_the_sample_is_bounded_and_always_the_same(n):
     assert len(np.unique(rows)) == len(rows) == min(n, content.POINTS) and rows.tolist() == content.sample(n).tolist()
 
 
+@pytest.mark.parametrize(
+    "points, copied, rows", [(400, 1, 400), (100, 24 * 1000, 100), (100, 24 * 10, 10), (100, 1, 1)]
+)
+def test_a_sample_of_wide_rows_fits_into_memory(monkeypatch, points, copied, rows):
+    monkeypatch.setattr(content, "POINTS", points)
+    monkeypatch.setattr(content, "COPIED", copied)
+    dataset = made.datasets("embeddings")  # 24 bytes a row
+    seen = []
+    content.embedded(lambda features: seen.append(features["image"]), dataset)
+    assert len(content.sampled(dataset)) == rows
+    np.testing.assert_array_equal(seen[0], dataset.features["image"][content.sampled(dataset)])
+
+
 # --- Whole pages
 
 

@@ -22,7 +22,7 @@ function facts(row) {
     ["Cluster", titleOf(rows.cluster[row]) + (target === undefined ? "" : `, moved to ${titleOf(target)}`)],
     ["Probability", shareOf(row)],
     second === null ? null : ["Second choice", `${titleOf(second)} (${value("second_probability", row)?.toFixed(2)})`],
-    value("outlier", row) === null ? null : ["Odder than", `${Math.round(100 * rows.outlier[row])}% of the rows`],
+    value("outlier", row) === null ? null : ["Odder than", `${Math.min(99, Math.round(100 * rows.outlier[row]))}% of the rows`],
     same.length ? ["Near-duplicates", same.slice(0, 8).join(", ") + (same.length > 8 ? ` and ${same.length - 8} more` : "")] : null,
   ].filter(Boolean);
 }
