@@ -1,42 +1,42 @@
-"""What corrections by hand are worth on labelled embeddings, and how right `reject` is.
+"""What corrections by hand are worth on labelled features, and how right `reject` is.
 
-    python -m benchmarks.corrections --data=FILE.npz,KEY,LABELS [--rows=2000 --seeds=10 --steps=300 --batch_size=256
-        --retrain_steps=100 --ways=NAMES --name=NAME --output=docs/corrections]
+    python -m benchmarks.corrections --data=FILE.npz,KEY,LABELS [--rows=2000 --seeds=10 --name=NAME
+        --output=docs/corrections]
 
-All seeds of TURTLE train side by side. Each result is corrected in three ways, one at a time: one merge and one split,
-as a user would do them who sees what most rows of each cluster are; the labels of the two most typical rows of each
-cluster; and the labels of as many random rows. The labelled rows are not scored. As a control, the same short phase is
-trained without labels. `reject` is calibrated by the nearest rows, and by the other seeds; the expected share of right
-rows is compared with the accuracy of the rows that are kept. FILE may be "digits", the pixels of scikit-learn's digits.
-Each set is one entry of OUTPUT.json, which a new run replaces.
+k-means is run once for each seed, with soft assignments as the method `kmeans` gives them. Each result is corrected in
+three ways, one at a time: one merge and one split, as a user would do them who sees what most rows of each cluster are;
+the labels of the two most typical rows of each cluster; and the labels of as many random rows. Nothing is trained: the
+labels are scored by the targets that `edit --retrain` would train on, on the rows that are not labelled. `reject` is
+calibrated by the nearest rows and by the other seeds; the expected share of right rows is compared with the accuracy of
+the rows that are kept. FILE may be "digits", the pixels of scikit-learn's digits. Each set is one entry of OUTPUT.json,
+which a new run replaces.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
-from clustering_jax import cli, metrics, run
+from clustering_jax import metrics
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.embeddings import unit_rows
-from clustering_jax.editing import Request, Training, edit
+from clustering_jax.editing import Request
+from clustering_jax.editing import state as states
+from clustering_jax.editing.known import known
+from clustering_jax.editing.spread import nearest_rows, spread
 from clustering_jax.files import read_json, write_json
-from clustering_jax.inference.predictor import Predictor
 from clustering_jax.inference.rejection import agreement_of_neighbours, agreement_of_seeds, rejection
-from clustering_jax.inference.results import write_assignments
 from clustering_jax.inference.rows import medoids, similar_rows
-from clustering_jax.inference.rule import numbers
-from clustering_jax.settings import EMBEDDINGS, turtle
+from clustering_jax.inference.rule import Rule
 
-SHARE = 0.9
-WAYS = ("one merge and one split", "labels of typical rows", "labels of random rows", "no labels")
+SHARE, NEIGHBOURS = 0.9, 10
 
 
 def dataset_of(data: str, most: int) -> Dataset:
@@ -52,32 +52,11 @@ def dataset_of(data: str, most: int) -> Dataset:
     return Dataset(features, row_ids(len(rows)), labels.reshape(-1)[rows].astype(int), Path(path).stem, "all")
 
 
-def trained(rows: Dataset, workdir: Path, arguments: argparse.Namespace) -> list[np.ndarray]:
-    """Trains TURTLE with all seeds side by side; returns the soft assignments [n, k] of each."""
-    config = turtle(
-        num_clusters=len(np.unique(rows.labels)),
-        num_seeds=arguments.seeds,
-        batch_size=arguments.batch_size,
-        model={"num_steps": arguments.steps},
-        run={"evaluate_every": 0, "checkpoint_every": 0},
-        data={**EMBEDDINGS, "path": "in memory"},
-    ).to_dict()
-    run.train(config, workdir, streams={"train": rows}, quiet=True, reported=False)
-    return [predictor_of(workdir, seed).predict_proba(rows.features) for seed in range(arguments.seeds)]
-
-
-def predictor_of(workdir: Path, seed: int) -> Predictor:
-    """The model of one seed, which the workdir then counts as the seed that was kept."""
-    write_json(workdir / "result.json", {**read_json(workdir / "result.json"), "seed": seed})
-    return Predictor.restore(workdir)
-
-
-def as_run_of(workdir: Path, rows: Dataset, seed: int, probabilities: np.ndarray) -> np.ndarray:
-    """Makes the workdir that of one seed; returns the rows that are the two most typical of each cluster."""
-    predictor_of(workdir, seed)
-    rank = medoids(rows.features["image"], probabilities.argmax(1), 2)
-    write_assignments(workdir / "assignments.csv", rows.ids, probabilities, columns={"typical": numbers(rank, 0)})
-    return np.flatnonzero(rank)
+def clustered(rows: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Soft assignments [n, k] of k-means, as the method `kmeans` gives them."""
+    squares = KMeans(k, n_init=10, random_state=seed).fit(rows).transform(rows) ** 2
+    shares = np.exp(-(squares - squares.min(1, keepdims=True)) / squares.min(1).mean())
+    return shares / shares.sum(1, keepdims=True)
 
 
 def merge_and_split(labels: np.ndarray, clusters: np.ndarray) -> Request:
@@ -96,43 +75,57 @@ def merge_and_split(labels: np.ndarray, clusters: np.ndarray) -> Request:
     return Request(merge=[[int(names[a]), int(names[b])]], split={int(names[other]): 2})
 
 
-def clusters_of(workdir: Path) -> np.ndarray:
-    """The clusters of a run, int [n]."""
-    with (workdir / "assignments.csv").open(newline="") as file:
-        return np.array([int(line["cluster"]) for line in csv.DictReader(file)])
+def edited(dataset: Dataset, probabilities: np.ndarray, request: Request) -> np.ndarray:
+    """The clusters after corrections."""
+    rows, clusters = dataset.features["image"], probabilities.argmax(1)
+    state = states.start(probabilities.shape[1], {}, None)
+    states.check(state, request)
+
+    def members(cluster: int) -> tuple[list[str], np.ndarray]:
+        own = np.flatnonzero(clusters == cluster)
+        return [dataset.ids[i] for i in own], rows[own]
+
+    rule = Rule.of_run(None, states.applied(state, request, members).to_json())
+    return rule.clusters(rule.mapped(probabilities, lambda: rows))
 
 
-def corrected(
-    rows: Dataset, seed: int, workdir: Path, probabilities: np.ndarray, arguments: argparse.Namespace
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def taught(dataset: Dataset, probabilities: np.ndarray, labelled: np.ndarray, graph: Any) -> np.ndarray:
+    """The targets of all rows, given the labels of some."""
+    state = states.start(probabilities.shape[1], {}, None)
+    labels = {dataset.ids[i]: f"class {dataset.labels[i]}" for i in labelled}
+    spread_out = partial(_spread, probabilities, graph)
+    return known(state, dataset.ids, probabilities.argmax(1), labels, (), spread_out)[0].pseudo
+
+
+def _spread(
+    probabilities: np.ndarray, graph: Any, targets: np.ndarray, rows: np.ndarray, known_targets: np.ndarray
+) -> np.ndarray:
+    return spread(probabilities, targets, rows, known_targets, graph)
+
+
+def corrected(dataset: Dataset, seed: int, probabilities: np.ndarray, graph: Any) -> Iterator[tuple[str, dict]]:
     """The accuracy before and after each way to correct, on the rows that are not labelled."""
-    clusters, n = probabilities.argmax(1), rows.num_examples
-    typical = as_run_of(workdir, rows, seed, probabilities)
+    clusters, n = probabilities.argmax(1), dataset.num_examples
+    typical = np.flatnonzero(medoids(dataset.features["image"], clusters, 2))
     drawn = np.random.default_rng(seed).choice(n, len(typical), replace=False)
-    request = merge_and_split(rows.labels, clusters)
-    training = Training(arguments.retrain_steps)
-    ways: dict[str, tuple[Request, Any, np.ndarray]] = {
-        "one merge and one split": (request, None, np.zeros(0, int)),
-        "no labels": (Request(), training, np.zeros(0, int)),
-        "labels of typical rows": (Request(), training, typical),
-        "labels of random rows": (Request(), training, drawn),
-    }
-    for name in arguments.ways.split(","):
-        asked, phase, labelled = ways[name]
-        known = {str(i): f"class {rows.labels[i]}" for i in labelled}
-        rest, after = np.setdiff1d(np.arange(n), labelled), clusters
-        if phase or any(asked):
-            with tempfile.TemporaryDirectory() as directory:
-                edit(workdir, Path(directory) / "new", asked, rows, training=phase, labels=known, quiet=True)
-                after = clusters_of(Path(directory) / "new")
-        before, now = (metrics.accuracy(rows.labels[rest], c[rest]) for c in (clusters, after))
-        yield name, {"seed": seed, "labels": len(labelled), "before": before, "after": now, "corrected": any(asked)}
+    request, none = merge_and_split(dataset.labels, clusters), np.zeros(0, int)
+    merged = edited(dataset, probabilities, request) if any(request) else clusters
+    yield "one merge and one split", {"changed": any(request), **_scored(dataset, seed, clusters, merged, none)}
+    for name, labelled in (("labels of typical rows", typical), ("labels of random rows", drawn)):
+        after = taught(dataset, probabilities, labelled, graph)
+        yield name, {"labels": len(labelled), **_scored(dataset, seed, clusters, after, labelled)}
 
 
-def kept_rows(rows: Dataset, probabilities: list[np.ndarray]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _scored(dataset: Dataset, seed: int, before: np.ndarray, after: np.ndarray, labelled: np.ndarray) -> dict[str, Any]:
+    rest = np.setdiff1d(np.arange(len(before)), labelled)
+    scores = [metrics.accuracy(dataset.labels[rest], clusters[rest]) for clusters in (before, after)]
+    return {"seed": seed, "before": scores[0], "after": scores[1], "gain": scores[1] - scores[0]}
+
+
+def kept_rows(dataset: Dataset, probabilities: list[np.ndarray]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The expected and the true share of right rows among those that `reject` keeps, for each seed."""
     clusters = [p.argmax(1) for p in probabilities]
-    neighbours, _ = similar_rows(rows.features["image"], 10)
+    neighbours, _ = similar_rows(dataset.features["image"], NEIGHBOURS)
     for seed, p in enumerate(probabilities):
         confidence = p.max(1)
         for name, agreement in (
@@ -141,9 +134,10 @@ def kept_rows(rows: Dataset, probabilities: list[np.ndarray]) -> Iterator[tuple[
         ):
             rule = rejection(confidence, agreement, SHARE)
             kept = confidence >= rule.threshold
-            right = metrics.accuracy(rows.labels[kept], clusters[seed][kept])
-            every = metrics.accuracy(rows.labels, clusters[seed])
-            yield name, {"seed": seed, "kept": kept.mean(), "expected": rule.expected, "right": right, "all": every}
+            right = metrics.accuracy(dataset.labels[kept], clusters[seed][kept])
+            every = metrics.accuracy(dataset.labels, clusters[seed])
+            share = float(kept.mean())
+            yield name, {"seed": seed, "all": every, "kept": share, "expected": rule.expected, "right": right}
 
 
 def summary(each: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any]:
@@ -153,49 +147,42 @@ def summary(each: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any
     return {**means, "each": each}
 
 
-def measured(rows: Dataset, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The entry of a set, after each seed that was corrected."""
-    with tempfile.TemporaryDirectory() as directory:
-        workdir = Path(directory) / "run"
-        probabilities = trained(rows, workdir, arguments)
-        rejected, ways = dict[str, list](), dict[str, list]()
-        for name, entry in kept_rows(rows, probabilities):
-            rejected.setdefault(name, []).append({**entry, "kept": float(entry["kept"])})
-        first: dict[str, Any] = {"rows": rows.num_examples}
-        first["reject"] = {n: summary(e, ("all", "kept", "expected", "right")) for n, e in rejected.items()}
-        yield first
-        for seed in range(arguments.seeds) if arguments.ways else ():
-            for name, entry in corrected(rows, seed, workdir, probabilities[seed], arguments):
-                ways.setdefault(name, []).append({**entry, "gain": entry["after"] - entry["before"]})
-            yield {**first, **{name: summary(each, ("before", "after", "gain")) for name, each in ways.items()}}
+def measured(dataset: Dataset, seeds: int) -> dict[str, Any]:
+    """The entry of a set."""
+    k = len(np.unique(dataset.labels))
+    probabilities = [clustered(dataset.features["image"], k, seed) for seed in range(seeds)]
+    graph = nearest_rows(dataset.features["image"], NEIGHBOURS)
+    ways, rejected = dict[str, list](), dict[str, list]()
+    for seed, p in enumerate(probabilities):
+        for name, entry in corrected(dataset, seed, p, graph):
+            ways.setdefault(name, []).append(entry)
+    for name, entry in kept_rows(dataset, probabilities):
+        rejected.setdefault(name, []).append(entry)
+    return {
+        "rows": dataset.num_examples,
+        **{name: summary(each, ("before", "after", "gain")) for name, each in ways.items()},
+        "reject": {name: summary(each, ("all", "kept", "expected", "right")) for name, each in rejected.items()},
+    }
 
 
 def main() -> None:
-    """Reads the arguments, trains, corrects, writes and prints."""
+    """Reads the arguments, corrects, writes and prints."""
     parser = argparse.ArgumentParser("python -m benchmarks.corrections")
     parser.add_argument("--data", required=True)
     parser.add_argument("--name", default="")
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--batch_size", type=int, default=256)
-    parser.add_argument("--retrain_steps", type=int, default=100)
-    parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--output", default="docs/corrections")
     arguments = parser.parse_args()
-    path, rows = Path(arguments.output).with_suffix(".json"), dataset_of(arguments.data, arguments.rows)
-    used = ("rows", "steps", "batch_size", "retrain_steps")
-    for entry in measured(rows, arguments):
-        content = read_json(path) or {}
-        settings = {name: getattr(arguments, name) for name in used}
-        name = arguments.name or rows.name
-        write_json(path, {**content, name: {**content.get(name, {}), "settings": settings, **entry}})
-        for name, values in entry.items():
-            if isinstance(values, dict) and "gain" in values:
-                before, after = values["before"], values["after"]
-                print(f"{name}: {before['mean']:.3f} to {after['mean']:.3f} +- {after['std']:.3f}", flush=True)
+    path, dataset = Path(arguments.output).with_suffix(".json"), dataset_of(arguments.data, arguments.rows)
+    entry = measured(dataset, arguments.seeds)
+    write_json(path, {**(read_json(path) or {}), arguments.name or dataset.name: entry})
+    rejected = {f"reject by {name}": values for name, values in entry["reject"].items()}
+    for name, values in {**entry, **rejected}.items():
+        if isinstance(values, dict) and "each" in values:
+            figures = (f"{k} {v['mean']:.3f}±{v['std']:.3f}" for k, v in values.items() if k != "each")
+            print(f"{name}: {', '.join(figures)}", flush=True)
 
 
 if __name__ == "__main__":
-    cli.use_huge_pages()
     main()
