@@ -157,6 +157,7 @@ def run(command: Callable[[], None]) -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     # Orbax logs what it was asked to do as warnings, and what it also raises as errors of many lines.
     logging.set_verbosity(logging.FATAL)
+    sys.unraisablehook = _unraisable
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, _stop)
@@ -197,6 +198,12 @@ def _check_stdout_is_closed() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
         raise
+
+
+def _unraisable(error: Any) -> None:
+    """Leaves out what Orbax's threads report after an error that was raised: that their event loop is closed."""
+    if not (isinstance(error.exc_value, RuntimeError) and "Event loop is closed" in str(error.exc_value)):
+        sys.__unraisablehook__(error)
 
 
 def _stop(*_: object) -> NoReturn:

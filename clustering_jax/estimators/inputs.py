@@ -109,9 +109,9 @@ def text_of(path: Path) -> str:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """Silences warnings in absl's log, where Orbax reports options that were set on purpose."""
+    """Silences absl's log, where Orbax reports options that were set on purpose, and the errors that it raises too."""
     level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)
     try:
         yield
     finally:
