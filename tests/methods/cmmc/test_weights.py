@@ -35,8 +35,8 @@ def test_loaded_network_computes_what_torch_computed():
     expected = np.load(FIXTURES / "cmmc_outputs.npz")
     batch = {f"view{v}": expected[f"view{v}"] for v in range(3)}
     outputs = network().apply(load_cmmc(FILE, template(network())), batch, decode=True)
-    for name, views in outputs._asdict().items():
-        for v, value in enumerate(views):
+    for name in ("h", "q", "x"):
+        for v, value in enumerate(getattr(outputs, name)):
             np.testing.assert_allclose(value, expected[f"{name}{v}"], rtol=1e-5, atol=1e-6)
 
 
