@@ -10,6 +10,7 @@ import pytest
 
 from clustering_jax import data, report, run
 from clustering_jax.errors import UserError
+from clustering_jax.files import read_json, write_json
 from clustering_jax.training.signals import Interrupted
 from tests.test_run import call
 from tests.test_run_scored import config, write
@@ -128,8 +129,8 @@ def test_a_report_that_cannot_be_written(finished, tmp_path):
 def test_a_chosen_number_of_clusters_is_shown_without_checkpoints(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[1], workdir, ignore=shutil.ignore_patterns("checkpoints"))
-    given = json.loads((workdir / "config.json").read_text())
-    (workdir / "config.json").write_text(json.dumps({**given, "num_clusters": 0}))
+    given = read_json(workdir / "config.json")
+    write_json(workdir / "config.json", {**given, "num_clusters": 0})
     (workdir / "num_clusters.json").write_text(
         json.dumps({"num_clusters": given["num_clusters"], "criterion": "c", "curve": [[2, 0.1], [4, 0.3]]})
     )
