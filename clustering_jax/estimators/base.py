@@ -297,10 +297,12 @@ class DeepClustering(Corrections, ClassNamePrefixFeaturesOutMixin, TransformerMi
           The fitted estimator.
 
         Raises:
-          UserError: the directory holds no finished run of this method.
+          UserError: the directory holds no finished run of this method, or a damaged one.
         """
         path = Path(path).expanduser()
         saved = read_json(path / ESTIMATOR, dict)
+        if saved is None and (path / ESTIMATOR).is_file():
+            raise UserError(f"{path / ESTIMATOR} is damaged: remove it to load the run without its parameters")
         params: Any = (saved or {}).get("params", {})
         if not isinstance(params, dict) or not set(params) <= set(cls._get_param_names()):
             raise UserError(f"{path} holds another estimator than {cls.__name__}: load it by its own class")
