@@ -163,6 +163,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     k, prior = spec.num_clusters, prior_of(s.prior, spec.num_clusters)
     network = Network(k, tuple(s.hidden), s.latent_dim, s.feature_dim, jnp.dtype(s.dtype), s.body)
 
+    bdcl, contrast_terms = s.objective == "bdcl", _contrast_terms(s)
+
     def forward(params, batch):
         return network.apply({"params": params}, batch)
 
@@ -186,26 +188,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return value, ({}, {"reconstruction": value})
 
     def contrast(variables, batch, key):
-        bdcl = s.objective == "bdcl"
         (outputs, errors), masks = decoded(variables["params"], batch, key if bdcl else None), view_masks(batch)
-        if bdcl:
-            terms = bdcl_losses(
-                outputs,
-                masks,
-                feature_temperature=s.feature_temperature,
-                pair_weight=s.pair_weight,
-                decorrelation_weight=s.decorrelation_weight,
-                log_prior=prior.log(variables),
-            )
-        else:
-            terms = contrast_losses(
-                outputs,
-                masks,
-                feature_temperature=s.feature_temperature,
-                label_temperature=s.label_temperature,
-                entropy_per_pair=s.entropy_per_pair,
-                log_prior=prior.log(variables),
-            )
+        terms = contrast_terms(outputs, masks, log_prior=prior.log(variables))
         terms["reconstruction"] = reconstruction_loss(errors, masks)
         q = assignments(outputs, masks)
         return sum(terms.values()), (prior.updated(variables, q.mean(0)), {**terms, **occupancy(q)})
@@ -257,3 +241,12 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     # Keep one phase of zero steps, so that `epochs=0` (score released weights only) still has a phase.
     phases = tuple(p for p in phases if p.num_steps) or phases[:1]
     return Method(init, phases, embed, predict, load=load, criterion=criterion, consensus=True)
+
+
+def _contrast_terms(s: CMMC) -> Callable[..., dict[str, Array]]:
+    """The losses of the second stage but for the reconstruction: ``(outputs, masks, *, log_prior) -> terms``."""
+    if s.objective == "bdcl":
+        names = ("feature_temperature", "pair_weight", "decorrelation_weight")
+        return partial(bdcl_losses, **{name: getattr(s, name) for name in names})
+    names = ("feature_temperature", "label_temperature", "entropy_per_pair")
+    return partial(contrast_losses, **{name: getattr(s, name) for name in names})
