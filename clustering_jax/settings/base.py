@@ -214,6 +214,29 @@ def new_config(method: str, changes: Mapping[str, Any], **defaults: Any) -> Conf
     return config
 
 
+def whole_data_config(method: str, variant: str, model: NamedTuple, changes: Mapping[str, Any]) -> ConfigDict:
+    """The config of a method that takes all rows of views or embeddings in one step.
+
+    Args:
+      method: name of the method.
+      variant: "", or "smoke" for generated views.
+      model: defaults of the group `model`.
+      changes: keys that differ from the defaults, see `new_config`.
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: an unknown variant.
+    """
+    run = Run(evaluate_every=0, checkpoint_every=0)
+    # A batch size of 0 is the number of rows.
+    config = new_config(method, changes, epochs=1, batch_size=0, model=model, run=run)
+    if is_smoke(variant):
+        config.data = ConfigDict({"source": "planted", "n": 64})
+    return config
+
+
 def is_smoke(variant: str) -> bool:
     """Whether a variant is the smoke run.
 

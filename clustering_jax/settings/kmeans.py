@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from clustering_jax.settings.base import Run, is_smoke, new_config
+from clustering_jax.settings.base import whole_data_config
 from clustering_jax.settings.validate import PositiveInt
 
 
@@ -34,8 +34,4 @@ def kmeans(variant: str = "", **changes: Any) -> ConfigDict:
     Raises:
       UserError: an unknown variant.
     """
-    run = Run(evaluate_every=0, checkpoint_every=0)
-    config = new_config("kmeans", changes, epochs=1, batch_size=0, model=KMeans(), run=run)
-    if is_smoke(variant):
-        config.data = ConfigDict({"source": "planted", "n": 64})
-    return config
+    return whole_data_config("kmeans", variant, KMeans(), changes)
