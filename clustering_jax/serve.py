@@ -12,7 +12,8 @@ import argparse
 import logging
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 
 from clustering_jax import cli
 from clustering_jax.errors import UserError
@@ -65,14 +66,21 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     return limits
 
 
-def _start_access_log() -> None:
+@contextmanager
+def _access_log() -> Iterator[None]:
+    """Writes a line to stderr for each request that is answered in the block."""
     from clustering_jax.serving.observed import ACCESS_LOG
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
+    before = ACCESS_LOG.level
     ACCESS_LOG.addHandler(handler)
     ACCESS_LOG.setLevel(logging.INFO)
-    ACCESS_LOG.propagate = False
+    try:
+        yield
+    finally:
+        ACCESS_LOG.removeHandler(handler)
+        ACCESS_LOG.setLevel(before)
 
 
 def main(argv: list[str]) -> None:
@@ -84,10 +92,9 @@ def main(argv: list[str]) -> None:
         from clustering_jax.serving.app import application
     except ImportError as error:
         raise UserError(f'serving needs a library ({error}): pip install "clustering_jax[serve]"') from error
-    if not arguments.no_access_log:
-        _start_access_log()
     model = Model.load(arguments.model, max_batch=limits.max_batch)
-    with _listening(arguments.host, arguments.port) as server:
+    log = nullcontext() if arguments.no_access_log else _access_log()
+    with log, _listening(arguments.host, arguments.port) as server:
         model.compile()
         summary = f"{model.manifest['method']}, {model.manifest['num_clusters']} clusters"
         host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host

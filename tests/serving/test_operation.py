@@ -183,13 +183,19 @@ def test_the_access_log_has_a_line_of_json_for_each_request(model, caplog):
 
 
 @pytest.mark.parametrize("flag, count", [("", 1), ("--no_access_log", 0)])
-def test_the_access_log_can_be_turned_off(model, tmp_path, monkeypatch, flag, count):
-    """The command itself starts the log, before the model is read."""
-    started = []
-    monkeypatch.setattr(serve, "_start_access_log", lambda: started.append(1))
-    with pytest.raises(ValueError, match="no exported model"):
+def test_the_command_starts_the_access_log_and_ends_it(model, tmp_path, monkeypatch, flag, count):
+    """A program that runs the command in its own process and goes on has no handler of a closed stream left."""
+    before, counts = len(ACCESS_LOG.handlers), []
+
+    def listening(host, port):
+        counts.append(len(ACCESS_LOG.handlers) - before)
+        raise ValueError("no port")
+
+    monkeypatch.setattr(serve, "_listening", listening)
+    monkeypatch.setattr(serve.Model, "load", lambda *args, **kwargs: model)
+    with pytest.raises(ValueError, match="no port"):
         serve.main(["serve", str(tmp_path), *filter(None, [flag])])
-    assert len(started) == count
+    assert counts == [count] and len(ACCESS_LOG.handlers) == before
 
 
 def test_top_k_and_embeddings_are_those_of_the_model(port, model):
