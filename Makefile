@@ -1,10 +1,8 @@
-# PYTHON: any Python >= 3.11. Everything is installed into VENV: on Python 3.11 at the versions in constraints.txt, on a
-# newer Python at the newest versions that pyproject.toml allows.
+# PYTHON: any Python >= 3.11. Everything is installed into VENV.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install -q $$($(BIN)/python -c \
-  'import sys; print("-c constraints.txt" * (sys.version_info[:2] == (3, 11)))')
+INSTALL = .ci/install $(BIN)/python
 PYTEST = $(BIN)/python -m pytest -q -n 2 --dist worksteal
 QUICK := not slow and not long and not faults
 RUN := $(BIN)/python -m clustering_jax.main

@@ -121,6 +121,7 @@ def shell_parts(tmp_path):
         (tmp_path / part).write_text("#!/bin/bash\n" + task[part])
         yield tmp_path / part
     yield from (path for path in sorted(LAUNCH.iterdir()) if path.suffix in (".sh", ".sbatch"))
+    yield from sorted((ROOT / ".ci").iterdir())
 
 
 def test_shellcheck(tmp_path):
