@@ -60,6 +60,7 @@ def test_every_criterion_finds_planted_clusters(name):
     assert found["agree"] == (4 if k < KS[-1] else 3)
 
 
+@pytest.mark.long
 def test_the_criteria_disagree_on_one_cluster():
     found = vote(np.random.default_rng(0).normal(size=(240, 4)))
     assert found["votes"]["gap"] == 2
@@ -83,6 +84,7 @@ def test_the_vote_does_not_depend_on(name):
     assert found["votes"] == plain["votes"] and found["num_clusters"] == 5
 
 
+@pytest.mark.long
 def test_the_seed_determines_all_draws():
     first, again, other = (vote(ROWS, seed=seed) for seed in (0, 0, 1))
     assert first == again != other and other["num_clusters"] == 5

@@ -64,6 +64,7 @@ def test_photos_are_embedded_and_clustered(finished):
     assert result["scores"]["acc"] > 0.6 and (folder / "run" / "embeddings" / "train.npy").is_file()
 
 
+@pytest.mark.long
 def test_the_report_shows_the_photos(finished):
     page = (finished[0] / "run" / "report.html").read_text()
     assert '"data:image/webp;base64,' in page or '"data:image/jpeg;base64,' in page

@@ -158,6 +158,7 @@ def trained_on_images(workdir, data):
     return column(workdir)
 
 
+@pytest.mark.long
 def test_arrays_of_images(tmp_path):
     pixels, kind = images(60, 0)
     np.save(tmp_path / "old.npy", pixels)
@@ -171,6 +172,7 @@ def test_arrays_of_images(tmp_path):
     assert all(set(clusters[60:][kinds == k].tolist()) == set(old[kind == k].tolist()) for k in (0, 1))
 
 
+@pytest.mark.long
 def test_a_folder_that_has_grown(tmp_path):
     """Of the run's own folder only the new files count; another folder's ids are relative to it."""
     pixels, _ = images(60, 0)

@@ -64,6 +64,7 @@ def textbook(tensors: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
     return layer(x, "_conv_head", "_bn1").mean((1, 2))
 
 
+@pytest.mark.long
 def test_features_equal_the_textbook_loop(tmp_path):
     numpy = pytest.importorskip("safetensors.numpy")
     tensors, images = drawn_tensors(), np.random.RandomState(1).randint(0, 256, (6, 36, 33, 3)).astype(np.uint8)

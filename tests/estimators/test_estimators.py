@@ -145,6 +145,7 @@ def test_fit_equals_the_run_of_the_command_line(words, tmp_path):
         MultiViewClustering.load(tmp_path / "run")
 
 
+@pytest.mark.long
 def test_cluster_names_come_from_one_class(words):
     for names in words.cluster_names_:
         assert len({name.split("_")[0] for name in names[:2]}) == 1
@@ -207,6 +208,7 @@ def test_labels_are_used_only_for_scores(words, capfd):
     assert "acc" in words.result_["scores"] and "acc" not in without.result_["scores"]
 
 
+@pytest.mark.long
 def test_random_state(views):
     states = [0, np.random.RandomState(3), np.random.RandomState(3), None]
     seeds = [clone(MULTIVIEW).set_params(random_state=state)._config()["seed"] for state in states]

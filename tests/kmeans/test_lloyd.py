@@ -125,6 +125,7 @@ def test_max_iter():
     np.testing.assert_allclose(runs[1].centers, lloyd(unstructured(), np.asarray(runs[0].centers), 1), atol=1e-5)
 
 
+@pytest.mark.long
 def test_more_restarts_are_never_worse():
     """There are more restarts than slots. When a restart ends, its slot takes another one."""
     inertias = [run(unstructured(), 100, restarts=r).inertia for r in (1, 3, 9)]
@@ -276,7 +277,7 @@ def test_memory_beyond_the_rows(spherical):
     assert memory.temp_size_in_bytes < 0.5e9
 
 
-@pytest.mark.parametrize("block", [128, 4096])
+@pytest.mark.parametrize("block", [128, pytest.param(4096, marks=pytest.mark.long)])
 def test_sharded_rows(block):
     x = blobs(1024)
     expected = run(x, 6, restarts=2, block=block)

@@ -48,6 +48,7 @@ def test_what_does_not_change_it(change):
     assert float(decorrelation(jnp.array(change(X)))) == pytest.approx(float(decorrelation(X)), rel=1e-4)
 
 
+@pytest.mark.long
 def test_value_and_gradient_on_several_devices():
     loss = partial(decorrelation, axis_name="data")
     mapped = jax.shard_map(loss, mesh=data_mesh(4), in_specs=P("data"), out_specs=P())

@@ -16,8 +16,8 @@ KEY = jax.random.key(0)
 def test_shapes(width, expected):
     assert sides(width) == expected
     x = jax.random.uniform(KEY, (2, width))
-    z, _ = SquareEncoder(5).init_with_output(KEY, x)
-    back, variables = SquareDecoder(width).init_with_output(KEY, z)
+    z, _ = jax.jit(SquareEncoder(5).init_with_output)(KEY, x)
+    back, variables = jax.jit(SquareDecoder(width).init_with_output)(KEY, z)
     assert z.shape == (2, 5) and back.shape == x.shape and (back > 0).all() and (back < 1).all()
     assert variables["params"]["linear"]["kernel"].shape == (5, expected[-1] ** 2 * CHANNELS[-1])
 
@@ -35,6 +35,7 @@ def test_a_layer_of_the_decoder_is_the_transpose_of_a_convolution(small, large):
     np.testing.assert_allclose(jnp.sum(forward * y), jnp.sum(x * back), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_it_learns_to_copy_an_image():
     x = (jax.random.uniform(KEY, (4, 64)) > 0.5).astype(jnp.float32)
     encoder, decoder = SquareEncoder(8), SquareDecoder(64)

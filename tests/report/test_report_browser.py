@@ -52,8 +52,11 @@ def whole():
 
 @pytest.mark.parametrize(
     "size, dark",
-    [((500, 6000), False), ((1280, 3000), False), ((1280, 3000), True)],
-    ids=["narrow", "wide", "dark"],
+    [
+        pytest.param((500, 6000), False, id="narrow", marks=pytest.mark.long),
+        pytest.param((1280, 3000), False, id="wide"),
+        pytest.param((1280, 3000), True, id="dark", marks=pytest.mark.long),
+    ],
 )
 def test_a_report_logs_nothing_and_is_not_empty(tmp_path, whole, size, dark):
     flags = ["--blink-settings=preferredColorScheme=0"] if dark else []

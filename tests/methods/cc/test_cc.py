@@ -95,7 +95,7 @@ def test_order_of_the_batch_does_not_matter(method, variables):
     np.testing.assert_allclose(value, permuted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), 8])
+@pytest.mark.parametrize("devices", [pytest.param(2, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.long)])
 def test_value_gradient_and_statistics_are_those_of_the_global_batch(method, variables, devices):
     def step(variables, batch):
         def f(params):
@@ -140,6 +140,7 @@ def test_stl10_alternates_the_streams_with_one_optimiser():
     assert method.phases[0].objectives is method.phases[2].objectives, "one compiled step for each stream"
 
 
+@pytest.mark.long
 def test_the_unlabelled_stream_has_only_the_instance_loss(variables):
     method = cc.build(SPEC._replace(steps_per_epoch={"train": 3, "unlabelled": 7}), **SMALL)
     value, (_, terms) = jax.jit(method.phases[0].objectives[0].loss)(variables, BATCH, KEY)

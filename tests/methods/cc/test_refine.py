@@ -142,6 +142,7 @@ def test_a_row_keeps_its_label_until_its_confidence_is_low():
     assert boost_labels(p, present, share=1.0, threshold=0.99).tolist() == [1, -1, 1]
 
 
+@pytest.mark.long
 def test_boost_without_labels_is_only_contrast():
     (phase,) = phases(refine="boost")
     targets = phase.targets(KEY, start(0.0), infer)
@@ -151,6 +152,7 @@ def test_boost_without_labels_is_only_contrast():
     np.testing.assert_allclose(value, terms["instance"])
 
 
+@pytest.mark.long
 def test_boost_learns_from_its_labels():
     (phase,) = phases(refine="boost")
     targets = phase.targets(KEY, start(100.0), infer)

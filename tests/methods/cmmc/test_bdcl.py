@@ -1,5 +1,6 @@
 """BDCL in CMMC: its losses against a textbook loop, missing views, and training without a third stage."""
 
+from functools import partial
 from itertools import combinations
 
 import jax
@@ -66,9 +67,9 @@ def batch_of(views=2):
 
 def test_the_noise_is_small_and_depends_on_the_row_alone():
     network, batch = Network(K, (7,), 6, 5, jnp.float32), batch_of()
-    variables = network.init(KEY, batch, decode=True)
-    whole = network.apply(variables, batch, noise=KEY)
-    part = network.apply(variables, {name: x[4:9] for name, x in batch.items()}, noise=KEY)
+    variables = jax.jit(partial(network.init, decode=True))(KEY, batch)
+    noisy = jax.jit(partial(network.apply, noise=KEY))
+    whole, part = noisy(variables, batch), noisy(variables, {name: x[4:9] for name, x in batch.items()})
     for v in range(2):
         np.testing.assert_allclose(part.noisy[v], whole.noisy[v][4:9], rtol=1e-5)
         change = np.abs(whole.noisy[v] - whole.q[v])
@@ -76,6 +77,7 @@ def test_the_noise_is_small_and_depends_on_the_row_alone():
     assert not network.apply(variables, batch).noisy
 
 
+@pytest.mark.long
 def test_training_lowers_the_losses_and_has_no_third_stage(tmp_path):
     settings = {"objective": "bdcl", "matching_steps": 0}
     method = cmmc.build(Spec(K, 8, 20, {"train": 5}), optimizer={"learning_rate": 1e-2}, **{**toy.SMALL, **settings})
@@ -92,6 +94,7 @@ def toy_labels():
     return np.random.default_rng(0).integers(K, size=40)
 
 
+@pytest.mark.long
 def test_bdcl_without_its_own_terms_is_cmmcs_contrast_of_features():
     batch = batch_of()
     base = {**toy.SMALL, "objective": "bdcl", "decorrelation_weight": 0.0}

@@ -68,7 +68,7 @@ def random_outputs(n=12, views=3):
     return cmmc.Outputs(h, [softmax(x) for x in 2 * rng.normal(size=(views, n, K))], [])
 
 
-@pytest.mark.parametrize("case", ["0", "1"])
+@pytest.mark.parametrize("case", ["0", pytest.param("1", marks=pytest.mark.long)])
 def test_two_views_have_the_values_and_gradients_of_the_authors(case):
     names = {"feature": f"cmmc_feature/{case}", "label": f"cmmc_label/{case}"}
     inputs = {k: [FIXTURES[f"{name}/in{i}"] for i in (0, 1)] for k, name in names.items()}
@@ -249,6 +249,7 @@ def complementary(n=300):
     return labels, [(x + x.std() / 20 * rng.normal(size=x.shape)).astype(np.float32) for x in (first, second)]
 
 
+@pytest.mark.long
 def test_joint_pseudo_labels_use_the_information_of_all_views():
     labels, views = complementary()
     mask = np.ones((300, 2), bool)

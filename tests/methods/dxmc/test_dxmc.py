@@ -260,6 +260,7 @@ def test_fewer_rows_than_neighbours(tmp_path):
     assert all(sorted(row) == sorted(set(range(12)) - {i}) for i, row in enumerate(found.partners["image"]))
 
 
+@pytest.mark.long
 def test_an_interrupted_preparation_resumes(tmp_path, monkeypatch):
     calls = []
 
