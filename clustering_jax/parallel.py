@@ -33,6 +33,16 @@ AXIS = "data"
 _BARRIER_IDS = itertools.count()  # each barrier needs a name of its own
 
 
+def by_backend(cpu: int, other: int) -> int:
+    """A size that depends on the default backend: small blocks stay in a CPU's cache, a GPU or a TPU needs large ones.
+
+    Args:
+      cpu: the size on a CPU.
+      other: the size on any other backend.
+    """
+    return cpu if jax.default_backend() == "cpu" else other
+
+
 def connect(coordinator: str | None, num_processes: int | None, process_id: int | None, heartbeat: int) -> None:
     """Connects the processes of one run. Call this before JAX initialises its backend.
 

@@ -7,7 +7,6 @@ the result is the same up to rounding. The rows stay on their devices if one blo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -17,13 +16,12 @@ from jax import lax
 
 from clustering_jax.kmeans.nearest import centre, nearest, nearest_exactly
 from clustering_jax.kmeans.plus_plus import initial_rows
-from clustering_jax.kmeans.row_blocks import Rows, half_squares, label_sums, unit_rows
+from clustering_jax.kmeans.row_blocks import Rows, unit_rows
+from clustering_jax.kmeans.search import Count, Search, iterate, search
 from clustering_jax.losses import normalize
+from clustering_jax.parallel import by_backend
 from clustering_jax.typing import Array, Float, Int
 
-Count = Array | None
-# Centroids in one matrix product: enough for full speed, and few enough that the result stays in cache.
-_COLUMNS = 256
 # With less of the squares than one part in so many left, they are too coarse to compare restarts.
 _EXPLAINED = 20
 # With less than that of them left, the search itself is too coarse: groups may be far apart.
@@ -56,7 +54,7 @@ def kmeans(
     max_iter: int = 300,
     tol: float = 1e-4,
     spherical: bool = False,
-    block: int = 2048,
+    block: int | None = None,
 ) -> KMeans:
     """k-means by Lloyd's algorithm with greedy k-means++ initialisation and several restarts.
 
@@ -80,7 +78,7 @@ def kmeans(
       tol: tolerance, at least 0.
       spherical: if true, rows and centroids are scaled to norm 1 and compared by their cosine. A row of zeros has
         distance 1 from every centroid and does not move any.
-      block: number of rows that are processed at a time, at least 1.
+      block: number of rows that are processed at a time, at least 1; None is 2,048 on a CPU, and 32,768 elsewhere.
 
     Returns:
       `KMeans`. Its inertia is close to that of scikit-learn with the same number of restarts.
@@ -105,7 +103,8 @@ def kmeans(
       >>> bool(result.labels[0] == result.labels[1]), bool(result.labels[0] == result.labels[2])
       (True, False)
     """
-    _check_rows("kmeans", x, block)
+    block = _block_of("kmeans", block)
+    _check_rows("kmeans", x)
     if not 1 <= k <= len(x):
         raise ValueError(f"kmeans: needs 1 <= k <= n, got k = {k} for rows of shape {jnp.shape(x)}")
     if restarts < 1 or max_iter < 1:
@@ -121,7 +120,7 @@ def assign(
     *,
     count: Int[Array, ""] | None = None,
     spherical: bool = False,
-    block: int = 2048,
+    block: int | None = None,
 ) -> tuple[Int[Array, " n"], Float[Array, " n"]]:
     """Assigns each row to its nearest centroid.
 
@@ -130,7 +129,7 @@ def assign(
       centers: [k, d] centroids.
       count: number of centroids to use, in [1, k], or None for all.
       spherical: if true, rows and centroids are compared by their cosine.
-      block: number of rows that are processed at a time, at least 1.
+      block: number of rows that are processed at a time, at least 1; None is 2,048 on a CPU, and 32,768 elsewhere.
 
     Returns:
       ``(labels, distances)``. The labels are int32 [n]; in a tie the first centroid is taken. The distances [n] are
@@ -147,8 +146,9 @@ def assign(
       >>> labels.tolist(), distances.tolist()
       ([0, 1], [1.0, 4.0])
     """
-    _check_rows("assign", x, block)
-    _check_rows("assign", centers, block)
+    block = _block_of("assign", block)
+    _check_rows("assign", x)
+    _check_rows("assign", centers)
     x, centers = jnp.asarray(x), jnp.asarray(centers)
     if x.shape[1] != centers.shape[1]:
         raise ValueError(
@@ -176,7 +176,7 @@ def _kmeans(
     rows = unit_rows(x, block) if spherical else Rows(x, shift, None, block)
     variance = _variance(rows)
     limit = tol * jnp.minimum(variance, spread)
-    found = _search(rows, initial_rows(key, rows, k, restarts), max_iter, limit, count)
+    found = search(rows, initial_rows(key, rows, k, restarts), max_iter, limit, count)
     best = found.best if spherical or restarts == 1 else _best(rows, found, count, variance * x.size)
     centers = found.ended[best]
     if not spherical:
@@ -188,7 +188,7 @@ def _kmeans(
     return KMeans(centers, labels, inertia, found.iterations[best])
 
 
-def _best(rows: Rows, found: _Search, count: Count, total: Array) -> Array:
+def _best(rows: Rows, found: Search, count: Count, total: Array) -> Array:
     """Number of the best restart.
 
     The fit of the search, `total` minus the inertia, rounds the differences away where nearly all of `total` is
@@ -220,7 +220,7 @@ def _polished(rows: Rows, tol: Array, max_iter: int, count: Count, size: int, ce
         return nearest_exactly(centers[0], rows, count)[0][None]
 
     def step(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        new = _lloyd(rows, state[0][None], count, exactly)[0][0]
+        new = iterate(rows, state[0][None], count, exactly)[0][0]
         return new, jnp.sum((new - state[0]) ** 2), state[2] + 1
 
     limit = tol * _inertia(rows, centers, count) / size
@@ -263,103 +263,13 @@ def _variance(rows: Rows) -> Array:
     return jnp.mean(squares / count - (sums / count) ** 2)
 
 
-class _Search(NamedTuple):
-    """State of the search. Each slot runs one restart; when a restart ends, its slot takes the next one.
-
-    Args:
-      centers: [slots, k, d] current centroids.
-      restart: int [slots] number of the restart in each slot; the number of restarts or more if the slot is idle.
-      steps: int [slots] iterations so far.
-      started: number of restarts that have begun.
-      ended: [restarts, k, d] centroids of the restarts that have ended.
-      iterations: int [restarts] their iterations.
-      best: number of the one with the largest fit.
-      fit: that fit.
-    """
-
-    centers: Array
-    restart: Array
-    steps: Array
-    started: Array
-    ended: Array
-    iterations: Array
-    best: Array
-    fit: Array
+def _block_of(name: str, block: int | None) -> int:
+    if block is not None and block < 1:
+        raise ValueError(f"{name}: needs a block of 1 or more, got {block}")
+    return block or by_backend(2048, 32_768)
 
 
-def _search(rows: Rows, initial: Array, max_iter: int, limit: Array, count: Count = None) -> _Search:
-    """All restarts, as they ended. `initial`, int [restarts, k], are the rows to start from."""
-    restarts, k = initial.shape
-    slots = max(1, min(restarts, _COLUMNS // k))
-
-    def step(now: _Search) -> _Search:
-        centers, fit = _lloyd(rows, now.centers, count)
-        moved, steps = jnp.sum((centers - now.centers) ** 2, (1, 2)), now.steps + 1
-        done = (now.restart < restarts) & ((moved <= limit) | (steps >= max_iter))
-        top = jnp.argmax(jnp.where(done, fit, -jnp.inf))
-        better = done[top] & (fit[top] > now.fit)
-        # A restart that has not ended is written to no place.
-        place = jnp.where(done, now.restart, restarts)
-        ended = now.ended.at[place].set(centers, mode="drop")
-        iterations = now.iterations.at[place].set(steps, mode="drop")
-        best, best_fit = jnp.where(better, now.restart[top], now.best), jnp.where(better, fit[top], now.fit)
-        restart = jnp.where(done, now.started + jnp.cumsum(done, dtype=jnp.int32) - 1, now.restart)
-        fresh = rows.take(initial[jnp.minimum(restart, restarts - 1)])
-        centers = jnp.where(done[:, None, None], fresh, centers)
-        started = now.started + jnp.sum(done, dtype=jnp.int32)
-        return _Search(centers, restart, jnp.where(done, 0, steps), started, ended, iterations, best, best_fit)
-
-    first, zero = rows.take(initial[:slots]), jnp.int32(0)
-    none = jnp.full((), -jnp.inf, first.dtype)
-    ended, iterations = jnp.zeros((restarts, *first.shape[1:]), first.dtype), jnp.zeros(restarts, jnp.int32)
-    begun = jnp.arange(slots, dtype=jnp.int32), jnp.zeros(slots, jnp.int32), jnp.int32(slots)
-    start = _Search(first, *begun, ended, iterations, zero, none)
-    return lax.while_loop(lambda now: jnp.any(now.restart < restarts), step, start)
-
-
-def _lloyd(
-    rows: Rows, centers: Array, count: Count = None, nearest: Callable[..., Array] = nearest
-) -> tuple[Array, Array]:
-    """One iteration: the next centers [slots, k, d], and their fit [slots].
-
-    The fit is the sum of squares (or of cosines) that the centroids explain. The larger it is, the smaller the inertia.
-    """
-    k = centers.shape[1]
-
-    def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
-        # Rows with index -1 are left out: label k is no cluster.
-        labels = jnp.where(index >= 0, nearest(centers, rows, count), k)
-        sums, counts = label_sums(labels, rows, k)
-        return (carry[0] + sums, carry[1] + counts), None
-
-    zero = jnp.zeros_like(centers), jnp.zeros_like(centers[..., 0])
-    (sums, counts), _ = rows.fold(step, zero)
-    means = jax.vmap(normalize)(sums) if rows.scale is not None else sums / jnp.maximum(counts, 1)[..., None]
-    fit, empty = jnp.sum(sums * means, (1, 2)), counts == 0
-    empty = empty if count is None else empty & (jnp.arange(k) < count)
-    refilled = partial(_refilled, rows, centers, count, empty)
-    return lax.cond(jnp.any(empty), refilled, lambda means: means, means), fit
-
-
-def _refilled(rows: Rows, centers: Array, count: Count, empty: Array, means: Array) -> Array:
-    """`means`, with each empty cluster moved to one of the rows that are farthest from their centroids."""
-
-    def step(carry: tuple[Array, Array], rows: Array, index: Array) -> tuple[tuple[Array, Array], None]:
-        squares = jnp.sum(rows**2, 1) + 2 * jnp.min(half_squares(centers, rows, count), 1)
-        both = jnp.concatenate([carry[0], jnp.where(index >= 0, squares, -jnp.inf)], 1)
-        indices = jnp.concatenate([carry[1], jnp.broadcast_to(index, squares.shape)], 1)
-        top, at = lax.top_k(both, empty.shape[1])
-        return (top, jnp.take_along_axis(indices, at, 1)), None
-
-    start = jnp.full(empty.shape, -jnp.inf, centers.dtype), jnp.zeros(empty.shape, jnp.int32)
-    (_, farthest), _ = rows.fold(step, start)
-    rank = jnp.maximum(jnp.cumsum(empty, axis=1) - 1, 0)
-    return jnp.where(empty[..., None], rows.take(jnp.take_along_axis(farthest, rank, 1)), means)
-
-
-def _check_rows(name: str, x: Array, block: int) -> None:
+def _check_rows(name: str, x: Array) -> None:
     if jnp.ndim(x) != 2 or 0 in jnp.shape(x) or not jnp.issubdtype(jnp.result_type(x), jnp.floating):
         got = f"{jnp.result_type(x)} of shape {jnp.shape(x)}"
         raise ValueError(f"{name}: needs floating point [n, d] with n and d above 0, got {got}")
-    if block < 1:
-        raise ValueError(f"{name}: needs a block of 1 or more, got {block}")

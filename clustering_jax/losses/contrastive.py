@@ -27,13 +27,13 @@ from clustering_jax.losses.checks import checked, checked_batch, rescaled
 from clustering_jax.losses.dense import dense_log_sums
 from clustering_jax.losses.prior import divergence_from_prior
 from clustering_jax.losses.symmetric import symmetric_log_sums
-from clustering_jax.parallel import axis_index, axis_size, pmean, psum
+from clustering_jax.parallel import axis_index, axis_size, by_backend, pmean, psum
 from clustering_jax.typing import Array, Bool, Float
 
 # Number of rows, over both views and all devices, from which "auto" does not use "dense". On one device (two CPU cores,
 # d = 128, value and gradient) "dense" and "blockwise" take about the same time with 2,048 rows. With 4,096 rows "dense"
-# takes 1.3 times as long and 80 instead of 10 MiB.
-_MANY = 2048
+# takes 1.3 times as long and 80 instead of 10 MiB. Other backends have the memory bandwidth and need large products.
+_MANY = {"cpu": 2048, "other": 16_384}
 
 
 def nt_xent(
@@ -63,8 +63,8 @@ def nt_xent(
       moves rows between the devices first. Called per device, it gathers all rows.
     - "ring", called per device, sends the rows from device to device. No device holds more than its own rows and those
       of one other device.
-    - "auto" is "dense" for fewer than 2,048 rows over both views and all devices. For more rows it is "ring" with
-      `axis_name`, and "blockwise" without.
+    - "auto" is "dense" for fewer than 2,048 rows over both views and all devices, 16,384 on a GPU or a TPU. For more
+      rows it is "ring" with `axis_name`, and "blockwise" without.
 
     Args:
       a: [n, d] embeddings of the first view; n >= 2 over all devices.
@@ -280,4 +280,4 @@ def _form(impl: str, rows: int, axis_name: str | None, block: int) -> str:
         raise ValueError("nt_xent: impl='ring' needs axis_name: call it per device, in jax.shard_map or jax.pmap")
     if impl != "auto":
         return impl
-    return "dense" if rows < _MANY else "blockwise" if axis_name is None else "ring"
+    return "dense" if rows < by_backend(**_MANY) else "blockwise" if axis_name is None else "ring"

@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from clustering_jax.kmeans import assign, kmeans
 from clustering_jax.kmeans import lloyd as module
+from clustering_jax.kmeans import search
 from clustering_jax.kmeans.row_blocks import label_sums
 from clustering_jax.metrics import accuracy
 from clustering_jax.parallel import batch_sharding, data_mesh
@@ -184,10 +185,10 @@ def test_empty_clusters_move_to_the_farthest_rows():
     """With equal initial rows all clusters but one are empty at first, so several empty clusters move at once."""
     x = jnp.asarray(blobs())
     rows = module.Rows(x, jnp.mean(x, 0), None, 128)
-    ended = jax.jit(lambda: module._search(rows, jnp.zeros((1, 6), jnp.int32), 300, 1e-6).ended)()
+    ended = jax.jit(lambda: search.search(rows, jnp.zeros((1, 6), jnp.int32), 300, 1e-6).ended)()
     found = squares(x, ended[0] + rows.shift)
     assert len(np.unique(found.argmin(1))) == 6
-    first, _ = module._lloyd(rows, rows.take(jnp.zeros((1, 6), jnp.int32)))
+    first, _ = search.iterate(rows, rows.take(jnp.zeros((1, 6), jnp.int32)))
     far = np.argsort(-squares(x, x[:1])[:, 0])[:5]
     np.testing.assert_allclose(first[0, 1:] + rows.shift, x[far], atol=1e-5)
 
@@ -353,7 +354,7 @@ def test_unused_clusters_take_no_row():
     """Used clusters that become empty take rows again. Initial rows are equal; there is room for six clusters."""
     x = jnp.asarray(blobs())
     rows, equal = module.Rows(x, jnp.mean(x, 0), None, 128), jnp.zeros((1, 6), jnp.int32)
-    first, _ = module._lloyd(rows, rows.take(equal), jnp.int32(4))
+    first, _ = search.iterate(rows, rows.take(equal), jnp.int32(4))
     far = np.argsort(-squares(x, x[:1])[:, 0])[:3]
     np.testing.assert_allclose(first[0, 1:4] + rows.shift, x[far], atol=1e-5)
     np.testing.assert_array_equal(first[0, 4:], 0)
