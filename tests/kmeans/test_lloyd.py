@@ -12,9 +12,8 @@ from sklearn.datasets import load_digits, make_blobs
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from clustering_jax.kmeans import assign, kmeans
+from clustering_jax.kmeans import assign, kmeans, search
 from clustering_jax.kmeans import lloyd as module
-from clustering_jax.kmeans import search
 from clustering_jax.kmeans.row_blocks import label_sums
 from clustering_jax.metrics import accuracy
 from clustering_jax.parallel import batch_sharding, data_mesh
