@@ -251,7 +251,7 @@ def table(result: Mapping[str, Any]) -> str:
         rows.append(f"neighbours in the features: {vote}{same} ({protocol['neighbours']})")
     names = result.get("names", [])
     there = result.get("clusters", range(len(names)))  # after corrections, not all numbers are clusters
-    rows += [f"cluster {i}: {', '.join(words) or '(no name)'}" for i, words in enumerate(names) if i in there]
+    rows += [f"cluster {i}: {', '.join(words)}" for i, words in enumerate(names) if words and i in there]
     return "\n".join(
         [
             *rows,

@@ -94,7 +94,7 @@ class Run(NamedTuple):
     """Keys of the group `run`."""
 
     # Steps between two lines of metrics.jsonl.
-    log_every: int = 50
+    log_every: int = 64
     # Epochs between two evaluations of all rows; 0 evaluates only at the end.
     evaluate_every: int = 10
     # Epochs between two checkpoints; 0 saves only at the end and when interrupted.

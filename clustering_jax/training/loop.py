@@ -42,7 +42,7 @@ class Schedule(NamedTuple):
       resident_bytes: data sets up to this size, in bytes, are kept on the device; larger ones stay on the host.
     """
 
-    log_every: int = 50
+    log_every: int = 64
     evaluate_every: int = 0
     checkpoint_every: int = 0
     resident_bytes: int = 4 << 30
