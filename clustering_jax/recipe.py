@@ -193,10 +193,12 @@ def table(rows: Sequence[Mapping[str, Any]], best: int) -> str:
     """Formats the candidates, and says in a sentence how the one that was kept compares with k-means."""
     scored = [name for name in results.TABLE if name in rows[0]]
     width = max(len(row["name"]) for row in rows) + 1
-    lines = [f"{'candidate':{width}}{'agreement':>10}{'occupied':>10}" + "".join(f"{name.upper():>8}" for name in scored)]
+    names = "".join(f"{name.upper():>8}" for name in scored)
+    lines = [f"{'candidate':{width}}{'agreement':>10}{'occupied':>10}{names}"]
     for i, row in enumerate(rows):
         values = "".join(f"{row[name]:8.3f}" for name in scored)
-        lines.append(f"{row['name']:{width}}{row['agreement']:10.3f}{row['occupied']:10}{values}" + " kept" * (i == best))
+        values += " kept" * (i == best)
+        lines.append(f"{row['name']:{width}}{row['agreement']:10.3f}{row['occupied']:10}{values}")
     if rows[best]["name"] in PLAIN:
         lines.append("k-means does as well as the other methods here")
     return "\n".join(lines)

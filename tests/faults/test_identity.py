@@ -149,7 +149,9 @@ def test_an_estimators_workdir_holds_one_data_set(tmp_path, case):
         other = {**first, "y": other["y"]}
     pair = [[arrays["view0"], arrays["view1"]] for arrays in (first, other)]
     signals = pytest.MonkeyPatch()
-    signals.setattr(run, "_run", lambda config, workdir, *_: workdir_module.create_workdir(workdir, config))
+    signals.setattr(
+        "clustering_jax.run.training._run", lambda config, workdir, *_: workdir_module.create_workdir(workdir, config)
+    )
     signals.setattr(MultiViewClustering, "_read", lambda self, workdir: None)
     try:
         MultiViewClustering(**options).fit(pair[0], first["y"])

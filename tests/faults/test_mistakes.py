@@ -126,7 +126,7 @@ def test_a_report_that_can_not_be_made_loses_no_result(done, monkeypatch):
 def test_a_finished_run_needs_no_lock(done, monkeypatch):
     """It may be read where nothing can be written."""
     workdir, settings = done
-    monkeypatch.setattr(run, "locked", lambda *_: pytest.fail("locked"))
+    monkeypatch.setattr("clustering_jax.run.training.locked", lambda *_: pytest.fail("locked"))
     assert run.train(settings, workdir, reported=False)["seed"] == 0
     shutil.rmtree(workdir)
 

@@ -1,4 +1,4 @@
-"""One run, from a config to a finished workdir: loads the data, builds the method, trains, assigns and scores."""
+"""One run, from a config to a finished workdir: builds the method, trains, assigns and scores."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from clustering_jax import data, report
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.images.streaming import LazyArray
 from clustering_jax.errors import UserError
-from clustering_jax.files import read_json, write_json
+from clustering_jax.files import write_json
 from clustering_jax.inference import describe, results
 from clustering_jax.inference.balanced import balanced, log_shares
-from clustering_jax.inference.embedding import embed
 from clustering_jax.inference.features import with_feature_scores
-from clustering_jax.kmeans import number_of_clusters
 from clustering_jax.method import Method
 from clustering_jax.methods import from_config
-from clustering_jax.parallel import is_first, local
+from clustering_jax.parallel import local
+from clustering_jax.run.streams import (
+    CHOSEN,
+    check_scored,
+    chosen_clusters,
+    load_streams,
+    shapes_of,
+    show,
+    warn_of_notes,
+    with_embeddings,
+)
 from clustering_jax.training import seeds
 from clustering_jax.training.batches import batch_size_of, is_resident
 from clustering_jax.training.checkpoint import Store
@@ -40,8 +47,6 @@ from clustering_jax.training.workdir import (
     finished,
     write_result,
 )
-
-CHOSEN = "num_clusters.json"
 
 
 def train(
@@ -76,7 +81,7 @@ def train(
     result = finished(workdir)
     if result:
         seconds = result["wall_time_seconds"]
-        _print(f"{workdir} is finished (wall time {seconds:.0f} s); a new run needs a new --workdir", quiet)
+        show(f"{workdir} is finished (wall time {seconds:.0f} s); a new run needs a new --workdir", quiet)
         if changed := "" if streams else changed_since(workdir, config, result):
             warnings.warn(
                 f"{workdir} is finished, and its data have changed since: they differ in {changed}", stacklevel=2
@@ -99,9 +104,9 @@ def _run(
     """Trains in a workdir that no other process uses. The arguments are those of `train`."""
     check_workdir(workdir, config)  # which another process may have filled in between
     original, config = config, config if streams else with_embeddings(config, workdir)
-    _warn(streams := dict(streams or load_streams(config)))
+    warn_of_notes(streams := dict(streams or load_streams(config)))
     scored = data.load(**config["scored"]) if config["scored"] else None
-    _check_scored(streams["train"], scored)
+    check_scored(streams["train"], scored)
     if config["kmeans_baseline"] and isinstance((scored or streams["train"]).features.get("image"), LazyArray):
         raise UserError("kmeans_baseline needs all pixels in memory: set kmeans_baseline=False or streaming=False")
     chosen = chosen_clusters(config, streams["train"], workdir, quiet)
@@ -122,103 +127,11 @@ def _run(
         write_json(workdir / CHOSEN, chosen)
     scored = scored or streams["train"]
     result, embedder = _train(method, variables, settings, streams, scored, steps, described, workdir, signals, quiet)
-    _print(results.table(result), quiet)
+    show(results.table(result), quiet)
     result = write_result(workdir, result, config["data"].get("path"))
     if reported:
         report.at_end(workdir, settings, scored, embedder, quiet=quiet)
     return result
-
-
-def with_embeddings(config: dict[str, Any], workdir: Path) -> dict[str, Any]:
-    """The config with the path of the embeddings. If it names a model but no path, they are computed in the workdir.
-
-    Args:
-      config: the config of a run.
-      workdir: directory of the run.
-
-    Raises:
-      UserError: there is nothing to embed, or the images can't be embedded.
-    """
-    config = _of_photos(config)
-    settings, path = config.get("embed"), config["data"].get("path", "")
-    if not settings or "path" not in config["data"]:
-        return config
-    if not path and not (settings["clip"] or settings["encoder"]):
-        raise UserError(
-            "nothing to cluster: give --config.data.path (embeddings) or --config.embed.clip (a CLIP model)"
-        )
-    if not path and jax.process_count() > 1:
-        raise UserError(
-            "several processes can't embed images: run python -m clustering_jax.embed --config=FILE --output=DIR "
-            "first, then use --config.data.path=DIR"
-        )
-    path = path or str(embed(workdir / "embeddings", **settings))
-    scored = {**config["scored"], "path": config["scored"].get("path") or path} if config["scored"] else {}
-    return {**config, "data": {**config["data"], "path": path}, "scored": scored}
-
-
-def _of_photos(config: dict[str, Any]) -> dict[str, Any]:
-    """Turns the data source "photos" into embeddings that are to be computed from a folder."""
-    if config["data"].get("source") != "photos":
-        return config
-    if not config["data"]["path"]:
-        raise UserError("there are no photos to cluster: give --config.data.path=FOLDER")
-    folder = {**config["data"], "source": "folder"}
-    embed = {**config["embed"], "splits": {"train": folder}}
-    return {**config, "data": {"source": "embeddings", "path": "", "split": "train"}, "embed": embed}
-
-
-def load_streams(config: Mapping[str, Any]) -> dict[str, Dataset]:
-    """Loads the data sets of a config.
-
-    Args:
-      config: the config of the run.
-
-    Returns:
-      The data sets by stream name: "train", and "unlabelled" if the config has unlabelled data.
-    """
-    streams = {"train": data.load(**config["data"])}
-    if config["unlabelled"]:
-        streams["unlabelled"] = data.load(**config["unlabelled"])
-    return streams
-
-
-def _warn(streams: Mapping[str, Dataset]) -> None:
-    for dataset in streams.values():
-        for note in dataset.notes:
-            warnings.warn(note, stacklevel=2)
-
-
-def _check_scored(dataset: Dataset, scored: Dataset | None) -> None:
-    """Raises UserError if the features of `scored` differ from the features of the training data."""
-    if scored is None:
-        return
-    if dataset.scalings is not None:
-        raise UserError("scored supports images and embeddings only: views would be scaled differently from training")
-    ours, theirs = (_shapes(d) for d in (dataset, scored))
-    if ours != theirs:
-        raise UserError(f"scored has features {theirs}, the training data {ours}: use the same source for both")
-
-
-def chosen_clusters(config: Mapping[str, Any], dataset: Dataset, workdir: Path, quiet: bool) -> dict[str, Any]:
-    """Chooses the number of clusters if the config has 0. A choice in the workdir is used again.
-
-    Args:
-      config: the config of the run.
-      dataset: the training data.
-      workdir: directory of the run.
-      quiet: whether to print nothing.
-
-    Returns:
-      ``{"num_clusters": K}``; of a choice, what `number_of_clusters.num_clusters` returns.
-    """
-    if config["num_clusters"]:
-        return {"num_clusters": config["num_clusters"]}
-    choice = read_json(workdir / CHOSEN) or number_of_clusters.num_clusters(
-        dataset, config["cluster_range"], seed=config["seed"]
-    )
-    _print(number_of_clusters.summary_line(choice), quiet)
-    return choice
 
 
 def _initial(method: Method, config: Mapping[str, Any], dataset: Dataset) -> Any:
@@ -282,7 +195,7 @@ def _train(
                 "config": config,
                 "versions": results.versions(),
                 "steps_per_epoch": steps,
-                "features": _shapes(dataset),
+                "features": shapes_of(dataset),
                 "scalings": dataset.scalings,
                 "data": described,
             },
@@ -331,15 +244,5 @@ def _hint(config: Mapping[str, Any]) -> str:
     return "a pretrained encoder clusters photos in minutes: --config=photos"
 
 
-def _print(text: str, quiet: bool) -> None:
-    """Prints once, whatever the number of processes."""
-    if is_first() and not quiet:
-        print(text)
-
-
 def _resident_bytes(config: Mapping[str, Any]) -> int:
     return int(config["run"]["resident_gib"] * 2**30)
-
-
-def _shapes(dataset: Dataset) -> dict[str, list]:
-    return {k: [list(v.shape[1:]), str(v.dtype)] for k, v in dataset.features.items()}
