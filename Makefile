@@ -53,6 +53,7 @@ bench: $(VENV)/benched
 	$(BIN)/python -m benchmarks.multiview_speed
 	$(BIN)/python -m benchmarks.crossmodal_speed
 	$(BIN)/python -m benchmarks.clip
+	$(BIN)/python -m benchmarks.turtle_speed
 	$(BIN)/python -m benchmarks.contrastive
 	$(BIN)/python -m benchmarks.semantic_speed
 	$(BIN)/python -m benchmarks.serving
