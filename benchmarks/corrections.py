@@ -125,7 +125,7 @@ def _scored(dataset: Dataset, seed: int, before: np.ndarray, after: np.ndarray, 
 def kept_rows(dataset: Dataset, probabilities: list[np.ndarray]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The expected and the true share of right rows among those that `reject` keeps, for each seed."""
     clusters = [p.argmax(1) for p in probabilities]
-    neighbours, _ = similar_rows(dataset.features["image"], NEIGHBOURS)
+    neighbours = similar_rows(dataset.features["image"], NEIGHBOURS)
     for seed, p in enumerate(probabilities):
         confidence = p.max(1)
         for name, agreement in (

@@ -97,4 +97,5 @@ def described(run: Finished, predictor: Predictor, *, calibrate: bool = True) ->
     texts = result.columns
     lines = [dict(zip(texts, line, strict=True)) for line in zip(*texts.values(), strict=True)]
     embedding = result.embedding if result.embedding.size else unit(predictor.embed(features))
-    return Finished(predictor, {**run.result, **result.summary}, None, run.dataset, lines, embedding)
+    summary = {**run.result, **result.summary}
+    return Finished(predictor, summary, None, run.dataset, lines, embedding, result.neighbours)

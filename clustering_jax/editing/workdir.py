@@ -38,6 +38,7 @@ class Finished(NamedTuple):
       dataset: the scored rows.
       lines: the lines of assignments.csv, by the names of the columns.
       embedding: [n, d], rows of norm 1.
+      neighbours: row numbers of the nearest rows in it, int [n, 20] or more; None if they are not known.
     """
 
     predictor: Predictor
@@ -46,6 +47,7 @@ class Finished(NamedTuple):
     dataset: Dataset
     lines: list[dict[str, str]]
     embedding: np.ndarray
+    neighbours: np.ndarray | None = None
 
 
 def read(workdir: Path, dataset: Dataset | None = None) -> Finished:
@@ -164,7 +166,8 @@ def _result(
     # The scores of the other seeds are those of other clusters.
     result: dict[str, Any] = {name: value for name, value in run.result.items() if name != "seeds"}
     result["scores"] = results.score(probabilities, run.dataset)
-    result = with_feature_scores(result, run.predictor.embed, run.dataset, probabilities.argmax(1), run.embedding)
+    embed, places = run.predictor.embed, probabilities.argmax(1)
+    result = with_feature_scores(result, embed, run.dataset, places, run.embedding, run.neighbours)
     result["clusters"] = rule.ids.tolist()
     if any(state.names.values()):
         result["names"] = [state.names.get(cluster, []) for cluster in range(state.free)]

@@ -12,6 +12,8 @@ from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
 from clustering_jax.inference import levels
 from clustering_jax.inference.balanced import log_shares
+from clustering_jax.inference.duplicates import duplicate_groups, first_equal
+from clustering_jax.inference.features import NEIGHBOURS
 from clustering_jax.inference.rejection import (
     agreement_of_neighbours,
     agreement_of_seeds,
@@ -19,8 +21,11 @@ from clustering_jax.inference.rejection import (
     reliability,
 )
 from clustering_jax.inference.results import known_scores
-from clustering_jax.inference.rows import duplicate_groups, medoids, outlier_scores, similar_rows, unit
+from clustering_jax.inference.rows import cosines, medoids, outlier_scores, similar_rows, unit
 from clustering_jax.inference.rule import Rule, decimals, numbers
+
+# Largest `rows.duplicates`: above it, pairs that are near by chance are marked.
+MOST = 0.6
 
 
 class Described(NamedTuple):
@@ -31,12 +36,14 @@ class Described(NamedTuple):
       columns: n texts by the name of the column.
       summary: additions to result.json.
       embedding: the embedding of the rows, [n, d] of norm 1; empty if it was not needed.
+      neighbours: row numbers of the nearest rows, int [n, 20] or more; None if the rows were not compared.
     """
 
     clusters: np.ndarray
     columns: dict[str, list[str]]
     summary: dict[str, Any]
     embedding: np.ndarray
+    neighbours: np.ndarray | None
 
 
 def check(config: Mapping[str, Any], n: int) -> None:
@@ -57,10 +64,10 @@ def check(config: Mapping[str, Any], n: int) -> None:
     wrong = [count for count in config["levels"] if not (isinstance(count, int) and 2 <= count < k)]
     if wrong:
         raise UserError(f"levels has {wrong[0]}: a level has from 2 to {k - 1} groups of the {k} clusters")
-    if rows["neighbours"] < 0 or not 0 <= rows["duplicates"] <= 1:
+    if rows["neighbours"] < 0 or not 0 <= rows["duplicates"] <= MOST:
         raise UserError(
             f"rows.neighbours is {rows['neighbours']} and rows.duplicates {rows['duplicates']}: choose 0 or more "
-            "neighbours, and a cosine from 0 to 1"
+            f"neighbours, and a share of the distance to the fifth nearest row, from 0 (off) to {MOST}"
         )
     if config["reject"] and config["num_seeds"] == 1 and not _compares(config, n):
         raise UserError(
@@ -97,21 +104,27 @@ def describe(
             stacklevel=2,
         )
     rows = unit(embed(scored.features)) if compared or config["levels"] else np.zeros((0, 0))
-    neighbours = np.zeros((0, 0), int)
+    neighbours, near = None, np.zeros((0, 0), int)
     if compared:
-        neighbours, cosines = similar_rows(rows, config["rows"]["neighbours"])
-        columns["outlier"] = decimals(outlier_scores(cosines))
-        groups = duplicate_groups(rows, neighbours, cosines, config["rows"]["duplicates"] or np.inf)
-        columns["duplicate_group"] = numbers(groups, -1)
+        # One search serves the scores of the features, too.
+        neighbours = similar_rows(rows, max(config["rows"]["neighbours"], NEIGHBOURS))
+        near = neighbours[:, : config["rows"]["neighbours"]]
+        columns["outlier"] = decimals(outlier_scores(cosines(rows, near)))
+        columns["duplicate_group"] = numbers(_duplicates(config, scored, rows, neighbours), -1)
         columns["typical"] = numbers(medoids(rows, clusters), 0)
     if config["reject"]:
-        summary["rejection"] = _rejection(config, scored, assigned, best, neighbours)
+        summary["rejection"] = _rejection(config, scored, assigned, best, near)
     if config["levels"]:
         summary["levels"] = _levels(config, rows, clusters)
     rule = Rule.of_run(summary)
     first = rule.columns(probabilities)
     last = {name: first.pop(name) for name in list(first) if name.startswith("level_")}
-    return Described(rule.clusters(probabilities), {**first, **columns, **last}, summary, rows)
+    return Described(rule.clusters(probabilities), {**first, **columns, **last}, summary, rows, neighbours)
+
+
+def _duplicates(config: Mapping[str, Any], scored: Dataset, rows: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    share, n = config["rows"]["duplicates"], len(rows)
+    return duplicate_groups(rows, neighbours, share, first_equal(scored.features, n)) if share else np.full(n, -1)
 
 
 def _compares(config: Mapping[str, Any], n: int) -> bool:

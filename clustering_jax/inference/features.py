@@ -30,16 +30,25 @@ def rows_to_compare(dataset: Dataset) -> np.ndarray:
 
 
 def with_feature_scores(
-    result: Mapping[str, Any], embed: Callable, dataset: Dataset, clusters: np.ndarray, embedding: np.ndarray
+    result: Mapping[str, Any],
+    embed: Callable,
+    dataset: Dataset,
+    clusters: np.ndarray,
+    embedding: np.ndarray,
+    neighbours: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The content of result.json with the scores of `feature_scores`, and what they compare."""
-    scores, compared = feature_scores(embed, dataset, clusters, embedding)
+    scores, compared = feature_scores(embed, dataset, clusters, embedding, neighbours)
     protocol = {**result["protocol"], "neighbours": compared} if scores else result["protocol"]
     return {**result, "scores": {**result["scores"], **scores}, "protocol": protocol}
 
 
 def feature_scores(
-    embed: Callable, dataset: Dataset, clusters: np.ndarray, embedding: np.ndarray
+    embed: Callable,
+    dataset: Dataset,
+    clusters: np.ndarray,
+    embedding: np.ndarray,
+    neighbours: np.ndarray | None = None,
 ) -> tuple[dict[str, float], str]:
     """Scores of the features by the 20 nearest neighbours of each row, by cosine, without the row itself.
 
@@ -48,6 +57,7 @@ def feature_scores(
       dataset: the scored data.
       clusters: int [n], the cluster of each of its rows.
       embedding: the embedding [n, d] of its rows; empty if it is to be computed here, for the compared rows alone.
+      neighbours: row numbers of the nearest rows in it, int [n, 20] or more; None searches them here.
 
     Returns:
       "knn_consistency" and, if there are labels, "knn_accuracy", see `clustering_jax.metrics`; and a note of what was
@@ -56,10 +66,13 @@ def feature_scores(
     rows = rows_to_compare(dataset)
     if len(rows) < 2:
         return {}, ""
-    few = {name: values[rows] for name, values in dataset.features.items()}
-    features = embedding[rows] if embedding.size else embed(few).reshape(len(rows), -1)
     count = min(NEIGHBOURS, len(rows) - 1)
-    near = np.asarray(nearest_neighbours(jnp.asarray(features, jnp.float32), count))
+    if neighbours is not None and len(rows) == dataset.num_examples:
+        near = neighbours[:, :count]
+    else:
+        few = {name: values[rows] for name, values in dataset.features.items()}
+        features = embedding[rows] if embedding.size else embed(few).reshape(len(rows), -1)
+        near = np.asarray(nearest_neighbours(jnp.asarray(features, jnp.float32), count))
     scores = {"knn_consistency": knn_consistency(clusters[rows], near)}
     if dataset.labels is not None:
         scores["knn_accuracy"] = knn_accuracy(np.asarray(dataset.labels)[rows], near)

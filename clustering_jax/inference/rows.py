@@ -1,4 +1,4 @@
-"""What a run says of each row besides its cluster: the second choice, how odd the row is, duplicates, typical rows."""
+"""What a run says of each row besides its cluster: the second choice, how odd the row is, typical rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 from clustering_jax.kmeans.neighbours import nearest_neighbours
@@ -40,57 +38,39 @@ def unit(embedding: np.ndarray) -> np.ndarray:
     return rows / np.where(norm > 0, norm, 1)
 
 
-def similar_rows(rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest rows of each row, and their cosines.
+def similar_rows(rows: np.ndarray, k: int) -> np.ndarray:
+    """The nearest rows of each row, the nearest first: row numbers int [n, k].
 
     Args:
       rows: [n, d] of norm 1.
       k: number of neighbours; n - 1 where there are fewer.
-
-    Returns:
-      ``(row numbers int [n, k], cosines float32 [n, k])``, the nearest first.
     """
-    neighbours = np.asarray(nearest_neighbours(jnp.asarray(rows), min(k, len(rows) - 1)))
-    cosines = np.empty(neighbours.shape, np.float32)
-    for part in _blocks(len(rows), neighbours.shape[1] * rows.shape[1]):
-        cosines[part] = np.einsum("nd,nkd->nk", rows[part], rows[neighbours[part]])
-    return neighbours, cosines
+    return np.asarray(nearest_neighbours(jnp.asarray(rows), min(k, len(rows) - 1)))
 
 
-def outlier_scores(cosines: np.ndarray) -> np.ndarray:
+def cosines(rows: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Cosines of each row to its neighbours, float32 [n, k].
+
+    Args:
+      rows: [n, d] of norm 1.
+      neighbours: row numbers, int [n, k].
+    """
+    result = np.empty(neighbours.shape, np.float32)
+    for part in blocks(len(rows), neighbours.shape[1] * rows.shape[1]):
+        result[part] = np.einsum("nd,nkd->nk", rows[part], rows[neighbours[part]])
+    return result
+
+
+def outlier_scores(near: np.ndarray) -> np.ndarray:
     """How odd each row is: the share of the rows whose distance to their neighbours is at most its own.
 
     Args:
-      cosines: of each row to its nearest neighbours, [n, k].
+      near: cosines of each row to its nearest neighbours, [n, k].
 
     Returns:
       float [n] in (0, 1]: 1 for the row that is farthest from its neighbours, by the mean cosine distance.
     """
-    return rankdata(-cosines.mean(1), method="max") / len(cosines)
-
-
-def duplicate_groups(rows: np.ndarray, neighbours: np.ndarray, cosines: np.ndarray, threshold: float) -> np.ndarray:
-    """Groups of near-duplicates: rows that are linked, directly or through others, by cosines above a threshold.
-
-    The result is exact. Pairs among the nearest neighbours come first. A row all of whose neighbours are that similar
-    may have more of them, so it is compared with every row, block by block.
-
-    Args:
-      rows: [n, d] of norm 1.
-      neighbours: row numbers of the nearest rows, int [n, k].
-      cosines: their cosines [n, k], in descending order.
-      threshold: smallest cosine of two near-duplicates.
-
-    Returns:
-      int [n]: the group of each row, numbered from 0 in the order of their first rows; -1 for a row without duplicates.
-    """
-    near = cosines >= threshold
-    component = _linked(np.nonzero(near)[0], neighbours[near], len(rows))
-    full = np.flatnonzero(near[:, -1])
-    for part in _blocks(len(full), len(rows)):
-        row, column = np.nonzero(rows[full[part]] @ rows.T >= threshold)
-        component = _linked(component[full[part][row]], component[column], component.max() + 1)[component]
-    return _numbered(component)
+    return rankdata(-near.mean(1), method="max") / len(near)
 
 
 def medoids(rows: np.ndarray, clusters: np.ndarray, count: int = 3) -> np.ndarray:
@@ -113,22 +93,7 @@ def medoids(rows: np.ndarray, clusters: np.ndarray, count: int = 3) -> np.ndarra
     return rank
 
 
-def _blocks(n: int, width: int) -> Iterator[slice]:
+def blocks(n: int, width: int) -> Iterator[slice]:
     """Parts of n rows, such that a part of `width` numbers for each row has about BLOCK numbers."""
     size = max(BLOCK // max(width, 1), 1)
     return (slice(start, start + size) for start in range(0, n, size))
-
-
-def _linked(left: np.ndarray, right: np.ndarray, n: int) -> np.ndarray:
-    """The connected component of each of n nodes, given pairs of linked nodes."""
-    graph = sp.coo_array((np.ones(len(left), bool), (left, right)), (n, n))
-    return connected_components(graph, directed=False)[1]
-
-
-def _numbered(component: np.ndarray) -> np.ndarray:
-    """Components of several rows, numbered in the order of their first rows; -1 for those of one row."""
-    _, first, inverse, counts = np.unique(component, return_index=True, return_inverse=True, return_counts=True)
-    several = counts > 1
-    number = np.full(len(first), -1)
-    number[np.flatnonzero(several)[np.argsort(first[several])]] = np.arange(several.sum())
-    return number[inverse]

@@ -233,7 +233,9 @@ def _train(
     results.write_assignments(
         workdir / "assignments.csv", scored.ids, assigned[best], names, rows.clusters, rows.columns
     )
-    result = with_feature_scores(result | rows.summary, embedder, scored, assigned[best].argmax(1), rows.embedding)
+    result = with_feature_scores(
+        result | rows.summary, embedder, scored, assigned[best].argmax(1), rows.embedding, rows.neighbours
+    )
     return result, embedder
 
 

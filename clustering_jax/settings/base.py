@@ -122,8 +122,9 @@ class Rows(NamedTuple):
 
     # Rows that each row is compared with, for the outlier scores; 0 leaves out outliers, duplicates and typical rows.
     neighbours: int = 10
-    # Smallest cosine of near-duplicates in the embedding, below 1 because of rounding; 0 looks for none.
-    duplicates: float = 0.98
+    # Two rows are near-duplicates if their distance in the embedding is at most this share of the distance of either of
+    # them to its fifth nearest row, or if they are equal; 0 looks for none. See docs/edit.md.
+    duplicates: float = 0.35
     # Sets of more rows are not compared, with a warning: the time grows with the square of the number of rows.
     limit: int = 50_000
 
