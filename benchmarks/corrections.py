@@ -7,9 +7,9 @@ k-means is run once for each seed, with soft assignments as the method `kmeans` 
 three ways, one at a time: one merge and one split, as a user would do them who sees what most rows of each cluster are;
 the labels of the two most typical rows of each cluster; and the labels of as many random rows. Nothing is trained: the
 labels are scored by the targets that `edit --retrain` would train on, on the rows that are not labelled. `reject` is
-calibrated by the nearest rows and by the other seeds; the expected share of right rows is compared with the accuracy of
-the rows that are kept. FILE may be "digits", the pixels of scikit-learn's digits. Each set is one entry of OUTPUT.json,
-which a new run replaces.
+calibrated by clusterings of halves of the rows, by the other seeds, and by both; the expected share of right rows is
+compared with the accuracy of the rows that are kept. FILE may be "digits", the pixels of scikit-learn's digits. Each
+set is one entry of OUTPUT.json, which a new run replaces.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from clustering_jax.editing import state as states
 from clustering_jax.editing.known import known
 from clustering_jax.editing.spread import nearest_rows, spread
 from clustering_jax.files import read_json, write_json
-from clustering_jax.inference.rejection import agreement_of_neighbours, agreement_of_seeds, rejection
-from clustering_jax.inference.rows import medoids, similar_rows
+from clustering_jax.inference.rejection import agreement_of_halves, agreement_of_seeds, rejection
+from clustering_jax.inference.rows import medoids
 from clustering_jax.inference.rule import Rule
 
 SHARE, NEIGHBOURS = 0.9, 10
@@ -125,13 +125,11 @@ def _scored(dataset: Dataset, seed: int, before: np.ndarray, after: np.ndarray, 
 def kept_rows(dataset: Dataset, probabilities: list[np.ndarray]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The expected and the true share of right rows among those that `reject` keeps, for each seed."""
     clusters = [p.argmax(1) for p in probabilities]
-    neighbours = similar_rows(dataset.features["image"], NEIGHBOURS)
+    rows = dataset.features["image"]
     for seed, p in enumerate(probabilities):
         confidence = p.max(1)
-        for name, agreement in (
-            ("nearest rows", agreement_of_neighbours(clusters[seed], neighbours)),
-            ("other seeds", agreement_of_seeds(clusters, seed)),
-        ):
+        halves, seeds = agreement_of_halves(rows, clusters[seed]), agreement_of_seeds(clusters, seed)
+        for name, agreement in (("halves", halves), ("seeds", seeds), ("halves and seeds", halves * seeds)):
             rule = rejection(confidence, agreement, SHARE)
             kept = confidence >= rule.threshold
             right = metrics.accuracy(dataset.labels[kept], clusters[seed][kept])

@@ -135,7 +135,7 @@ def _retrained(
     """Trains on the corrections. Returns the run with the new model, and the state in which output i is cluster i."""
     own, settings = run.predictor.model_proba(run.dataset.features), run.predictor.config["rows"]
     probabilities, clusters = assigned(Rule.of_run(run.result, state.to_json()), own, run, state)
-    describe.check({**run.predictor.config, "levels": ()}, len(run.dataset.ids))
+    describe.check({**run.predictor.config, "levels": ()})
 
     def spread_out(targets: np.ndarray, rows: np.ndarray, known_targets: np.ndarray) -> np.ndarray:
         graph = nearest_rows(run.embedding, settings["neighbours"] if len(targets) <= settings["limit"] else 0)

@@ -15,7 +15,7 @@ from clustering_jax.inference.balanced import log_shares
 from clustering_jax.inference.duplicates import duplicate_groups, first_equal
 from clustering_jax.inference.features import NEIGHBOURS
 from clustering_jax.inference.rejection import (
-    agreement_of_neighbours,
+    agreement_of_halves,
     agreement_of_seeds,
     rejection,
     reliability,
@@ -46,15 +46,14 @@ class Described(NamedTuple):
     neighbours: np.ndarray | None
 
 
-def check(config: Mapping[str, Any], n: int) -> None:
+def check(config: Mapping[str, Any]) -> None:
     """Checks the settings of the rows.
 
     Args:
       config: the config of the run, with the number of clusters.
-      n: number of scored rows.
 
     Raises:
-      UserError: a value is out of its range, `reject` has nothing to be calibrated by, or `balanced` knows no sizes.
+      UserError: a value is out of its range, or `balanced` knows no sizes.
     """
     k, rows = config["num_clusters"], config["rows"]
     if config.get("balanced"):
@@ -68,11 +67,6 @@ def check(config: Mapping[str, Any], n: int) -> None:
         raise UserError(
             f"rows.neighbours is {rows['neighbours']} and rows.duplicates {rows['duplicates']}: choose 0 or more "
             f"neighbours, and a share of the distance to the fifth nearest row, from 0 (off) to {MOST}"
-        )
-    if config["reject"] and config["num_seeds"] == 1 and not _compares(config, n):
-        raise UserError(
-            f"reject compares each row with its neighbours: raise rows.neighbours (now {rows['neighbours']}) or "
-            f"rows.limit (now {rows['limit']} of {n} rows), or train several seeds (num_seeds)"
         )
 
 
@@ -103,7 +97,7 @@ def describe(
             "there are no outliers and duplicates; raise it if you have the time",
             stacklevel=2,
         )
-    rows = unit(embed(scored.features)) if compared or config["levels"] else np.zeros((0, 0))
+    rows = unit(embed(scored.features)) if compared or config["levels"] or config["reject"] else np.zeros((0, 0))
     neighbours, near = None, np.zeros((0, 0), int)
     if compared:
         # One search serves the scores of the features, too.
@@ -113,7 +107,7 @@ def describe(
         columns["duplicate_group"] = numbers(_duplicates(config, scored, rows, neighbours), -1)
         columns["typical"] = numbers(medoids(rows, clusters), 0)
     if config["reject"]:
-        summary["rejection"] = _rejection(config, scored, assigned, best, near)
+        summary["rejection"] = _rejection(config, scored, assigned, best, rows)
     if config["levels"]:
         summary["levels"] = _levels(config, rows, clusters)
     rule = Rule.of_run(summary)
@@ -132,14 +126,13 @@ def _compares(config: Mapping[str, Any], n: int) -> bool:
 
 
 def _rejection(
-    config: Mapping[str, Any], scored: Dataset, assigned: Sequence[np.ndarray], best: int, neighbours: np.ndarray
+    config: Mapping[str, Any], scored: Dataset, assigned: Sequence[np.ndarray], best: int, rows: np.ndarray
 ) -> dict[str, Any]:
     """The threshold of the confidence, how it was found, and the scores of the rows it keeps if there are labels."""
     clusters, confidence = [p.argmax(1) for p in assigned], assigned[best].max(1)
+    by, agreement = "clusterings of half of the rows", agreement_of_halves(rows, clusters[best])
     if len(assigned) > 1:
-        by, agreement = f"agreement of {len(assigned)} seeds", agreement_of_seeds(clusters, best)
-    else:
-        by, agreement = "agreement with the nearest rows", agreement_of_neighbours(clusters[0], neighbours)
+        by, agreement = f"{len(assigned)} seeds and {by}", agreement * agreement_of_seeds(clusters, best)
     found = rejection(confidence, agreement, config["reject"])
     kept = confidence >= found.threshold
     if found.expected < config["reject"]:

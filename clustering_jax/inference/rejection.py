@@ -1,21 +1,26 @@
 """Rows that a model is not sure of: how many of the assigned rows are right, estimated without labels.
 
 Two classifiers that were trained independently disagree on about the share of rows that one of them gets wrong (Jiang
-et al., Assessing Generalization of SGD via Disagreement, ICLR 2022). The second classifier is another seed of the run
-or, for one seed, a vote of the nearest rows in the embedding, which leaves the row itself out.
+et al., Assessing Generalization of SGD via Disagreement, ICLR 2022). The second opinions are clusterings of half of the
+rows and, if there are some, the other seeds of the run.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.isotonic import IsotonicRegression
 
 from clustering_jax import metrics
 
 BINS = 10
+# Clusterings of half of the rows, and the most rows of a half.
+HALVES, ROWS = 10, 20_000
 
 
 class Rejection(NamedTuple):
@@ -40,27 +45,38 @@ def agreement_of_seeds(clusters: Sequence[np.ndarray], best: int) -> np.ndarray:
     Returns:
       float [n].
     """
-    own, votes = clusters[best], []
-    for other in (c for i, c in enumerate(clusters) if i != best):
-        matched = metrics.match(own, other)
-        votes.append(np.array([matched.get(c, -1) for c in other.tolist()]) == own)
-    return np.mean(votes, axis=0)
+    others = (other for seed, other in enumerate(clusters) if seed != best)
+    return np.mean([_agrees(clusters[best], other) for other in others], axis=0)
 
 
-def agreement_of_neighbours(clusters: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Whether most of a row's neighbours are in its cluster: 1.0 or 0.0. Of equal votes the smaller cluster wins.
+def agreement_of_halves(rows: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """The share of ten clusterings, each made from half of the rows, that put a row into the same cluster.
+
+    Each is k-means from one start on a random half of the rows; the others go to the nearest centroid. Its clusters are
+    matched one to one. Clusters that depend on the start or on the sample differ (Monti et al., Consensus clustering,
+    Machine Learning 2003).
 
     Args:
-      clusters: int [n] in [0, k).
-      neighbours: row numbers of the nearest rows, int [n, m].
+      rows: embedding [n, d].
+      clusters: int [n].
 
     Returns:
       float [n].
     """
-    n, k = len(clusters), clusters.max() + 1
-    cells = np.arange(n)[:, None] * k + clusters[neighbours]
-    votes = np.bincount(cells.ravel(), minlength=n * k).reshape(n, k)
-    return (votes.argmax(1) == clusters).astype(float)
+    k, votes = len(np.unique(clusters)), []
+    for number in range(HALVES):
+        half = np.random.default_rng(number).permutation(len(rows))[: max(min(len(rows) // 2, ROWS), k)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct rows than clusters
+            found = KMeans(k, n_init=1, random_state=number).fit(rows[half])
+        votes.append(_agrees(clusters, found.predict(rows)))
+    return np.mean(votes, axis=0)
+
+
+def _agrees(clusters: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether another clustering has the same cluster for a row, after a one-to-one match, bool [n]."""
+    matched = metrics.match(clusters, other)
+    return np.array([matched.get(c, -1) for c in other.tolist()]) == clusters
 
 
 def rejection(confidence: np.ndarray, agreement: np.ndarray, share: float) -> Rejection:

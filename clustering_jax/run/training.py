@@ -113,7 +113,7 @@ def _run(
     settings = {**config, "num_clusters": chosen["num_clusters"]}
     settings["batch_size"] = batch_size_of(settings, streams)
     steps = {name: d.num_examples // settings["batch_size"] for name, d in streams.items()}
-    describe.check(settings, (scored or streams["train"]).num_examples)
+    describe.check(settings)
     method = from_config(settings, steps)
     # The preparation may take long, so that this check is done before it and after it.
     seeds.check(config, method, is_resident(streams, _resident_bytes(config)))

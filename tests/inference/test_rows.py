@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 
 from clustering_jax.inference import levels, rows
-from clustering_jax.inference.rejection import agreement_of_neighbours, agreement_of_seeds, rejection, reliability
+from clustering_jax.inference.rejection import agreement_of_halves, agreement_of_seeds, rejection, reliability
 from clustering_jax.inference.results import assignment_lines
 from clustering_jax.inference.rule import Rule
 
@@ -53,10 +54,20 @@ def test_agreement_of_seeds_ignores_the_numbers_of_clusters():
     np.testing.assert_allclose(agreement_of_seeds([other, own, third], 1), [1, 1, 1, 1, 1, 0.5])
 
 
-def test_agreement_of_neighbours_is_a_vote():
-    clusters, neighbours = np.array([0, 1, 1, 0]), np.array([[1, 2, 3], [0, 2, 3], [0, 1, 3], [1, 2, 0]])
-    assert agreement_of_neighbours(clusters, neighbours).tolist() == [0, 0, 0, 0]
-    assert agreement_of_neighbours(np.array([1, 1, 1, 0]), neighbours).tolist() == [1, 1, 1, 0]
+@pytest.mark.parametrize("apart, lowest, highest", [(9.0, 1.0, 1.0), (0.0, 0.3, 0.8)])
+def test_halves_agree_where_clusters_are_apart(apart, lowest, highest):
+    """Three parts of one blob depend on the sample; three blobs do not."""
+    rng = np.random.default_rng(0)
+    part = np.repeat(np.arange(3), 100)
+    rows = rng.normal(size=(300, 4)) + apart * np.eye(4)[part]
+    clusters = KMeans(3, n_init=10, random_state=0).fit_predict(rows)
+    agreement = agreement_of_halves(rows, clusters)
+    assert agreement.shape == (300,) and lowest <= agreement.mean() <= highest
+    np.testing.assert_array_equal(agreement, agreement_of_halves(rows, (clusters + 1) % 3))
+
+
+def test_equal_rows_are_one_cluster():
+    assert agreement_of_halves(np.ones((7, 2)), np.array([0, 0, 0, 0, 0, 0, 5])).tolist() == [1] * 6 + [0]
 
 
 @pytest.mark.parametrize("share", [0.6, 0.75, 0.9, 0.99])
