@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from clustering_jax import cli, report
+from clustering_jax import report
 from clustering_jax.editing import Request, Training, edit, match
 from clustering_jax.editing.request import (
     checked_pairs,
@@ -25,7 +25,7 @@ from clustering_jax.editing.request import (
 )
 from clustering_jax.errors import UserError
 from clustering_jax.inference.results import table
-from clustering_jax.parallel import device_per_core
+from clustering_jax.start import start
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -94,9 +94,7 @@ def main(argv: list[str]) -> None:
 
 def command(argv: list[str]) -> None:
     """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
-    cli.use_huge_pages()
-    device_per_core()
-    cli.run(lambda: main(argv))
+    start(main, argv)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import sys
 
-from clustering_jax import cli
 from clustering_jax.cli import read_flags
 from clustering_jax.errors import UserError
 from clustering_jax.inference.embedding import embed
-from clustering_jax.parallel import device_per_core
+from clustering_jax.start import start
 
 
 def main(argv: list[str]) -> None:
@@ -34,9 +33,7 @@ def main(argv: list[str]) -> None:
 
 def command(argv: list[str]) -> None:
     """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
-    cli.use_huge_pages()
-    device_per_core()
-    cli.run(lambda: main(argv))
+    start(main, argv)
 
 
 if __name__ == "__main__":

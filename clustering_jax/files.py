@@ -189,7 +189,7 @@ def read_json(path: Any, kind: type | tuple[type, ...] = (dict, list)) -> Any:
 
 
 def read_json_lines(path: Any) -> tuple[list[dict[str, Any]], bool]:
-    """Reads a file of one JSON object per line, up to the first line that is damaged.
+    """Reads a file of one JSON object per line, up to the first line that is damaged or differs from its checksum.
 
     Args:
       path: local path, or a path of etils.
@@ -206,11 +206,11 @@ def read_json_lines(path: Any) -> tuple[list[dict[str, Any]], bool]:
             break
         try:
             found = json.loads(line.decode("utf-8"))
+            if not isinstance(found, dict) or type(found.get("step")) is not int:
+                return objects, False
+            objects.append(unsealed(found))
         except (ValueError, RecursionError):
             return objects, False
-        if not isinstance(found, dict) or type(found.get("step")) is not int:
-            return objects, False
-        objects.append(found)
     return objects, True
 
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from clustering_jax import cli
 from clustering_jax.data.views.files import names
 from clustering_jax.errors import UserError
 from clustering_jax.files import output_file, write_atomic
 from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
-from clustering_jax.parallel import device_per_core
+from clustering_jax.start import start
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -52,9 +51,7 @@ def main(argv: list[str]) -> None:
 
 def command(argv: list[str]) -> None:
     """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
-    cli.use_huge_pages()
-    device_per_core()
-    cli.run(lambda: main(argv))
+    start(main, argv)
 
 
 if __name__ == "__main__":

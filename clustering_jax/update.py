@@ -11,13 +11,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from clustering_jax import cli, report
+from clustering_jax import report
 from clustering_jax.editing import Training, update
 from clustering_jax.editing.new_data import ALL
 from clustering_jax.editing.outcome import summary
 from clustering_jax.errors import UserError
 from clustering_jax.inference.results import table
-from clustering_jax.parallel import device_per_core
+from clustering_jax.start import start
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -59,9 +59,7 @@ def main(argv: list[str]) -> None:
 
 def command(argv: list[str]) -> None:
     """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
-    cli.use_huge_pages()
-    device_per_core()
-    cli.run(lambda: main(argv))
+    start(main, argv)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ CHAPTERS = (
     ("recipe", "editing"),
     ("estimators",),
     ("cli",),
+    ("start",),
     ("main", "predict", "edit", "update", "embed", "choose_k", "compare", "export", "serve", "report.__main__"),
     ("__main__",),
 )

@@ -78,11 +78,13 @@ def picked(dataset: Dataset, ids: Sequence[str], where: str) -> Dataset:
 
 
 def joined_rows(first: Dataset, added: Dataset) -> Dataset:
-    """Joins two data sets with the same features.
+    """Joins two data sets with the same features. Where only one has a mask, the other has all views in all rows.
 
     Raises:
       UserError: the features differ.
     """
+    masks = [d.features["mask"].shape[1] for d in (first, added) if "mask" in d.features]
+    first, added = ((_masked(d, *masks) if len(masks) == 1 else d) for d in (first, added))
     ours, theirs = ({n: v.shape[1:] for n, v in d.features.items()} for d in (first, added))
     if ours != theirs:
         raise UserError(f"the new rows have features {theirs}, the old ones {ours}: give rows of the same kind")
@@ -94,6 +96,11 @@ def joined_rows(first: Dataset, added: Dataset) -> Dataset:
     return first._replace(
         features=features, ids=[*first.ids, *added.ids], labels=labels, split=added.split, partners={}, blocks=None
     )
+
+
+def _masked(dataset: Dataset, num_views: int) -> Dataset:
+    whole = np.ones((dataset.num_examples, num_views), bool)
+    return dataset._replace(features={"mask": whole, **dataset.features})
 
 
 def _taken(values: Any, rows: np.ndarray) -> Any:

@@ -140,7 +140,10 @@ def _last_phase(method: Method, name: str) -> Phase:
     for phase in reversed(method.phases):
         if phase.targets is None and phase.stream == "train":
             return phase
-    raise UserError(f"{name} can't be trained on corrections: all of its phases compute targets of their own")
+    raise UserError(
+        f"{name} can't be trained on corrections: all of its phases compute targets of their own; "
+        "correct it, or add rows to it, without training (for new rows: --steps=0)"
+    )
 
 
 def with_students(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,6 +101,11 @@ class ViewsClustering(DeepClustering):
         views = self._listed(X)
         if isinstance(X, Mapping):
             self.view_names_ = [str(name) for name in X]
+        if views is not None and len(views) < 2:
+            raise UserError(
+                "X is a list of one view; if GridSearchCV or another tool of scikit-learn made it, which splits a list "
+                "by views and not by rows: give np.concatenate(views, axis=1) and view_widths, the columns of each"
+            )
         if views is None:
             X = self._checked(X, reset=True, ensure_min_samples=2, ensure_min_features=2)
             views = split(X, self._widths(X.shape[1]))

@@ -69,7 +69,8 @@ def kmeans(
 
     Args:
       key: key of `jax.random`.
-      x: [n, d] rows; half precision is computed in float32.
+      x: [n, d] rows; half precision is computed in float32. Sums of squares must be numbers in its precision: divide
+        rows with numbers above 1e16 first.
       k: number of clusters, in [1, n].
       restarts: number of restarts, at least 1.
       count: number of clusters to use, in [1, k], or None for k. Clusters from number `count` on stay empty. It may be

@@ -13,10 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from clustering_jax import cli, report
+from clustering_jax import report
 from clustering_jax.errors import UserError
-from clustering_jax.parallel import device_per_core
 from clustering_jax.report.export import export
+from clustering_jax.start import start
 
 
 def main(argv: list[str]) -> None:
@@ -40,9 +40,7 @@ def main(argv: list[str]) -> None:
 
 def command(argv: list[str]) -> None:
     """Runs `main` as a program, which ends here; `argv` begins with the name by which it was called."""
-    cli.use_huge_pages()
-    device_per_core()
-    cli.run(lambda: main(argv))
+    start(main, argv)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from importlib.resources import files
 from clustering_jax.report.markup import Html
 
 STYLES = ("page.css", "workbench.css")
-SCRIPTS = ("state.js", "cards.js", "large.js", "corrections.js", "map.js", "start.js")  # in the order of their use
+# In the order of their use.
+SCRIPTS = ("state.js", "cards.js", "large.js", "corrections.js", "drag.js", "map.js", "start.js")
 
 
 @cache

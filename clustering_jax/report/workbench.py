@@ -36,6 +36,7 @@ def workbench(content: Content, assigned: Assigned, facts: Facts, kind: str) -> 
 def _clusters(content: Content, assigned: Assigned, shown: int) -> list[Html]:
     n = len(assigned.ids)
     note = "A click enlarges a row; Ctrl-click, or S on the keyboard, selects it. The number is the probability."
+    note += " Drag a row, or the selected ones, onto another cluster to move it there." if content.finished else ""
     part = (
         f" This page has {shown:,} of the {n:,} rows: the most typical, least sure and odd ones, and others at random."
     )

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from clustering_jax.files import is_local, read_json_lines, write_atomic, writing
 from clustering_jax.parallel import is_first
+from clustering_jax.seal import sealed
 
 # Seconds of steps, compilation apart, before the time of the rest is estimated.
 MEASURED = 10.0
@@ -25,7 +26,7 @@ LONG = 1800.0
 
 
 class MetricsLog:
-    """Writes metrics.jsonl, one JSON object per line, and shows the progress bar.
+    """Writes metrics.jsonl, one JSON object with its checksum per line, and shows the progress bar.
 
     The first call of each phase compiles its program, so its time counts neither in the rate nor in the estimate of the
     time to go, which is printed once.
@@ -78,7 +79,7 @@ class MetricsLog:
             )
             with writing(kept):
                 self.path.rename(kept)
-        return [json.dumps(values) + "\n" for values in objects if values["step"] <= first_step]
+        return [_line(values) for values in objects if values["step"] <= first_step]
 
     def begin(self, phase: str) -> None:
         """Says that a call of the update follows. The first one of a phase compiles its program."""
@@ -170,7 +171,7 @@ class MetricsLog:
     def _write(self, step: int, values: Mapping[str, Any]) -> None:
         # JSON has no notation for numbers that are not finite.
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        line = json.dumps({"step": step, **clean}) + "\n"
+        line = _line({"step": step, **clean})
         if self._file:
             with writing(self.path):
                 self._file.write(line)
@@ -191,6 +192,10 @@ class MetricsLog:
 def duration(seconds: float) -> str:
     """A time for people: minutes below two hours, otherwise hours."""
     return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.0f} h"
+
+
+def _line(values: Mapping[str, Any]) -> str:
+    return json.dumps(sealed(values)) + "\n"
 
 
 def _as_path(path: Any) -> Any:

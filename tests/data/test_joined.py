@@ -57,3 +57,13 @@ def test_streamed_images_stay_on_the_disk():
     assert isinstance(both, LazyArray) and both.shape == (5, 2, 2, 3)
     np.testing.assert_array_equal(both[np.array([4, 0, 3, 2])], pixels[[5, 3, 4, 1]])
     np.testing.assert_array_equal(both[np.array([3, 4])], pixels[[4, 5]])
+
+
+@pytest.mark.parametrize("masked", [0, 1])
+def test_rows_without_a_mask_have_all_views(masked):
+    parts = [dataset([0, 1]), dataset([2, 3, 4], prefix="more:")]
+    mask = np.eye(parts[masked].num_examples, 3, dtype=bool)
+    parts[masked] = parts[masked]._replace(features={**parts[masked].features, "mask": mask})
+    wanted = [np.ones((2, 3), bool), np.ones((3, 3), bool)]
+    wanted[masked] = mask
+    np.testing.assert_array_equal(joined_rows(*parts).features["mask"], np.concatenate(wanted))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clustering_jax import predict, run
+from clustering_jax import predict, run, settings
 from clustering_jax import update as command
+from clustering_jax.data.planted import planted
 from clustering_jax.editing import Request, Training, edit, update
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json
@@ -202,3 +203,25 @@ def test_photos(tmp_path):
     table = lines(tmp_path / "new")
     assert [line["id"] for line in table[24:]] == ["0.png", "1.png", "2.png"]
     assert "data:image" in (tmp_path / "new" / "report.html").read_text()
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:some of")
+def test_views_of_which_new_rows_lack_some(tmp_path):
+    views = planted(90, num_clusters=3, width=6, private=0.0).features
+    more = [views["view0"][60:].copy(), views["view1"][60:]]
+    more[0][:5] = np.nan
+    np.savez(tmp_path / "old.npz", X1=views["view0"][:60], X2=views["view1"][:60])
+    np.savez(tmp_path / "more.npz", X1=more[0], X2=more[1])
+    data = {"source": "multiview", "path": str(tmp_path / "old.npz"), "scaling": "minmax", "missing": "nan"}
+    config = settings.turtle(num_clusters=3, data=data, model={"num_steps": 5}, rows={"neighbours": 3}).to_dict()
+    run.train(config, tmp_path / "run", quiet=True, reported=False)
+    predict.main(
+        ["p", f"--workdir={tmp_path}/run", f"--input={tmp_path}/more.npz", f"--output={tmp_path}/assignments.csv"]
+    )
+    flags = [f"--workdir={tmp_path}/run", f"--input={tmp_path}/more.npz", f"--output={tmp_path}/new", "--steps=0"]
+    command.main(["u", *flags])
+    wanted = np.concatenate([column(tmp_path / "run"), column(tmp_path)])
+    np.testing.assert_array_equal(column(tmp_path / "new"), wanted)
+    edit(tmp_path / "new", tmp_path / "trained", Request(), training=Training(2), quiet=True)
+    assert len(column(tmp_path / "trained")) == 90

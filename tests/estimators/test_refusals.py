@@ -14,6 +14,7 @@ from tests.estimators.small import BOTH, CC, IMAGES, MULTIVIEW, ROWS, SEMANTIC, 
     ("estimator", "X", "message"),
     [
         (MULTIVIEW, [VIEWS[0], VIEWS[1][:5]], "has 47 rows, .* has 5"),
+        (MULTIVIEW, VIEWS[:1], "a list of one view; if GridSearchCV .*: give np.concatenate"),
         (clone(MULTIVIEW).set_params(view_widths=(6, 7)), BOTH, "6, 7 columns don't make the 12"),
         (clone(MULTIVIEW).set_params(view_widths=1), BOTH, "view_widths is 1"),
         (clone(MULTIVIEW).set_params(settings={"model.hiden": 1}), VIEWS, "did you mean 'model.hidden'"),

@@ -266,6 +266,21 @@ def test_a_flipped_bit_of_the_log_is_survived(tmp_path):
         assert whole and all(type(values["step"]) is int and values["step"] <= 2 for values in found)
 
 
+def test_a_changed_digit_of_the_log_is_seen(tmp_path):
+    """Each line is sealed, also when an older log without checksums goes on."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(LINES)
+    with MetricsLog(path, 2, 9, 8, quiet=True) as log:
+        log.report(3, {"acc": 0.75})
+    wanted = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 0.25}, {"step": 3, "eval/acc": 0.75}]
+    assert read_json_lines(path) == (wanted, True)
+    lines = path.read_bytes()
+    for old, new in ((b"0.25", b"0.26"), (b"0.75", b"0.7"), (b'"step": 1', b'"step": 0')):
+        path.write_bytes(lines.replace(old, new))
+        at = next(i for i, line in enumerate(lines.splitlines()) if old in line)
+        assert read_json_lines(path) == (wanted[:at], False)
+
+
 def test_a_damaged_log_is_kept_aside(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(LINES.replace(b'{"step": 2', b'{"step"\xff 2'))
     with pytest.warns(UserWarning, match="damaged after 1 lines"):

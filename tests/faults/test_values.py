@@ -7,6 +7,7 @@ from PIL import Image
 from clustering_jax import choose_k, data
 from clustering_jax.data.images.arrays import as_images
 from clustering_jax.data.images.folder import folder
+from clustering_jax.data.views import new_rows as new_views
 from clustering_jax.data.views.pca import apply_pca, fit_pca
 from clustering_jax.errors import UserError
 from clustering_jax.estimators import ContrastiveClustering, MultiViewClustering
@@ -38,6 +39,18 @@ def test_choose_k_of_large_and_small_numbers(size):
     np.testing.assert_allclose(
         choose_k.principal((A * size).astype(np.float32), range(2, 5)), plain, rtol=2e-3, atol=2e-3
     )
+
+
+@pytest.mark.parametrize("scaling", ["none", "pixels"])
+def test_views_whose_distances_would_overflow(scaling):
+    view = B.copy()
+    view[3, 2] = 1e20
+    with pytest.raises(UserError, match=r"view1 row 3, column 2 is .*e\+\d+ after scaling, .*: divide the view by"):
+        data.load("multiview", path={"view0": A, "view1": view}, scaling=scaling)
+    scaled = [data.load("multiview", path={"view0": A, "view1": B * f}, scaling="standard") for f in (1, 1e20)]
+    np.testing.assert_allclose(scaled[1].features["view1"], scaled[0].features["view1"], rtol=1e-5)
+    with pytest.raises(UserError, match="overflow float32"):
+        new_views.new_rows({"view0": A, "view1": B * 1e20}, {}, scaled[0].scalings)
 
 
 def test_numbers_that_are_one_in_float32():

@@ -102,3 +102,59 @@ def test_the_page_of_an_unfinished_run_only_shows(chromium, tmp_path):
         bench.wait_for_selector("#bar:not([hidden])")
         assert not bench.is_editable("[aria-label='Name of cluster 1']")
         assert not bench.locator("[aria-label='Merge cluster 1'], #move, #download").count()
+
+
+def drag(bench, start, end, steps=8):
+    """Drags from the middle of one element to the middle of another; both must be on the screen."""
+    places = [bench.locator(name).first.bounding_box() for name in (start, end)]
+    (x, y), (right, below) = [(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2) for box in places]
+    bench.mouse.move(x, y)
+    bench.mouse.down()
+    bench.mouse.move(right, below, steps=steps)
+
+
+def moved(bench, directory):
+    return json.loads(downloaded(bench, "#download", directory)).get("move", {})
+
+
+def test_rows_are_dragged_onto_a_card(chromium, digits, tmp_path):
+    """A row alone, the whole selection by one of its rows, and the selection by its number."""
+    ids, own = (data_of(digits.read_text())["rows"][name] for name in ("id", "cluster"))
+    with opened(chromium, digits, viewport={"width": 1600, "height": 2400}) as bench:
+        shown = {
+            c: [int(t.get_attribute("data-row")) for t in bench.locator(f"#cluster-{c} .tile").all()] for c in (0, 1)
+        }
+        assert all(own[row] == c for c in shown for row in shown[c])
+        first, second, third = shown[0][:3]
+        drag(bench, f".tile[data-row='{first}']", "#cluster-1 h3")
+        assert bench.inner_text("#ghost").startswith("1 row → cluster 1")
+        bench.mouse.up()
+        assert not bench.locator("#ghost, #large[open], .target").count()
+        assert bench.text_content("#status") == "1 row moved."
+        assert moved(bench, tmp_path) == {str(ids[first]): 1}
+        for row in (second, third):
+            bench.locator(f".tile[data-row='{row}']").first.click(modifiers=["Control"])
+        drag(bench, f".tile[data-row='{second}']", "#cluster-1 h3")
+        bench.mouse.up()
+        assert moved(bench, tmp_path) == {str(ids[row]): 1 for row in (first, second, third)}
+        assert bench.is_hidden("#selection")
+        bench.locator(f".tile[data-row='{shown[1][0]}']").first.click(modifiers=["Control"])
+        bench.wait_for_selector("#selected:visible")
+        drag(bench, "#selected", "#cluster-0 h3")
+        bench.mouse.up()
+        assert moved(bench, tmp_path)[str(ids[shown[1][0]])] == 0
+
+
+def test_a_drag_that_ends_elsewhere_moves_nothing(chromium, finished, tmp_path):
+    edit(finished[0], tmp_path / "locked", Request(lock=[1]))
+    with opened(chromium, report.write(tmp_path / "locked"), viewport={"width": 1600, "height": 2400}) as bench:
+        drag(bench, "#cluster-0 .tile", "#cluster-1 h3")
+        assert bench.inner_text("#ghost") == "1 row"
+        bench.mouse.up()
+        drag(bench, "#cluster-0 .tile", "#cluster-2 h3")
+        bench.keyboard.press("Escape")
+        bench.mouse.up()
+        drag(bench, "#cluster-0 .tile", "#cluster-0 .tile", steps=1)
+        bench.mouse.up()  # a press without a drag is a click
+        bench.wait_for_selector("#large[open]")
+        assert bench.locator("#corrections li").count() == 0

@@ -13,7 +13,7 @@ from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.views.checked import ReadOptions, Views, load_views, zero_missing_rows
 from clustering_jax.data.views.files import Paths, names
 from clustering_jax.data.views.pca import fit_components, project
-from clustering_jax.data.views.scaling import SCALINGS, apply_scaling, fit_scaling
+from clustering_jax.data.views.scaling import LARGEST, SCALINGS, apply_scaling, fit_scaling
 from clustering_jax.errors import UserError, nearest
 
 
@@ -52,9 +52,9 @@ def multiview(
       bool [n, views], is True where the object has the view. `scalings` holds what `apply_scalings` needs for new rows.
 
     Raises:
-      UserError: something is missing, damaged, not numeric, not finite, constant, or of a wrong shape.
+      UserError: something is missing, damaged, not numeric, not finite, too large, constant, or of a wrong shape.
     """
-    return _read_scaled(path, ReadOptions(views, label_key, mask_key, missing, transpose), scaling)
+    return small_enough(_read_scaled(path, ReadOptions(views, label_key, mask_key, missing, transpose), scaling))
 
 
 def multiview_pca(
@@ -92,6 +92,24 @@ def multiview_pca(
         raise UserError(f"width is {width}: choose 1 or more principal components")
     dataset = _read_scaled(path, ReadOptions(views, label_key, mask_key, missing, transpose), scaling)
     return project(dataset._replace(scalings=fit_components(dataset, width)))
+
+
+def small_enough(dataset: Dataset) -> Dataset:
+    """Returns the data set.
+
+    Raises:
+      UserError: a number of a scaled view is so large that distances overflow float32.
+    """
+    for name in dataset.scalings or {}:
+        view = dataset.features[name]
+        if max(view.max(), -view.min()) > LARGEST:
+            row, column = np.argwhere(np.abs(view) > LARGEST)[0]
+            raise UserError(
+                f"{dataset.name} {name} row {row}, column {column} is {view[row, column]:g} after scaling, and "
+                f"distances of numbers above {LARGEST:g} overflow float32: divide the view by a number, or set scaling "
+                "to minmax or standard"
+            )
+    return dataset
 
 
 def _read_scaled(path: Paths, options: ReadOptions, scaling: str | Sequence[str]) -> Dataset:

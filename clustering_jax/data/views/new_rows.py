@@ -8,7 +8,7 @@ from typing import Any
 
 from clustering_jax.data.base import Dataset
 from clustering_jax.data.views.checked import ReadOptions, load_views
-from clustering_jax.data.views.dataset import apply_scalings
+from clustering_jax.data.views.dataset import apply_scalings, small_enough
 from clustering_jax.data.views.files import Source, names, open_source
 from clustering_jax.data.views.pca import project
 from clustering_jax.errors import UserError
@@ -57,7 +57,7 @@ def new_rows(
     read = ReadOptions(keys, mask_key=mask_key, missing=missing, transpose=options.get("transpose", False))
     views = load_views(source, read, allow_single=True, mask_columns=numbers)
     views = views._replace(notes=(*views.notes, *notes))
-    return project(apply_scalings(views, {f"view{v}": scalings[f"view{v}"] for v in numbers}))
+    return small_enough(project(apply_scalings(views, {f"view{v}": scalings[f"view{v}"] for v in numbers})))
 
 
 def _new_keys(source: Source, keys: list[str], others: set[str]) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+# Sums of the squares of larger numbers overflow float32.
+LARGEST = 1e16
 SCALINGS = ("none", "pixels", "minmax", "standard", "l2", "tfidf")
 
 
