@@ -25,8 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.multiview import one
-from benchmarks.views_later import shortened
+from benchmarks.views_later import shortened, trained
 from clustering_jax import cli, metrics
 from clustering_jax.data import load
 from clustering_jax.files import read_json, write_json
@@ -75,11 +74,6 @@ def imputed(config: dict[str, Any]) -> dict[str, Any]:
     )["pseudo"]
     # The labels of a row are the same in all views that it has, and -1 in the others.
     return {"seed": config["seed"], **metrics.scores(dataset.labels, pseudo.max(1))}
-
-
-def trained(config: dict[str, Any]) -> dict[str, Any]:
-    """Scores of one run, without its clusters."""
-    return {key: value for key, value in one(config).items() if key != "clusters"}
 
 
 METHODS: dict[str, tuple[Callable, Callable]] = {
