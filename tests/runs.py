@@ -23,6 +23,7 @@ CONFIGS = {
     "cmmc": "cmmc_arrays",
     "dmim": "dmim_arrays",
     "dxmc": "dxmc_embeddings",
+    "scmvc": "scmvc",
     "turtle": "turtle_arrays",
     "temi": "temi_embeddings",
 }
@@ -31,6 +32,7 @@ CHANGES = {
     "cmmc": {"model": {"hidden": (16,), "latent_dim": 8, "feature_dim": 4}, "data": {"missing": "nan"}},
     "dmim": {"model": {"prediction": "aligned_mean"}},
     "dxmc": {"model": {"hidden": 16, "instance_dim": 8}},
+    "scmvc": {"model": {"hidden": (16,), "latent_dim": 8, "feature_dim": 4}, "data": {"views": "", "missing": "nan"}},
     "turtle": {},
     "temi": {"model": {"heads": 2, "hidden": 16, "width": 8}},
 }
@@ -74,7 +76,7 @@ def config_of(method):
 def _random(path, like, rng):
     """A weight or statistic of a size that keeps the assignments of different rows apart."""
     name, noise = path[-1].key, rng.normal(size=like.shape)
-    if name in ("scale", "var"):
+    if name in ("scale", "var", "spread"):
         return np.asarray(1 + abs(noise) / 3, like.dtype)
     spread = 0.1 if len(like.shape) < 2 else 1.2 / np.prod(like.shape[:-1]) ** 0.5
     return np.asarray(spread * noise, like.dtype)

@@ -33,6 +33,7 @@ PAPERS = {
     "cmmc": "https://arxiv.org/abs/2106.11193",
     "dmim": "https://ojs.aaai.org/index.php/AAAI/article/view/17076",
     "dxmc": "https://arxiv.org/abs/2409.04561",
+    "scmvc": "https://doi.org/10.1109/TMM.2024.3387298",
     "photos": "https://arxiv.org/abs/2406.07236",
     "temi": "https://arxiv.org/abs/2303.17896",
     "turtle": "https://arxiv.org/abs/2406.07236",
@@ -172,6 +173,38 @@ def test_smoke_takes_two_steps_of_each_stage(path, tmp_path):
     assert result["scores"]["occupied"] >= 1
 
 
+# Scores, clusters, epochs of contrast, number of views, scaling.
+FUSED = {
+    "bdgp": (".992 / .975", 5, 10, 2, "none"),
+    "mnist_usps": (".997 / .990", 10, 50, 2, "none"),
+    "ccv": (".400 / .336", 20, 50, 3, ("minmax", "none", "none")),
+    "fashion": (".995 / .986", 10, 100, 3, "none"),
+    "caltech_5v": (".919 / .867", 7, 50, 5, "minmax"),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_the_settings_of_fused_views(name):
+    doc, config = named(f"scmvc:{name}")
+    scores, k, epochs, views, scaling = FUSED[name]
+    assert f"{name} {scores}" in re.sub(r"\s+", " ", doc) and (config.num_clusters, config.epochs) == (k, epochs)
+    assert (len(config.data.views), config.data.scaling) == (views, scaling)
+    assert (config.batch_size, config.optimizer.learning_rate, config.optimizer.weight_decay) == (256, 3e-4, 0)
+    expected = {"hidden": (500, 500, 2000), "latent_dim": 64, "feature_dim": 20, "fusion_dim": 256, "temperature": 1.0}
+    expected |= {"reconstruction_epochs": 200, "kmeans_restarts": 100}
+    assert config.model.to_dict() == expected
+
+
+@pytest.mark.long
+def test_smoke_takes_two_steps_and_keeps_centres(tmp_path):
+    config = named("scmvc:smoke")[1].to_dict()
+    config["model"] |= {"hidden": (8,), "latent_dim": 6, "feature_dim": 5}
+    result = run.train(config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["phase"] for line in lines if "loss" in line]
+    assert steps == ["reconstruct"] * 2 + ["contrast"] * 2 + ["k-means"] and result["scores"]["occupied"] >= 1
+
+
 @pytest.mark.parametrize("path", configs_of("cc"))
 @pytest.mark.long
 def test_smoke_takes_two_steps(path, tmp_path, monkeypatch):
@@ -273,8 +306,9 @@ def test_the_settings_of_pairs(name):
 
 def test_a_config_of_several_sets_has_a_default_and_smoke_runs_of_all():
     assert named("cmmc_caltech")[1] == named("cmmc_caltech:2v")[1] != named("cmmc_caltech:5v")[1]
+    assert named("scmvc")[1] == named("scmvc:bdgp")[1] != named("scmvc:ccv")[1]
     assert named("dmim_pairs")[1] == named("dmim_pairs:nuswide")[1]
-    for name in ("cmmc_caltech:smoke", "cmmc_caltech:5v,smoke", "dmim_pairs:wiki,smoke"):
+    for name in ("cmmc_caltech:smoke", "cmmc_caltech:5v,smoke", "dmim_pairs:wiki,smoke", "scmvc:ccv,smoke"):
         assert named(name)[1].data.source == "planted"
 
 

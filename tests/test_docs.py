@@ -24,7 +24,7 @@ from tests.test_configs import FILES, load
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-METHODS = ("cc", "cmmc", "dmim", "dxmc", "temi", "turtle")
+METHODS = ("cc", "cmmc", "dmim", "dxmc", "scmvc", "temi", "turtle")
 COMMAND = re.compile(
     r"(?:python -m |^)((?:clustering_jax|benchmarks)[\w.]*|clustering-jax [\w-]+)([^`\n]*)", re.MULTILINE
 )
@@ -164,7 +164,7 @@ def test_commands_name_what_exists(path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_keys_named_in_the_text_exist(method):
-    known = set().union(*(config_of(f"configs/{p.name}") for p in (ROOT / "configs").glob(f"{method}_*.py")))
+    known = set().union(*(config_of(f"configs/{p.name}") for p in (ROOT / "configs").glob(f"{method}*.py")))
     for key in re.findall(r"`(?:--config\.)?((?:model|optimizer|run|augment|embed)\.\w+)(?=[=`])", page(method)):
         if key.endswith(".safetensors"):
             continue

@@ -4,6 +4,7 @@ from clustering_jax.losses.agreement import consistency
 from clustering_jax.losses.boost import labelled_nt_xent
 from clustering_jax.losses.contrastive import cluster_contrast, imbalance, normalize, nt_xent
 from clustering_jax.losses.decorrelation import decorrelation
+from clustering_jax.losses.fusion import decoupled_contrast, discrepancy_weights
 from clustering_jax.losses.information import gaussian_kl, mutual_information, posterior_skl, prior_kl
 from clustering_jax.losses.matching import balanced_labels, contingency, maximum_matching
 from clustering_jax.losses.pseudo_label import pseudo_label_loss
@@ -16,6 +17,8 @@ __all__ = [
     "consistency",
     "contingency",
     "decorrelation",
+    "decoupled_contrast",
+    "discrepancy_weights",
     "gaussian_kl",
     "imbalance",
     "info_nce",

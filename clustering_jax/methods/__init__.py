@@ -7,7 +7,7 @@ from typing import Any
 
 from clustering_jax.errors import UserError, check_keywords, nearest
 from clustering_jax.method import Method, Spec
-from clustering_jax.methods import cc, cmmc, dmim, dxmc, kmeans, spectral, temi, turtle
+from clustering_jax.methods import cc, cmmc, dmim, dxmc, kmeans, scmvc, spectral, temi, turtle
 from clustering_jax.settings import method_reference
 
 METHODS = {
@@ -16,6 +16,7 @@ METHODS = {
     "dmim": dmim.build,
     "dxmc": dxmc.build,
     "kmeans": kmeans.build,
+    "scmvc": scmvc.build,
     "spectral": spectral.build,
     "temi": temi.build,
     "turtle": turtle.build,

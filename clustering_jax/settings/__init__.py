@@ -18,6 +18,7 @@ from clustering_jax.settings.dmim import dmim
 from clustering_jax.settings.dxmc import dxmc
 from clustering_jax.settings.kmeans import kmeans
 from clustering_jax.settings.method_reference import own_method
+from clustering_jax.settings.scmvc import scmvc
 from clustering_jax.settings.spectral import spectral
 from clustering_jax.settings.temi import temi
 from clustering_jax.settings.turtle import photos, turtle
@@ -40,6 +41,7 @@ __all__ = [
     "new_config",
     "own_method",
     "photos",
+    "scmvc",
     "spectral",
     "split_variant",
     "temi",

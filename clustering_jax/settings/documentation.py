@@ -15,6 +15,7 @@ from clustering_jax.settings.cmmc import CMMC
 from clustering_jax.settings.dmim import DMIM
 from clustering_jax.settings.dxmc import DXMC
 from clustering_jax.settings.kmeans import KMeans
+from clustering_jax.settings.scmvc import SCMVC
 from clustering_jax.settings.spectral import Spectral
 from clustering_jax.settings.temi import Temi
 from clustering_jax.settings.turtle import Turtle
@@ -25,6 +26,7 @@ MODELS: dict[str, type] = {
     "dmim": DMIM,
     "dxmc": DXMC,
     "kmeans": KMeans,
+    "scmvc": SCMVC,
     "spectral": Spectral,
     "temi": Temi,
     "turtle": Turtle,

@@ -82,7 +82,7 @@ def test_outputs_equal_predict_in_a_fresh_process(root):
         assert np.ptp(wanted, axis=0).max() > 0.05
 
 
-@pytest.mark.parametrize("method", ["cmmc", "dmim"])
+@pytest.mark.parametrize("method", ["cmmc", "dmim", "scmvc"])
 @pytest.mark.parametrize("view", [0, 1])
 @pytest.mark.long
 def test_some_of_the_views_are_sufficient(root, tmp_path, method, view):
