@@ -10,7 +10,6 @@ Command: python -m clustering_jax.main --config=configs/scmvc.py:bdgp --workdir=
 The variant is the data set: bdgp (the default), mnist_usps, ccv, fashion or caltech_5v. With ",smoke", as in ccv,smoke,
 it is the smoke run. The path is the .mat file of MFLVC (keys X1, X2, ..., Y) or, for ccv, its folder of arrays. Any
 other file works, if `--config.data.views` and `--config.data.label_key` name its keys.
-The contrastive stage has 100 epochs on fashion and 50 on caltech_5v. The authors' code has 50 and 100.
 The run trains on and scores all objects. Labels are used for scoring only; `--config.data.label_key=` reads none.
 """
 
@@ -22,8 +21,8 @@ SETS = {
     "bdgp": (5, 10, TWO, "none"),
     "mnist_usps": (10, 50, TWO, "none"),
     "ccv": (20, 50, ("STIP.npy", "SIFT.npy", "MFCC.npy"), ("minmax", "none", "none")),
-    "fashion": (10, 100, THREE, "none"),
-    "caltech_5v": (7, 50, ("X1", "X2", "X5", "X4", "X3"), "minmax"),
+    "fashion": (10, 50, THREE, "none"),
+    "caltech_5v": (7, 100, ("X1", "X2", "X5", "X4", "X3"), "minmax"),
 }
 
 

@@ -88,11 +88,21 @@ def cmmc(variant: str = "", **changes: Any) -> ConfigDict:
     """
     config = new_config("cmmc", changes, epochs=50, model=CMMC(), run=RUN)
     if is_smoke(variant):
-        config.batch_size, config.epochs = max(8, config.num_clusters), 1
-        config.model.update({"reconstruction_epochs": 1, "matching_steps": 2, "kmeans_restarts": 2})
-        config.run.log_every = 1
-        config.data = ConfigDict({"source": "planted", "n": 2 * config.batch_size})
+        make_small(config, matching_steps=2)
     return config
+
+
+def make_small(config: ConfigDict, **model: int) -> None:
+    """Makes a config of views a smoke run: two steps of each stage on generated pairs.
+
+    Args:
+      config: the config, which is changed.
+      model: keys of the group `model` that are changed beside those of the first stage and of k-means.
+    """
+    config.batch_size, config.epochs = max(8, config.num_clusters), 1
+    config.model.update({"reconstruction_epochs": 1, "kmeans_restarts": 2, **model})
+    config.run.log_every = 1
+    config.data = ConfigDict({"source": "planted", "n": 2 * config.batch_size})
 
 
 def mflvc_or_bdcl(variant: str, bdcl: Mapping[str, Any], **changes: Any) -> ConfigDict:

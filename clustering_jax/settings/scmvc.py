@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from clustering_jax.settings.base import Run, is_smoke, new_config
+from clustering_jax.settings.base import is_smoke, new_config
+from clustering_jax.settings.cmmc import RUN, make_small
 from clustering_jax.settings.validate import NonNegativeInt, PositiveFloat, PositiveInt, Width, Widths
 
 
@@ -29,9 +30,6 @@ class SCMVC(NamedTuple):
     kmeans_restarts: PositiveInt = 100
 
 
-RUN = Run(evaluate_every=0, checkpoint_every=50)
-
-
 def scmvc(variant: str = "", **changes: Any) -> ConfigDict:
     """SCMVC as in the authors' code, for `configs/scmvc.py`. `epochs` is the length of the contrastive stage.
 
@@ -47,8 +45,5 @@ def scmvc(variant: str = "", **changes: Any) -> ConfigDict:
     """
     config = new_config("scmvc", changes, epochs=50, model=SCMVC(), run=RUN)
     if is_smoke(variant):
-        config.batch_size, config.epochs = max(8, config.num_clusters), 1
-        config.model.update({"reconstruction_epochs": 1, "kmeans_restarts": 2})
-        config.run.log_every = 1
-        config.data = ConfigDict({"source": "planted", "n": 2 * config.batch_size})
+        make_small(config)
     return config
