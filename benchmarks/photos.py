@@ -2,7 +2,7 @@
 
     pip install -e '.[photos,tfds]'
     python -m benchmarks.photos --workdir=DIR [--folder=PHOTOS --tfds=DATA_DIR
-        --methods=kmeans,dxmc,turtle,temi,choose_k --seeds=10 --steps=1000 --epochs=40 --heads=4 --temi_seeds=10
+        --methods=kmeans,dxmc,turtle,temi,choose_k --seeds=10 --steps=1000 --epochs=80 --temi_seeds=10
         --output=docs/photos]
 
 There are two sets: PHOTOS, a folder of photos with one subfolder for each class; and the 10,000 test images of CIFAR-10
@@ -64,8 +64,7 @@ def config_of(method: str, options: dict[str, Any], num_clusters: int, arguments
         return turtle(num_seeds=arguments.seeds, model={"num_steps": arguments.steps}, **common).to_dict()
     if method == "dxmc":
         return dxmc(num_seeds=arguments.seeds, model={"words": "images"}, **common).to_dict()
-    model = {"heads": arguments.heads}
-    return temi(num_seeds=arguments.temi_seeds, epochs=arguments.epochs, model=model, **common).to_dict()
+    return temi("quick", num_seeds=arguments.temi_seeds, epochs=arguments.epochs, **common).to_dict()
 
 
 def chosen_row(rows: Dataset, num_clusters: int) -> dict[str, Any]:
@@ -86,8 +85,7 @@ def main() -> None:
     parser.add_argument("--methods", default="kmeans,dxmc,turtle,temi,choose_k")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--temi_seeds", type=int, default=10)
     parser.add_argument("--output", default="docs/photos")
     arguments = parser.parse_args()

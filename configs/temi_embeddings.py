@@ -13,5 +13,5 @@ from clustering_jax.settings import EMBEDDINGS, temi
 
 
 def get_config(variant: str = ""):
-    """`variant`: "" or "smoke" (two steps on generated embeddings)."""
+    """`variant`: "" as published, "quick" for a few thousand rows or a CPU, or "smoke" (two steps)."""
     return temi(variant, num_clusters=10, data={**EMBEDDINGS, "split": "all"})

@@ -11,6 +11,7 @@ A batch holds "image" [n, d] and for each row a random one of its nearest neighb
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
 from clustering_jax.typing import Array, Float
 
+# A run of fewer steps warns.
+FEW_STEPS = 1000
 MEAN_DECAY = 0.9  # of the running mean of the teachers' assignments
 
 
@@ -181,6 +184,12 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return float(variables["progress"]["loss"].min())
 
     def prepare(key: Array, dataset: Dataset, cache: Path) -> Dataset:
+        if total < FEW_STEPS:
+            warnings.warn(
+                f"TEMI takes {total} steps here, and thousands in the paper: its clusters may be far from final; raise "
+                "epochs, or take --config=temi_embeddings:quick",
+                stacklevel=2,
+            )
         image, near = dataset.features["image"], min(s.neighbours, dataset.num_examples - 1)
         stages = ArrayCache(cache, key, image)
         found = stages("image_neighbours", (near,), lambda: nearest_neighbours(image, near))

@@ -1,5 +1,6 @@
 """Compares the loss of TEMI with a NumPy loop; tests the teacher, the weights of pairs, and a small run."""
 
+import warnings
 from functools import cache
 
 import jax
@@ -344,3 +345,19 @@ def test_a_wrong_setting_is_named(settings, message):
 def test_several_spaces_are_refused():
     with pytest.raises(UserError, match="one feature space"):
         build().init(KEY, {"view0": np.zeros((2, 3)), "view1": np.zeros((2, 3))})
+
+
+@pytest.mark.parametrize("epochs, warned", [(499, 1), (500, 0)])
+def test_few_steps_warn(tmp_path, epochs, warned):
+    """The published epochs of few rows are few steps, and the clusters are far from final."""
+    dataset = Dataset({"image": batch_of()["image"]}, row_ids(N), None, "rows", "all")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        build(Spec(K, N, epochs, {"train": STEPS})).prepare(KEY[None], dataset, tmp_path)
+    assert len([w for w in found if "TEMI takes 998 steps" in str(w.message)]) == warned
+
+
+def test_the_quick_variant_trains_longer_on_few_rows():
+    quick, published = config_of("quick"), config_of()
+    assert [c.epochs * (5000 // c.batch_size) for c in (quick, published)] == [1520, 400]
+    assert (published.batch_size, published.model.heads) == (1024, 16)
