@@ -1,7 +1,7 @@
 """Compares the inner and outer problem of TURTLE with NumPy loops; tests small runs and the generalisation score."""
 
 import warnings
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from clustering_jax.method import Spec
 from clustering_jax.methods import METHODS
 from clustering_jax.methods.feature_spaces import feature_spaces, initial_norms, updated_norms
 from clustering_jax.methods.generalization import generalization_score
-from clustering_jax.methods.linear_probe import Probe, cross_entropy, fit_probe, initial_probe
+from clustering_jax.methods.linear_probe import Probe, cross_entropy, fit_probe, frozen_product, initial_probe
 from clustering_jax.methods.turtle import outer_terms
 from clustering_jax.settings import turtle as config_of
 
@@ -472,3 +472,18 @@ def test_a_wrong_setting_is_named(settings, message):
 def test_images_are_refused():
     with pytest.raises(UserError, match="embeddings or multiview"):
         build().init(KEY, {"image": np.zeros((2, 4, 4, 3))})
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_product_with_frozen_rows_has_the_gradient_of_a_product(seeds):
+    rng = np.random.default_rng(0)
+    rows, kernels = rng.normal(size=(7, 4)).astype(np.float32), rng.normal(size=(seeds, 4, 3)).astype(np.float32)
+
+    def total(product, kernel):
+        return jnp.sum(jnp.sin(product(rows, kernel)))
+
+    ours, expected = (
+        jax.jit(jax.vmap(jax.value_and_grad(partial(total, product))))(kernels)
+        for product in (frozen_product, jnp.matmul)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), ours, expected)
