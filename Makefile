@@ -12,7 +12,7 @@ RUN := $(BIN)/python -m clustering_jax.main
 demo: $(VENV)/installed
 	$(RUN) --config=configs/cc_digits.py --workdir=runs/digits
 
-test: $(VENV)/tested lint
+test: $(VENV)/tested
 	$(PYTEST) -m "$(QUICK)"
 
 # Whole runs, stopped and resumed, and what else takes seconds. Continuous integration runs them too.
@@ -38,6 +38,7 @@ quick: $(VENV)/tested
 	$(PYTEST) -m "$(QUICK)" \
 	  tests/losses tests/nn tests/methods tests/training/test_loop.py tests/training/test_checkpoint.py
 
+# Formatting, style and types. Continuous integration calls it, too.
 lint: $(VENV)/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -63,6 +63,7 @@ def test_the_wheel_holds_the_package_and_the_configs(distributions):
     assert not any(name in line for line in needed for name in ("tensorflow", "array-record", "pyarrow"))
 
 
+@pytest.mark.long
 def test_the_source_distribution_can_be_built_again(distributions):
     with tarfile.open(distributions[0]) as archive:
         files = {name.partition("/")[2] for name in archive.getnames()}

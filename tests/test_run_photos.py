@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clustering_jax import choose_k, run
+from clustering_jax import choose_k, data, run
 from clustering_jax.compare import main
 from clustering_jax.errors import UserError
 from clustering_jax.inference.image_model import image_model, image_model_of
@@ -70,6 +70,7 @@ def test_the_report_shows_the_photos(finished):
     assert '"data:image/webp;base64,' in page or '"data:image/jpeg;base64,' in page
 
 
+@pytest.mark.long
 def test_new_photos_are_assigned_by_the_encoder_of_the_run(finished):
     folder = finished[0]
     predictor = Predictor.restore(folder / "run")
@@ -111,7 +112,7 @@ def test_embeddings_without_a_folder_have_no_pictures(finished):
     moved = folder / "moved"
     shutil.copytree(folder / "all", moved)
     predictor = Predictor.restore(folder / "run")
-    dataset = run.data.load(**predictor.config["data"])
+    dataset = data.load(**predictor.config["data"])
     assert pictures_of(predictor.config, dataset).shape == (24, SIDE, SIDE, 3)
     lost = {**predictor.config, "embed": {**predictor.config["embed"], "splits": {}}}
     assert pictures_of(lost, dataset) is None and pictures_of(lost, None) is None

@@ -262,6 +262,7 @@ def test_in_a_pipeline_and_a_grid_search_without_labels():
     assert grid.predict(ROWS).shape == (N,)
 
 
+@pytest.mark.long
 def test_score_of_a_single_cluster_is_minus_one(views, monkeypatch):
     monkeypatch.setattr(type(views), "predict_proba", lambda self, X: np.eye(3)[np.zeros(N, int)])
     assert views.score(VIEWS) == -1.0
@@ -291,6 +292,7 @@ def test_photos_by_clip(tmp_path):
     np.testing.assert_array_equal(estimator.predict(tmp_path), estimator.labels_)
 
 
+@pytest.mark.long
 def test_refuses_new_rows_of_another_kind(views, words):
     with pytest.raises(UserError, match="X has 3 views but the model was trained on 2; pass None for a missing view"):
         views.predict([*VIEWS, VIEWS[0]])

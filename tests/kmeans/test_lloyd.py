@@ -61,7 +61,7 @@ SETS = {
 }
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("name", [pytest.param("digits", marks=pytest.mark.long), *list(SETS)[1:]])
 def test_as_good_as_scikit_learn(name):
     make, k = SETS[name]
     x = make()
@@ -267,6 +267,7 @@ def test_labels_equal_assign():
 # --- Memory and devices
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("spherical", [False, True])
 def test_memory_beyond_the_rows(spherical):
     """A million rows of 512 numbers take 2 GB. They are not copied."""
@@ -277,7 +278,8 @@ def test_memory_beyond_the_rows(spherical):
     assert memory.temp_size_in_bytes < 0.5e9
 
 
-@pytest.mark.parametrize("block", [128, pytest.param(4096, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("block", [128, 4096])
 def test_sharded_rows(block):
     x = blobs(1024)
     expected = run(x, 6, restarts=2, block=block)

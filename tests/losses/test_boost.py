@@ -37,6 +37,7 @@ def test_the_loss_equals_the_plain_loop(temperature):
     np.testing.assert_allclose(labelled_nt_xent(*rows(), LABELS, temperature=temperature), expected, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_without_labels_it_is_nt_xent_and_with_one_label_zero():
     none = labelled_nt_xent(*rows(), np.full(8, -1), temperature=0.2)
     np.testing.assert_allclose(none, nt_xent(*rows(), temperature=0.2), rtol=1e-6)

@@ -75,6 +75,7 @@ def test_one_view_alone(tmp_path):
         METHODS["kmeans"](Spec(K, N, 1, {"train": 1}), view=2).init(jax.random.key(0), VIEWS)
 
 
+@pytest.mark.long
 def test_equal_views_are_scaled_to_variance_1(tmp_path):
     """A view of noise in large units leads k-means, but not if the views are equal."""
     other = {**VIEWS, "view2": (100 * RNG.normal(size=(N, 2)) + 7).astype(np.float32)}

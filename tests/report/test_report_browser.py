@@ -50,12 +50,13 @@ def whole():
     return page(made.content("colour"), "pca")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "size, dark",
     [
-        pytest.param((500, 6000), False, id="narrow", marks=pytest.mark.long),
+        pytest.param((500, 6000), False, id="narrow"),
         pytest.param((1280, 3000), False, id="wide"),
-        pytest.param((1280, 3000), True, id="dark", marks=pytest.mark.long),
+        pytest.param((1280, 3000), True, id="dark"),
     ],
 )
 def test_a_report_logs_nothing_and_is_not_empty(tmp_path, whole, size, dark):

@@ -81,6 +81,7 @@ def test_scan_draws_near_rows_and_passes_both_views():
     np.testing.assert_allclose(value, terms["consistency"] + 5 * terms["imbalance"], rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("scale", "confident"), [(0.0, 0.0), (100.0, 1.0)])
 def test_selflabel_learns_only_from_confident_rows(scale, confident):
     (phase,) = phases(refine="selflabel")

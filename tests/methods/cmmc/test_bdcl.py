@@ -65,6 +65,7 @@ def batch_of(views=2):
     return {**toy.features(16, views=views), "index": np.arange(16, dtype=np.int32)}
 
 
+@pytest.mark.long
 def test_the_noise_is_small_and_depends_on_the_row_alone():
     network, batch = Network(K, (7,), 6, 5, jnp.float32), batch_of()
     variables = jax.jit(partial(network.init, decode=True))(KEY, batch)
