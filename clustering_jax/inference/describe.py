@@ -98,7 +98,7 @@ def describe(
             stacklevel=2,
         )
     rows = unit(embed(scored.features)) if compared or config["levels"] or config["reject"] else np.zeros((0, 0))
-    neighbours, near = None, np.zeros((0, 0), int)
+    neighbours = None
     if compared:
         # One search serves the scores of the features, too.
         neighbours = similar_rows(rows, max(config["rows"]["neighbours"], NEIGHBOURS))

@@ -28,7 +28,7 @@ import optax
 from clustering_jax.kmeans import kmeans
 from clustering_jax.losses import decoupled_contrast, discrepancy_weights, normalize
 from clustering_jax.method import Method, Objective, Phase, Spec
-from clustering_jax.methods.cmmc.method import reconstruction_loss
+from clustering_jax.methods.cmmc.method import reconstruction_errors, reconstruction_loss
 from clustering_jax.methods.feature_spaces import training_rows
 from clustering_jax.methods.kmeans import squared_distances
 from clustering_jax.methods.monitor import occupancy
@@ -89,8 +89,7 @@ class Network(nn.Module):
 
 def reconstruction(outputs: Outputs, batch: Mapping[str, Array]) -> Array:
     """The mean squared error over the entries of each view, on the rows that have it, summed over the views."""
-    views = zip((batch[name].astype(jnp.float32) for name in view_names(batch)), outputs.x, strict=True)
-    return reconstruction_loss([jnp.mean((x - y) ** 2, axis=1) for x, y in views], view_masks(batch))
+    return reconstruction_loss(reconstruction_errors(outputs.x, batch), view_masks(batch))
 
 
 def contrast_loss(outputs: Outputs, masks: list[Array | None], temperature: float) -> tuple[Array, Array]:

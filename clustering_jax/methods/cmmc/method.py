@@ -10,7 +10,7 @@ then count only the views that a row has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -49,9 +49,9 @@ from clustering_jax.training.optim import make_optimizer
 from clustering_jax.typing import Array
 
 
-def reconstruction_errors(outputs: Outputs, batch: Mapping[str, Array]) -> list[Array]:
+def reconstruction_errors(reconstructions: Sequence[Array], batch: Mapping[str, Array]) -> list[Array]:
     """The mean squared error over the entries of each row, [n], for each view."""
-    views = zip((batch[name] for name in view_names(batch)), outputs.x, strict=True)
+    views = zip((batch[name] for name in view_names(batch)), reconstructions, strict=True)
     return [jnp.mean((x.astype(jnp.float32) - y) ** 2, axis=1) for x, y in views]
 
 
@@ -173,7 +173,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
         def part(rows):
             outputs = network.apply({"params": params}, rows, decode=True, noise=noise)
-            return outputs._replace(x=[]), reconstruction_errors(outputs, rows)
+            return outputs._replace(x=[]), reconstruction_errors(outputs.x, rows)
 
         return chunked(part, s.chunk)(batch)
 
