@@ -24,7 +24,7 @@ _SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
 
 
 def strong_augment(
-    key: Array, images: Array, index: Array, view: Array | int, size: int, *, rounds: int = ROUNDS, cutout: int = 16
+    key: Array, images: Array, index: Array, view: Array | int, size: int, *, rounds: int = ROUNDS, cutout: int = 0
 ) -> Float[Array, "b size size c"]:
     """Strongly augmented images, float32 in [0, 1].
 
@@ -35,7 +35,8 @@ def strong_augment(
       view: number of the view.
       size: side of the output in pixels.
       rounds: operations drawn for each image, with replacement.
-      cutout: largest side of the square that is set to 0, in pixels; the side is uniform in 1, ..., `cutout`.
+      cutout: largest side of the square that is set to 0, in pixels; the side is uniform in 1, ..., `cutout`. 0 is
+        `largest_cutout(size)`.
 
     Returns:
       [b, size, size, c].
@@ -48,7 +49,12 @@ def strong_augment(
         return random_operation((choice * len(NAMES)).astype(jnp.int32), magnitude, x)
 
     x = jax.lax.fori_loop(0, rounds, one_round, x)
-    return cut_out(u[:, 1:4], x, cutout)
+    return cut_out(u[:, 1:4], x, cutout or largest_cutout(size))
+
+
+def largest_cutout(size: int) -> int:
+    """SCAN's 16, 32 and 75 pixels at 32, 96 and 224: a third of the side, or up to 16 pixels half of a smaller one."""
+    return max(round(size / 3), min(size // 2, 16))
 
 
 def random_operation(choice: Array, magnitude: Array, images: Array) -> Float[Array, "b h w c"]:

@@ -60,7 +60,12 @@ def view_folds(views: Sequence[np.ndarray], mask: np.ndarray | None = None) -> l
 
 
 def agreement(folds: Sequence[ViewFolds], labels: np.ndarray) -> float:
-    """`view_agreement` from the prepared folds.
+    """`view_agreement` from the prepared folds. Arguments as in `agreements`."""
+    return float(np.mean(agreements(folds, labels)))
+
+
+def agreements(folds: Sequence[ViewFolds], labels: np.ndarray) -> list[float]:
+    """The normalised mutual information between the labels and their prediction, for each view.
 
     Args:
       folds: from `view_folds`.
@@ -71,10 +76,10 @@ def agreement(folds: Sequence[ViewFolds], labels: np.ndarray) -> float:
     values = []
     for view in folds:
         classes, codes = np.unique(labels[view.rows], return_inverse=True)
-        if len(classes) < 2:
-            return 0.0
-        values.append(normalized_mutual_info_score(codes, _predicted(view, np.eye(len(classes))[codes])))
-    return float(np.mean(values))
+        few = len(classes) < 2
+        predicted = codes if few else _predicted(view, np.eye(len(classes))[codes])
+        values.append(0.0 if few else float(normalized_mutual_info_score(codes, predicted)))
+    return values
 
 
 def _fold(m: int) -> np.ndarray:

@@ -47,18 +47,21 @@ def fill_missing(rows: Array, mask: Array | None, value: Array | float = 0.0) ->
     return rows if mask is None else jnp.where(mask[:, None], rows, value)
 
 
-def mixture(c: Array, view_mask: Array) -> Array:
+def mixture(c: Array, view_mask: Array, weights: Array | None = None) -> Array:
     """The mean assignment over the views of each row.
 
     Args:
       c: assignments in each view, [n, views, k].
       view_mask: which rows have which view, bool [n, views].
+      weights: weight of each view in the mean, [views], above 0; None for equal weights.
 
     Returns:
       [n, k]; 1/k for a row without any view.
     """
-    total = jnp.sum(c, 1, where=view_mask[..., None]) / jnp.maximum(view_mask.sum(1), 1)[:, None]
-    return jnp.where(view_mask.any(1)[:, None], total, 1 / c.shape[-1])
+    share = view_mask * (jnp.ones(c.shape[1]) if weights is None else weights)
+    seen = view_mask.any(1)[:, None]
+    total = jnp.sum(c * share[..., None], 1, where=view_mask[..., None])
+    return jnp.where(seen, total / jnp.where(seen, share.sum(1, keepdims=True), 1), 1 / c.shape[-1])
 
 
 def mean_pairwise_mi(labels: np.ndarray, view_mask: np.ndarray) -> float:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from clustering_jax.errors import UserError, nearest
 from clustering_jax.settings.base import is_smoke, new_config
-from clustering_jax.settings.validate import Dtype, PositiveFloat, PositiveInt, Width
+from clustering_jax.settings.validate import Dtype, NonNegativeFloat, PositiveFloat, PositiveInt, Width
 
 
 class CC(NamedTuple):
@@ -63,6 +63,12 @@ class CC(NamedTuple):
     boost_share: PositiveFloat = 0.5
     # Confidence below which an image has no label in the phase "boost", in [0, 1).
     boost_threshold: float = 0.99
+    # Part of an evenly sized cluster whose most confident images have a label in the phases "selflabel" and "boost",
+    # from 0 to 1, even below the threshold. A cluster without confident images then does not vanish. Not in the papers.
+    refine_share: NonNegativeFloat = 0.0
+    # Predict with the batch statistics of plain images alone in the phases after CC. As published, strongly augmented
+    # images move these statistics too, and a small network then predicts worse.
+    refine_plain_statistics: bool = False
     # End a phase after CC when a cluster has lost all its images. Otherwise the run only warns of it.
     refine_stop: bool = False
     # Constant rate of Adam in the phases after CC.

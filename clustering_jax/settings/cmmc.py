@@ -48,8 +48,16 @@ class CMMC(NamedTuple):
     prior: str | Sequence[float] = "uniform"
     # Length of the first stage, in passes over the rows; 0 leaves the stage out.
     reconstruction_epochs: NonNegativeInt = 200
+    # Least number of steps of each of the first two stages: they pass more often over few rows. Not in the paper.
+    minimum_steps: NonNegativeInt = 0
     # Length of the third stage, in steps on all rows; 0 leaves the stage out.
     matching_steps: NonNegativeInt = 50
+    # End the third stage before, when the prediction has settled: when at most one row in a thousand has changed its
+    # cluster within 50 steps. Not in the paper.
+    until_settled: bool = False
+    # Weights of the views in the contrast and in the prediction: "equal" as published, or "agreement", by how well each
+    # view predicts clusters of all views side by side, for views of unequal quality.
+    view_weights: Annotated[str, one_of("equal", "agreement")] = "equal"
     # Restarts of the k-means that makes the pseudo-labels, 1 or more.
     kmeans_restarts: PositiveInt = 100
     # Source of the pseudo-labels. "features": k-means on the high-level features of each view, as published. "views":

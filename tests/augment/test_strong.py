@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from clustering_jax.augment.strong import NAMES, OPERATIONS, WARPS, cut_out, random_operation, strong_augment
+from clustering_jax.augment.strong import (
+    NAMES,
+    OPERATIONS,
+    WARPS,
+    cut_out,
+    largest_cutout,
+    random_operation,
+    strong_augment,
+)
 from tests.augment.test_augment import photos
 
 IMAGES = photos(4, 21, 26)
@@ -86,6 +94,11 @@ def test_cut_out_sets_a_square_to_zero():
     result = np.asarray(cut_out(u, jnp.ones((2, 20, 20, 1)), 10))[..., 0]
     assert (result[0] == 0).sum() == 9 and result[0, 10, 10] == 0
     assert (result[1] == 0).sum() == 5 * 6  # a side of 10 whose centre is at the upper right corner
+
+
+def test_the_square_leaves_most_of_an_image_of_any_size():
+    assert [largest_cutout(size) for size in (32, 96, 224)] == [16, 32, 75]  # the settings of the authors
+    assert all(1 <= largest_cutout(size) <= size / 2 for size in range(2, 225))
 
 
 @pytest.mark.long

@@ -25,7 +25,7 @@ from clustering_jax.errors import UserError, nearest
 from clustering_jax.kmeans.neighbours import nearest_neighbours
 from clustering_jax.losses import consistency, imbalance, labelled_nt_xent, normalize, self_label_loss
 from clustering_jax.method import Objective, Phase, Refresh
-from clustering_jax.methods.cc.boost import boost_labels, died
+from clustering_jax.methods.cc.boost import boost_labels, died, most_confident
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.prior import UNIFORM, Prior
 from clustering_jax.settings.cc import CC
@@ -71,6 +71,8 @@ def check_refine(settings: CC) -> None:
         )
     if settings.boost_share > 1:
         raise UserError(f"model.boost_share is {settings.boost_share}: choose a number above 0 and up to 1")
+    if settings.refine_share > 1:
+        raise UserError(f"model.refine_share is {settings.refine_share}: choose a number from 0 to 1")
     for name in ("selflabel_threshold", "boost_threshold"):
         if not 0 <= getattr(settings, name) < 1:
             raise UserError(f"model.{name} is {getattr(settings, name)}: choose a number from 0 to below 1")
@@ -93,12 +95,25 @@ def refine_phases(settings: CC, model: Model, steps: int) -> tuple[Phase, ...]:
         Phase(
             name,
             epochs[name] * steps,
-            (Objective(losses[name](settings, model), tx),),
+            (Objective(_with_statistics(losses[name](settings, model), settings, model), tx),),
             partners="neighbours" if name == "scan" else "",
             **_targets(name, settings, model, steps),
         )
         for name in phase_names(settings)
     )
+
+
+def _with_statistics(loss: Callable, settings: CC, model: Model) -> Callable:
+    """The loss, which then moves the running statistics by those of the plain images if the settings say so."""
+    if not settings.refine_plain_statistics:
+        return loss
+
+    def with_statistics(variables: Any, batch: Any, key: jax.Array) -> tuple:
+        value, (changed, terms) = loss(variables, batch, key)
+        _, plain = jax.lax.stop_gradient(model.forward(variables, resize(batch["image"], model.policy.size)))
+        return value, ({**changed, **plain}, terms)
+
+    return with_statistics
 
 
 def _scan(settings: CC, model: Model) -> Callable:
@@ -126,9 +141,12 @@ def _selflabel(settings: CC, model: Model) -> Callable:
         (_, strong), changed = model.forward(
             {**variables, **changed}, strong_augment(key, batch["image"], index, 1, size)
         )
-        value = self_label_loss(strong, plain, threshold=settings.selflabel_threshold)
-        confident = jnp.mean(plain.max(1) > settings.selflabel_threshold, dtype=jnp.float32)
-        return value, (changed, {"self_label": value, "confident": confident, **occupancy(plain)})
+        confident = (plain.max(1) > settings.selflabel_threshold) | batch["kept"]
+        # A row of zeros is not confident.
+        labels = jax.nn.one_hot(plain.argmax(1), plain.shape[1]) * confident[:, None]
+        value = self_label_loss(strong, labels, threshold=0.5)
+        terms = {"self_label": value, "confident": jnp.mean(confident, dtype=jnp.float32), **occupancy(plain)}
+        return value, (changed, terms)
 
     return loss
 
@@ -152,7 +170,7 @@ def _boost(settings: CC, model: Model) -> Callable:
 
 def _targets(name: str, settings: CC, model: Model, steps: int) -> dict[str, Any]:
     """The fields `targets` and `refresh` of a phase. The target "cluster" is each row's cluster before the epoch."""
-    own = {"scan": _neighbours, "selflabel": lambda *_: {}, "boost": _pseudo}[name]
+    own = {"scan": _neighbours, "selflabel": _kept, "boost": _pseudo}[name]
 
     def start(key: jax.Array, variables: Any, infer: Callable) -> dict[str, np.ndarray]:
         return compute(variables, infer, np.asarray(infer(model.predict, variables)), {})
@@ -181,7 +199,13 @@ def _neighbours(settings: CC, features: Callable, p: np.ndarray, present: Mappin
     return {"neighbours": np.concatenate([np.arange(len(near), dtype=np.int32)[:, None], near], axis=1)}
 
 
+def _kept(settings: CC, features: Callable, p: np.ndarray, present: Mapping) -> dict[str, np.ndarray]:
+    """The images that have a label in the phase "selflabel" even below the threshold."""
+    return {"kept": most_confident(p, settings.refine_share)}
+
+
 def _pseudo(settings: CC, features: Callable, p: np.ndarray, present: Mapping) -> dict[str, np.ndarray]:
     """Labels of the phase "boost"; none at first."""
     before = present["pseudo"] if present else np.full(len(p), -1, np.int32)
-    return {"pseudo": boost_labels(p, before, share=settings.boost_share, threshold=settings.boost_threshold)}
+    of = {"share": settings.boost_share, "threshold": settings.boost_threshold, "least": settings.refine_share}
+    return {"pseudo": boost_labels(p, before, **of)}

@@ -22,6 +22,7 @@ def bdcl_losses(
     pair_weight: float,
     decorrelation_weight: float,
     log_prior: Array | None = None,
+    weights: Array | None = None,
 ) -> dict[str, Array]:
     """Contrast of features, agreement of assignments, decorrelation of columns, and balance; without reconstruction.
 
@@ -32,16 +33,17 @@ def bdcl_losses(
       pair_weight: see `CMMC`.
       decorrelation_weight: see `CMMC`.
       log_prior: [k] logarithms of the expected shares of the clusters; None for equal shares.
+      weights: weight of each view, [views]; contrast and agreement of a pair have the product of its two. None is 1.
 
     Returns:
       The terms "feature", "agreement", "decorrelation" and "imbalance", with their weights.
     """
     feature = agreement = apart = balance = jnp.zeros(())
     for v, w in combinations(range(len(outputs.h)), 2):
-        mask = both_present(masks[v], masks[w])
-        feature += nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=mask)
+        mask, weight = both_present(masks[v], masks[w]), 1 if weights is None else weights[v] * weights[w]
+        feature += weight * nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=mask)
         pairs = ((outputs.q[v], outputs.q[w]), (outputs.noisy[v], outputs.q[w]))
-        agreement += sum((_consistency(p, q, mask) for p, q in pairs), start=jnp.zeros(())) / 2
+        agreement += weight * sum((_consistency(p, q, mask) for p, q in pairs), start=jnp.zeros(())) / 2
     for z, q, mask in zip(outputs.z, outputs.q, masks, strict=True):
         # Rows of zeros change neither the cosine nor the sum of a column.
         z, q = (fill_missing(x, mask) for x in (z, q))

@@ -31,6 +31,8 @@ from clustering_jax.methods.cmmc.bdcl import bdcl_losses
 from clustering_jax.methods.cmmc.held_out import confident_labels, held_out_probabilities
 from clustering_jax.methods.cmmc.network import Network, Outputs, assignments
 from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels, pseudo_labels
+from clustering_jax.methods.cmmc.settling import settling
+from clustering_jax.methods.cmmc.weighting import ViewWeights
 from clustering_jax.methods.cmmc.weights import load_cmmc
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.prior import prior_of
@@ -78,6 +80,7 @@ def contrast_losses(
     label_temperature: float,
     entropy_per_pair: bool,
     log_prior: Array | None = None,
+    weights: Array | None = None,
 ) -> dict[str, Array]:
     """Paper, eq. 5 to 8: contrast of features and of clusters over the pairs of views, and the balance of each view.
 
@@ -88,17 +91,18 @@ def contrast_losses(
       label_temperature: see `CMMC`.
       entropy_per_pair: see `CMMC`.
       log_prior: [k] logarithms of the expected shares of the clusters; None for equal shares.
+      weights: weight of each view, [views]; the contrast of a pair has the product of its two. None is 1.
 
     Returns:
       The terms "feature", "cluster" and "imbalance".
     """
     feature = cluster = balance = jnp.zeros(())
     for v, w in combinations(range(len(outputs.h)), 2):
-        mask = both_present(masks[v], masks[w])
-        feature += nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=mask)
+        mask, weight = both_present(masks[v], masks[w]), 1 if weights is None else weights[v] * weights[w]
+        feature += weight * nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=mask)
         # Rows of zeros change neither the cosine nor the sum of a column.
         p, q = (fill_missing(outputs.q[i], mask) for i in (v, w))
-        cluster += cluster_contrast(p, q, temperature=label_temperature)
+        cluster += weight * cluster_contrast(p, q, temperature=label_temperature)
         # As in the authors' code: once per pair, so that each view counts V - 1 times. The paper has it once.
         balance += (imbalance(p, log_prior=log_prior) + imbalance(q, log_prior=log_prior)) * entropy_per_pair
     if not entropy_per_pair:
@@ -126,7 +130,7 @@ def matched_targets(q: list[Array], pseudo: Array, k: int) -> list[Array]:
     return targets
 
 
-def matching_loss(forward: Callable, batch: Mapping[str, Array], k: int, double_softmax: bool) -> tuple[Array, Array]:
+def matching_loss(forward: Callable, batch: Mapping[str, Array], k: int, double_softmax: bool) -> tuple[Array, Outputs]:
     """Paper, eq. 12: cross-entropy of q with the matched pseudo-labels, summed over views.
 
     Args:
@@ -136,13 +140,13 @@ def matching_loss(forward: Callable, batch: Mapping[str, Array], k: int, double_
       double_softmax: see `CMMC`.
 
     Returns:
-      The loss and the prediction, [n, k].
+      The loss and the outputs.
     """
     outputs = forward(batch)
     targets = matched_targets(outputs.q, batch["pseudo"], k)
     pairs = zip(outputs.q, targets, strict=True)
     value = sum((pseudo_label_loss(q, y, double_softmax=double_softmax) for q, y in pairs), start=jnp.zeros(()))
-    return value, assignments(outputs, view_masks(batch))
+    return value, outputs
 
 
 def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
@@ -163,7 +167,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     k, prior = spec.num_clusters, prior_of(s.prior, spec.num_clusters)
     network = Network(k, tuple(s.hidden), s.latent_dim, s.feature_dim, jnp.dtype(s.dtype), s.body)
 
-    bdcl, contrast_terms = s.objective == "bdcl", _contrast_terms(s)
+    bdcl, contrast_terms, weights = s.objective == "bdcl", _contrast_terms(s), ViewWeights(s.view_weights)
 
     def forward(params, batch):
         return network.apply({"params": params}, batch)
@@ -178,10 +182,10 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return chunked(part, s.chunk)(batch)
 
     def init(key, batch):
-        return {**network.init(key, batch, decode=True), **prior.initial(k)}
+        return {**network.init(key, batch, decode=True), **prior.initial(k), **weights.initial(len(view_names(batch)))}
 
     def load(path, variables):
-        return {**load_cmmc(path, {"params": variables["params"]}), **prior.initial(k)}
+        return {**variables, **load_cmmc(path, {"params": variables["params"]})}
 
     def reconstruct(variables, batch, key):
         value = reconstruction_loss(decoded(variables["params"], batch)[1], view_masks(batch))
@@ -189,30 +193,36 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
     def contrast(variables, batch, key):
         (outputs, errors), masks = decoded(variables["params"], batch, key if bdcl else None), view_masks(batch)
-        terms = contrast_terms(outputs, masks, log_prior=prior.log(variables))
+        changed = weights.updated(batch)
+        weight = weights.of(changed)
+        terms = contrast_terms(outputs, masks, log_prior=prior.log(variables), weights=weight)
         terms["reconstruction"] = reconstruction_loss(errors, masks)
-        q = assignments(outputs, masks)
-        return sum(terms.values()), (prior.updated(variables, q.mean(0)), {**terms, **occupancy(q)})
+        q = assignments(outputs, masks, weight)
+        return sum(terms.values()), ({**prior.updated(variables, q.mean(0)), **changed}, {**terms, **occupancy(q)})
 
     def match(variables, batch, key):
-        value, q = matching_loss(chunked(partial(forward, variables["params"]), s.chunk), batch, k, s.double_softmax)
+        apply = chunked(partial(forward, variables["params"]), s.chunk)
+        value, outputs = matching_loss(apply, batch, k, s.double_softmax)
+        q = assignments(outputs, view_masks(batch), weights.of(variables))
         return value, ({}, {"matching": value, **occupancy(q)})
 
     def features(variables, batch):
         return jnp.stack(forward(variables["params"], batch).h, axis=1)
 
     def targets(key, variables, infer):
-        mask = infer(view_mask, variables)
         if s.pseudo_labels_of == "features":
+            mask = infer(view_mask, variables)
             return pseudo_labels(key, infer(features, variables), mask, k, s.kmeans_restarts)
+        rows, mask = views(variables, infer)
         if s.pseudo_labels_of == "views":
-            return joint_pseudo_labels(key, views(variables, infer, mask), mask, k, s.kmeans_restarts)
+            return joint_pseudo_labels(key, rows, mask, k, s.kmeans_restarts)
         joint = infer(predict, variables).argmax(1)
-        joint = confident_labels(joint, held_out_probabilities(key, views(variables, infer, mask), mask, joint, k))
+        joint = confident_labels(joint, held_out_probabilities(key, rows, mask, joint, k))
         return {"pseudo": np.where(mask, joint[:, None], -1).astype(np.int32)}
 
-    def views(variables, infer, mask):
-        return [infer(partial(view, v), variables) for v in range(mask.shape[1])]
+    def views(variables, infer):
+        mask = infer(view_mask, variables)
+        return [infer(partial(view, v), variables) for v in range(mask.shape[1])], mask
 
     def view(number, variables, batch):
         return batch[view_names(batch)[number]].astype(jnp.float32)
@@ -222,7 +232,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return jnp.concatenate([fill_missing(h, mask) for h, mask in each], axis=1)
 
     def predict(variables, batch):
-        return assignments(forward(variables["params"], batch), view_masks(batch))
+        return assignments(forward(variables["params"], batch), view_masks(batch), weights.of(variables))
 
     def soft(variables, batch):
         return jnp.stack(forward(variables["params"], batch).q, axis=1)
@@ -231,12 +241,14 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return -mean_pairwise_mi(infer(soft, variables).argmax(2), infer(view_mask, variables))
 
     steps = spec.steps_per_epoch["train"]
-    lengths = (s.reconstruction_epochs * steps, spec.epochs * steps, s.matching_steps)
+    passes = (s.reconstruction_epochs * steps, spec.epochs * steps)
+    lengths = (*(max(n, s.minimum_steps) if n else 0 for n in passes), s.matching_steps)
     tx = make_optimizer(total_steps=sum(lengths), **(optimizer or {}))
+    ending = settling(targets, predict) if s.until_settled else {"targets": targets}
     phases: tuple[Phase, ...] = (
         Phase("reconstruct", lengths[0], (Objective(reconstruct, tx),)),
-        Phase("contrast", lengths[1], (Objective(contrast, tx),)),
-        Phase("match", lengths[2], (Objective(match, tx),), targets=targets, whole=True),
+        Phase("contrast", lengths[1], (Objective(contrast, tx),), targets=weights.targets(views, k)),
+        Phase("match", lengths[2], (Objective(match, tx),), whole=True, **ending),
     )
     # Keep one phase of zero steps, so that `epochs=0` (score released weights only) still has a phase.
     phases = tuple(p for p in phases if p.num_steps) or phases[:1]

@@ -100,11 +100,12 @@ def _uniform(key: Array, index: Array, width: int) -> Array:
     return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), (width,)))(index)
 
 
-def assignments(outputs: Outputs, masks: list[Array | None]) -> Array:
+def assignments(outputs: Outputs, masks: list[Array | None], weights: Array | None = None) -> Array:
     """The mean of the soft assignments over the views that a row has, [n, k]; 1/k for a row without any view.
 
     Args:
       outputs: outputs of the network for all views.
       masks: the mask of each view, see `view_masks`.
+      weights: weight of each view in the mean, [views]; None for equal weights.
     """
-    return mixture(jnp.stack(outputs.q, 1), stack_masks(outputs.q[0].shape[0], masks))
+    return mixture(jnp.stack(outputs.q, 1), stack_masks(outputs.q[0].shape[0], masks), weights)

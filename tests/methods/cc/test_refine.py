@@ -12,7 +12,7 @@ from clustering_jax import run
 from clustering_jax.augment.policies import cc_policy
 from clustering_jax.data.images.folder import synthetic
 from clustering_jax.errors import UserError
-from clustering_jax.methods.cc.boost import boost_labels, died
+from clustering_jax.methods.cc.boost import boost_labels, died, most_confident
 from clustering_jax.methods.cc.refine import Model, check_refine, refine_phases
 from clustering_jax.settings.cc import CC, cc
 from clustering_jax.training.signals import Interrupted
@@ -64,7 +64,9 @@ def test_an_unknown_phase_is_named_with_the_nearest():
         check_refine(CC(refine="scann"))
 
 
-@pytest.mark.parametrize("setting", [{"boost_share": 1.5}, {"boost_threshold": 1.0}, {"selflabel_threshold": -0.1}])
+@pytest.mark.parametrize(
+    "setting", [{"boost_share": 1.5}, {"refine_share": 1.1}, {"boost_threshold": 1.0}, {"selflabel_threshold": -0.1}]
+)
 def test_a_number_out_of_range_is_named(setting):
     with pytest.raises(UserError, match=f"model.{next(iter(setting))}"):
         check_refine(CC(**setting))
@@ -82,11 +84,12 @@ def test_scan_draws_near_rows_and_passes_both_views():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("scale", "confident"), [(0.0, 0.0), (100.0, 1.0)])
-def test_selflabel_learns_only_from_confident_rows(scale, confident):
-    (phase,) = phases(refine="selflabel")
+@pytest.mark.parametrize(("scale", "share", "confident"), [(0.0, 0.0, 0.0), (20.0, 0.0, 1.0), (0.0, 0.75, 0.25)])
+def test_selflabel_learns_only_from_confident_rows(scale, share, confident):
+    (phase,) = phases(refine="selflabel", refine_share=share)
+    batch = {**BATCH, **phase.targets(KEY, start(scale), infer)}
     (value, (_, terms)), gradient = jax.value_and_grad(
-        lambda variables: phase.objectives[0].loss(variables, BATCH, KEY), has_aux=True
+        lambda variables: phase.objectives[0].loss(variables, batch, KEY), has_aux=True
     )(start(scale))
     assert abs(terms["confident"] - confident) < 0.2
     assert (value > 0) == np.asarray(gradient["params"]["w"]).any() == (confident > 0)
@@ -136,6 +139,37 @@ def test_boost_labels_respect_the_quota_and_the_threshold():
     assert np.bincount(labels[labels >= 0]).max() == 8  # ceil(.5 * 60 / 4)
     assert (labels[p.max(1) < 0.6] == -1).all()
     assert (boost_labels(np.full((6, 3), 1 / 3), np.full(6, -1), share=1.0, threshold=0.99) == -1).all()
+
+
+@pytest.mark.parametrize("least", [0.1, 0.5])
+def test_every_cluster_keeps_its_most_confident_rows(least):
+    p = assignments()
+    unsure = boost_labels(p, np.full(60, -1), share=0.1, threshold=1.0, least=least)
+    for cluster in range(4):
+        members = np.flatnonzero(p.argmax(1) == cluster)
+        first = members[np.argsort(-p[members].max(1), kind="stable")][: int(np.ceil(least * 15))]
+        assert sorted(np.flatnonzero(unsure == cluster)) == sorted(first)
+    np.testing.assert_array_equal(most_confident(p, least), unsure >= 0)
+    assert not most_confident(p, 0).any() and most_confident(p, 4).all()
+
+
+@pytest.mark.parametrize("name", ["scan", "selflabel", "boost"])
+@pytest.mark.long
+def test_the_statistics_can_be_of_plain_images_alone(name):
+    def seen(variables, images):
+        outputs, _ = forward(variables, images)
+        return outputs, {"seen": images.mean((0, *range(1, images.ndim)))}
+
+    model = Model(seen, embed, predict, cc_policy(SIZE))
+    plain, published = (
+        refine_phases(CC(refine=name, scan_neighbours=3, refine_plain_statistics=value), model, steps=2)[0]
+        for value in (True, False)
+    )
+    batch = {**BATCH, **plain.targets(KEY, start(), infer)}
+    found, other = (phase.objectives[0].loss(start(), batch, KEY) for phase in (plain, published))
+    np.testing.assert_allclose(found[1][0]["seen"], IMAGES.mean() / 255, rtol=1e-5)
+    assert abs(other[1][0]["seen"] - found[1][0]["seen"]) > 1e-3
+    np.testing.assert_allclose(found[0], other[0], rtol=1e-6)
 
 
 def test_a_row_keeps_its_label_until_its_confidence_is_low():
