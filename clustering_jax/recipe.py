@@ -24,14 +24,15 @@ from clustering_jax.files import read_json
 from clustering_jax.inference import results
 from clustering_jax.methods.view_agreement import ViewFolds, agreement, view_folds
 from clustering_jax.methods.views import view_names
+from clustering_jax.settings.cmmc import SETTLED
 from clustering_jax.training.lock import NAME, locked
 from clustering_jax.training.signals import Signals
 from clustering_jax.training.workdir import check_workdir, create_workdir, finished, write_result
 
 RECIPES = ("auto", "quick", "published")
 # The methods of the candidates besides the method of the config.
-METHODS = ("kmeans", "spectral", "turtle")
-# Up to this number of rows, networks do no better than k-means and TURTLE, and take longest.
+METHODS = ("kmeans", "spectral", "turtle", "cmmc")
+# Up to this number of rows, the wide networks of the papers do no better than k-means and TURTLE, and take longest.
 FEW_ROWS = 2000
 # Above it, the graphs of spectral clustering and the distances of its prediction take too much memory.
 MANY_ROWS = 15_000
@@ -109,7 +110,9 @@ def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict
     found["TURTLE"] = of(settings.turtle, "standard", model={"num_steps": TURTLE_STEPS})
     for scaling in SCALINGS if num_rows <= MANY_ROWS else ():
         found[f"spectral, {scaling}"] = of(settings.spectral, scaling)
-    if num_rows > FEW_ROWS and config["recipe"] == "auto":
+    if config["recipe"] == "auto" and num_views > 1:
+        found["CMMC, settled"] = of(settings.cmmc, "minmax", model=SETTLED)
+    if config["recipe"] == "auto" and num_rows > FEW_ROWS:
         found[config["method"].upper()] = {**config, "recipe": "published", "kmeans_baseline": False}
     return found
 

@@ -80,6 +80,19 @@ class CMMC(NamedTuple):
 
 RUN = Run(evaluate_every=0, checkpoint_every=50)
 
+# CMMC for few rows and for views of unequal quality: a narrow network, enough steps in each stage, and weighted views.
+SETTLED = {
+    "hidden": (256, 256),
+    "latent_dim": 64,
+    "feature_dim": 64,
+    "minimum_steps": 500,
+    "matching_steps": 500,
+    "until_settled": True,
+    "double_softmax": False,
+    "view_weights": "agreement",
+    "kmeans_restarts": 10,
+}
+
 
 def cmmc(variant: str = "", **changes: Any) -> ConfigDict:
     """CMMC as in the authors' code, for `configs/cmmc_*.py`. `epochs` is the length of the contrastive stage.
