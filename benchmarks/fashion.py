@@ -59,16 +59,17 @@ def fashion(source: str, rows: int) -> Dataset:
 
 
 def build(dataset: Dataset, epochs: int, refine: int) -> Method:
-    """CC with all phases. Lengths, rates and thresholds are not those of the papers."""
+    """CC with all phases. Lengths, rates and thresholds are not those of the papers, and each cluster keeps labels."""
     lengths = {f"{name}_epochs": refine for name in ("scan", "selflabel", "boost")}
     return METHODS["cc"](
         Spec(CLASSES, BATCH, epochs, {"train": dataset.num_examples // BATCH}),
         **MODEL,
         **lengths,
         refine="scan,selflabel,boost",
-        refine_learning_rate=3e-4,
         selflabel_threshold=0.95,
         boost_threshold=0.95,
+        refine_share=0.3,
+        refine_plain_statistics=True,
         augment={"kind": "natural", "crop_scale": (0.4, 1.0)},
         optimizer={"learning_rate": 1e-3, "schedule": "cosine"},
     )
