@@ -31,7 +31,7 @@ from clustering_jax.methods.generalization import generalization_score
 from clustering_jax.methods.linear_probe import Probe, cross_entropy, fit_probe, initial_probe, logits_of
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.prior import prior_of
-from clustering_jax.methods.views import mixture
+from clustering_jax.methods.views import mixture, view_number
 from clustering_jax.settings.turtle import Turtle
 from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
@@ -148,4 +148,4 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
 def _order(name: str) -> int:
     """Position of a space: views come in the order of their numbers."""
-    return int(name.removeprefix("view")) if name.startswith("view") else 0
+    return view_number(name) if name.startswith("view") else 0

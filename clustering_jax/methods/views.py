@@ -18,13 +18,18 @@ from clustering_jax.typing import Array
 
 def view_names(batch: Mapping[str, Any]) -> list[str]:
     """The names of the views in a batch, in their order."""
-    return sorted((k for k in batch if k.startswith("view")), key=lambda name: int(name.removeprefix("view")))
+    return sorted((k for k in batch if k.startswith("view")), key=view_number)
+
+
+def view_number(name: str) -> int:
+    """The number in the name of a view."""
+    return int(name.removeprefix("view"))
 
 
 def view_masks(batch: Mapping[str, Array]) -> list[Array | None]:
     """The mask of each view in a batch, in the order of `view_names`."""
     names = view_names(batch)
-    return [batch["mask"][:, int(v.removeprefix("view"))] for v in names] if "mask" in batch else [None] * len(names)
+    return [batch["mask"][:, view_number(v)] for v in names] if "mask" in batch else [None] * len(names)
 
 
 def stack_masks(n: int, masks: Iterable[Array | None]) -> Array:

@@ -194,7 +194,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     def contrast(variables, batch, key):
         (outputs, errors), masks = decoded(variables["params"], batch, key if bdcl else None), view_masks(batch)
         changed = weights.updated(batch)
-        weight = weights.of(changed)
+        weight = weights.of(changed, batch)
         terms = contrast_terms(outputs, masks, log_prior=prior.log(variables), weights=weight)
         terms["reconstruction"] = reconstruction_loss(errors, masks)
         q = assignments(outputs, masks, weight)
@@ -203,7 +203,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     def match(variables, batch, key):
         apply = chunked(partial(forward, variables["params"]), s.chunk)
         value, outputs = matching_loss(apply, batch, k, s.double_softmax)
-        q = assignments(outputs, view_masks(batch), weights.of(variables))
+        q = assignments(outputs, view_masks(batch), weights.of(variables, batch))
         return value, ({}, {"matching": value, **occupancy(q)})
 
     def features(variables, batch):
@@ -232,7 +232,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return jnp.concatenate([fill_missing(h, mask) for h, mask in each], axis=1)
 
     def predict(variables, batch):
-        return assignments(forward(variables["params"], batch), view_masks(batch), weights.of(variables))
+        return assignments(forward(variables["params"], batch), view_masks(batch), weights.of(variables, batch))
 
     def soft(variables, batch):
         return jnp.stack(forward(variables["params"], batch).q, axis=1)

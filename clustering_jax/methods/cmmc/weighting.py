@@ -14,6 +14,7 @@ import numpy as np
 
 from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels
 from clustering_jax.methods.view_agreement import agreements, view_folds
+from clustering_jax.methods.views import view_names, view_number
 from clustering_jax.typing import Array
 
 # Restarts of the k-means on all views.
@@ -33,9 +34,11 @@ class ViewWeights(NamedTuple):
         """The collection that CMMC adds to its variables: equal weights, or nothing for the kind "equal"."""
         return {} if self.kind == "equal" else {"views": {"weight": jnp.ones(num_views)}}
 
-    def of(self, variables: Mapping[str, Any]) -> Array | None:
-        """The weights in the variables, [views]; None for the kind "equal"."""
-        return variables["views"]["weight"] if self.kind != "equal" else None
+    def of(self, variables: Mapping[str, Any], batch: Mapping[str, Array]) -> Array | None:
+        """The weights in the variables of the views in a batch, [views]; None for the kind "equal"."""
+        if self.kind == "equal":
+            return None
+        return variables["views"]["weight"][np.array([view_number(name) for name in view_names(batch)])]
 
     def updated(self, batch: Mapping[str, Array]) -> dict[str, Any]:
         """The collection with the weights of `targets`, which join each batch."""

@@ -17,7 +17,15 @@ from clustering_jax.method import Batch, Variables
 from clustering_jax.methods.dmim.network import Codes, Network
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.prior import UNIFORM, Prior
-from clustering_jax.methods.views import both_present, fill_missing, mixture, stack_masks, view_masks, view_names
+from clustering_jax.methods.views import (
+    both_present,
+    fill_missing,
+    mixture,
+    stack_masks,
+    view_masks,
+    view_names,
+    view_number,
+)
 from clustering_jax.nn.noise import example_normal
 from clustering_jax.nn.norm import DECAY
 from clustering_jax.settings.dmim import DMIM
@@ -26,7 +34,7 @@ from clustering_jax.typing import Array, Float
 
 def modalities(batch: Batch) -> tuple[dict[int, Array], dict[int, Array | None]]:
     """The rows of each modality in a batch by its number, zeros where it is missing; and its mask."""
-    numbers, masks = [int(name.removeprefix("view")) for name in view_names(batch)], view_masks(batch)
+    numbers, masks = [view_number(name) for name in view_names(batch)], view_masks(batch)
     rows = {v: fill_missing(batch[f"view{v}"], mask) for v, mask in zip(numbers, masks, strict=True)}
     return rows, dict(zip(numbers, masks, strict=True))
 
@@ -136,7 +144,7 @@ def _updated_joints(joints: Mapping[str, Array], codes: Mapping[int, Codes], mas
     """Running averages of the joint table of each modality with the first one, [k, k]."""
     updated = {}
     for name, joint in joints.items():
-        v = int(name.removeprefix("view"))
+        v = view_number(name)
         first = fill_missing(codes[0].c, both_present(masks[0], masks[v]))
         new = jnp.matmul(first.T, codes[v].c, precision="highest")
         updated[name] = DECAY * joint + (1 - DECAY) * new / len(codes[v].c)

@@ -83,6 +83,11 @@ def test_weights_of_the_first_contrastive_step_reach_the_prediction():
     q = [toy.build().predict({"params": variables["params"]}, view) for view in views]
     expected = np.average(q, axis=0, weights=targets["weight"][0])
     np.testing.assert_allclose(method.predict(variables, batch), expected, rtol=1e-5)
+    for view, alone in zip(views, q, strict=True):
+        np.testing.assert_allclose(method.predict(variables, view), alone, rtol=1e-5)
+    two = {k: batch[k] for k in ("view0", "view2", "index")}
+    expected = np.average([q[0], q[2]], axis=0, weights=targets["weight"][0][[0, 2]])
+    np.testing.assert_allclose(method.predict(variables, two), expected, rtol=1e-5)
 
 
 def test_equal_weights_add_nothing_to_the_variables():
