@@ -82,10 +82,10 @@ RUN = Run(evaluate_every=0, checkpoint_every=50)
 
 # CMMC for few rows and for views of unequal quality: a narrow network, enough steps in each stage, and weighted views.
 SETTLED = {
-    "hidden": (256, 256),
-    "latent_dim": 64,
-    "feature_dim": 64,
-    "minimum_steps": 500,
+    "hidden": (128, 128),
+    "latent_dim": 32,
+    "feature_dim": 32,
+    "minimum_steps": 1000,
     "matching_steps": 500,
     "until_settled": True,
     "double_softmax": False,
