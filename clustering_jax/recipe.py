@@ -32,7 +32,7 @@ from clustering_jax.training.workdir import check_workdir, create_workdir, finis
 RECIPES = ("auto", "quick", "published")
 # The methods of the candidates besides the method of the config.
 METHODS = ("kmeans", "spectral", "turtle", "cmmc")
-# Up to this number of rows, the wide networks of the papers do no better than k-means and TURTLE, and take longest.
+# Up to this number of rows, networks do no better than the other candidates, and take longest.
 FEW_ROWS = 2000
 # Above it, the graphs of spectral clustering and the distances of its prediction take too much memory.
 MANY_ROWS = 15_000
@@ -110,9 +110,9 @@ def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict
     found["TURTLE"] = of(settings.turtle, "standard", model={"num_steps": TURTLE_STEPS})
     for scaling in SCALINGS if num_rows <= MANY_ROWS else ():
         found[f"spectral, {scaling}"] = of(settings.spectral, scaling)
-    if config["recipe"] == "auto" and num_views > 1:
-        found["CMMC, settled"] = of(settings.cmmc, "minmax", model=SETTLED)
     if config["recipe"] == "auto" and num_rows > FEW_ROWS:
+        if num_views > 1:
+            found["CMMC, settled"] = of(settings.cmmc, "minmax", model=SETTLED)
         found[config["method"].upper()] = {**config, "recipe": "published", "kmeans_baseline": False}
     return found
 

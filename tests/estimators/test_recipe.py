@@ -7,7 +7,6 @@ from clustering_jax import recipe
 from clustering_jax.data.planted import planted
 from clustering_jax.estimators import CrossModalClustering, MultiViewClustering
 from clustering_jax.settings import views as views_config
-from tests.test_recipe import make_short
 
 K = 3
 FOUND = planted(47, num_clusters=K, width=6, private=0.0)
@@ -47,7 +46,7 @@ def test_an_argument_of_the_method_means_the_published_recipe(estimator, argumen
 
 @pytest.mark.long
 def test_fit_is_the_run_of_the_command_line(tmp_path, monkeypatch):
-    make_short(monkeypatch)
+    monkeypatch.setattr(recipe, "TURTLE_STEPS", 20)
     found = MultiViewClustering(K, random_state=5).fit(VIEWS, FOUND.labels)
     np.savez(tmp_path / "views.npz", view0=VIEWS[0], view1=VIEWS[1], y=FOUND.labels)
     config = views_config(num_clusters=K, seed=5).to_dict()
