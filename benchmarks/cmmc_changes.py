@@ -57,7 +57,7 @@ def run(path: Path, num_clusters: int, model: dict[str, Any], seed: int) -> dict
         with open(Path(workdir) / "assignments.csv", newline="") as file:
             labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
     features = load(**config["data"]).features
-    agreement = view_agreement([features[view] for view in view_names(features)], labels)
+    agreement = view_agreement([features[view] for view in view_names(features)], labels, num_clusters)
     kept = {key: scores[key] for key in ("acc", "nmi", "occupied")}
     return {"seed": seed, **kept, "agreement": agreement, "seconds": seconds}
 

@@ -141,7 +141,7 @@ def _auto(
         directory = workdir / "candidates" / str(number)
         own = load(settings_) if load else None
         result = run.train(settings_, directory, signals, streams=own, quiet=True, reported=False)
-        value, spread = _agreement(folds, directory, result)
+        value, spread = _agreement(folds, directory, result, chosen["num_clusters"])
         shown = {key: value for key, value in result["scores"].items() if key in (*results.TABLE, "occupied")}
         several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}
         rows.append({"name": name, "agreement": value, "agreement_std": spread, **shown, **several})
@@ -168,14 +168,14 @@ def kept(rows: Sequence[Mapping[str, Any]]) -> int:
     return best if values[best] > values[first] + max(LEAD, rows[first]["agreement_std"]) else first
 
 
-def _agreement(folds: Sequence[ViewFolds], directory: Path, result: Mapping[str, Any]) -> tuple[float, float]:
+def _agreement(folds: Sequence[ViewFolds], directory: Path, result: Mapping[str, Any], k: int) -> tuple[float, float]:
     """The agreement of a candidate, and 0; of k-means with several seeds, their mean and standard deviation."""
     if "seeds" in result and result["method"] == "kmeans":
         values = [-seed["criterion"] for seed in result["seeds"]["each"]]
         return float(np.mean(values)), float(np.std(values))
     with (directory / "assignments.csv").open(encoding="utf-8") as file:
         labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
-    return agreement(folds, labels), 0.0
+    return agreement(folds, labels, k), 0.0
 
 
 def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> dict[str, Any]:

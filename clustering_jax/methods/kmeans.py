@@ -104,7 +104,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     def criterion(key, variables, infer):
         if len(variables["centers"]) == 1:
             return float(infer(lambda v, b: distances(v, b).min(1), variables).mean())
-        return -agreement(folds_of(infer, *_widths(variables).items()), infer(predict, variables).argmax(1))
+        return -agreement(folds_of(infer, *_widths(variables).items()), infer(predict, variables).argmax(1), k)
 
     tx = make_optimizer(total_steps=1, **(optimizer or {}))
     phases = (Phase("k-means", 1, (Objective(loss, tx),), targets=targets, whole=True),)

@@ -174,7 +174,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return jnp.where(has_view[:, None], q, 1 / k)
 
     def criterion(key, variables, infer):
-        return -agreement(folds_of(infer, *_widths(variables).items()), infer(predict, variables).argmax(1))
+        return -agreement(folds_of(infer, *_widths(variables).items()), infer(predict, variables).argmax(1), k)
 
     steps = spec.steps_per_epoch["train"]
     lengths = (s.reconstruction_epochs * steps, spec.epochs * steps)

@@ -99,7 +99,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
     def criterion(key, variables, infer):
         views, mask = training_rows(widths_of(variables), infer)
-        return -view_agreement(views, infer(predict, variables).argmax(1), mask)
+        return -view_agreement(views, infer(predict, variables).argmax(1), k, mask)
 
     def widths_of(variables):
         return {name: rows.shape[1] for name, rows in variables["graph"]["rows"].items()}

@@ -1,7 +1,8 @@
 """How well each view predicts a clustering: a score without labels that compares clusterings of the same objects.
 
 A clustering that follows structure which the views share can be predicted from each of them; one that follows noise, or
-one view alone, can't. The score is a mutual information, so a clustering with few occupied clusters gains nothing.
+one view alone, can't. The score is a normalised mutual information times the entropy of the sizes of the clusters, so a
+clustering with few occupied clusters gains nothing.
 
 The prediction is a ridge regression of the one-hot labels, out of fold (5 folds), on the standardised columns or their
 first 200 principal components, with a penalty of the number of columns. The sample of at most 5,000 rows and the folds
@@ -33,18 +34,21 @@ class ViewFolds(NamedTuple):
     solvers: list[np.ndarray]
 
 
-def view_agreement(views: Sequence[np.ndarray], labels: np.ndarray, mask: np.ndarray | None = None) -> float:
+def view_agreement(views: Sequence[np.ndarray], labels: np.ndarray, k: int, mask: np.ndarray | None = None) -> float:
     """Mean over the views of the normalised mutual information between the labels and their prediction from the view.
+
+    It is multiplied by the entropy of the clusters' sizes over log k: two clusters are easier to predict than ten.
 
     Args:
       views: [n, d_v] rows of each view, at any scale.
       labels: int [n] clusters.
+      k: number of clusters that were asked for.
       mask: bool [n, views], which rows each view has; None is all rows.
 
     Returns:
-      A number in [0, 1]; 0 for a single cluster.
+      A number in [0, 1]; 0 for a single cluster, 1 for k clusters of equal size that each view predicts.
     """
-    return agreement(view_folds(views, mask), labels)
+    return agreement(view_folds(views, mask), labels, k)
 
 
 def view_folds(views: Sequence[np.ndarray], mask: np.ndarray | None = None) -> list[ViewFolds]:
@@ -59,9 +63,11 @@ def view_folds(views: Sequence[np.ndarray], mask: np.ndarray | None = None) -> l
     return found
 
 
-def agreement(folds: Sequence[ViewFolds], labels: np.ndarray) -> float:
-    """`view_agreement` from the prepared folds. Arguments as in `agreements`."""
-    return float(np.mean(agreements(folds, labels)))
+def agreement(folds: Sequence[ViewFolds], labels: np.ndarray, k: int) -> float:
+    """`view_agreement` from the prepared folds; they and `labels` are as in `agreements`."""
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    occupied = min(1.0, float(-np.sum(shares * np.log(shares))) / np.log(max(k, 2)))
+    return occupied * float(np.mean(agreements(folds, labels)))
 
 
 def agreements(folds: Sequence[ViewFolds], labels: np.ndarray) -> list[float]:
