@@ -153,3 +153,18 @@ def test_refusals(changes, message, tmp_path):
     with pytest.raises(UserError, match=message):
         recipe.train({**config_of("none.npz"), **changes}, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_above_a_number_of_rows_networks_are_trained_too(tmp_path, monkeypatch):
+    small = {"hidden": (8,), "latent_dim": 4, "feature_dim": 4, "reconstruction_epochs": 2, "matching_steps": 2}
+    monkeypatch.setattr(recipe, "FEW_ROWS", 10)
+    monkeypatch.setattr(recipe, "TURTLE_STEPS", 2)
+    monkeypatch.setattr(recipe, "SETTLED", {**recipe.SETTLED, **small, "minimum_steps": 3})
+    monkeypatch.setattr(recipe, "kept", lambda rows: [row["name"] for row in rows].index("CMMC, settled"))
+    config = config_of(write_views(tmp_path / "views.npz"), epochs=2, model=small)
+    result = recipe.train(config, tmp_path / "run", quiet=True, reported=False)
+    assert [row["name"] for row in result["candidates"]][-2:] == ["CMMC, settled", "CMMC"]
+    text = "".join(lines(Predictor.restore(tmp_path / "run"), tmp_path / "views.npz", 16))
+    predicted = [row["cluster"] for row in csv.DictReader(text.splitlines())]
+    assert predicted == [row["cluster"] for row in assignments(tmp_path / "run")]
