@@ -10,8 +10,6 @@ Runs that are already in FILE.json are not made again.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import tempfile
 import time
 from pathlib import Path
@@ -19,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.named_sets import parser_of, sets_of
 from clustering_jax import cli
 from clustering_jax.data import load
 from clustering_jax.files import read_json, write_json
 from clustering_jax.methods.view_agreement import view_agreement
 from clustering_jax.methods.views import view_names
+from clustering_jax.report.assigned import read_assignments
 from clustering_jax.run import train
 from clustering_jax.settings import cmmc
 from clustering_jax.settings.cmmc import SETTLED
@@ -54,8 +54,7 @@ def run(path: Path, num_clusters: int, model: dict[str, Any], seed: int) -> dict
     with tempfile.TemporaryDirectory() as workdir:
         scores = train(config, Path(workdir), quiet=True, reported=False)["scores"]
         seconds = time.perf_counter() - start
-        with open(Path(workdir) / "assignments.csv", newline="") as file:
-            labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
+        labels = read_assignments(Path(workdir) / "assignments.csv", num_clusters).clusters
     features = load(**config["data"]).features
     agreement = view_agreement([features[view] for view in view_names(features)], labels, num_clusters)
     kept = {key: scores[key] for key in ("acc", "nmi", "occupied")}
@@ -64,20 +63,17 @@ def run(path: Path, num_clusters: int, model: dict[str, Any], seed: int) -> dict
 
 def main() -> None:
     """Reads the arguments, trains the missing runs, writes and prints."""
-    parser = argparse.ArgumentParser("python -m benchmarks.cmmc_changes")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--sets", required=True)
+    parser = parser_of("cmmc_changes")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--output", default="docs/cmmc_changes")
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")
-    for name, _, k in (part.partition(":") for part in arguments.sets.split(",")):
+    for name, file, k in sets_of(arguments):
         for title, model in models().items():
             for seed in range(arguments.seeds):
                 stored = read_json(path) or {}
                 runs = stored.setdefault(name, {}).setdefault(title, [])
                 if seed not in [found["seed"] for found in runs]:
-                    runs.append(run(Path(arguments.data) / f"{name}.npz", int(k), model, seed))
+                    runs.append(run(file, k, model, seed))
                     write_json(path, stored)
             acc, occupied = (np.array([found[key] for found in runs]) for key in ("acc", "occupied"))
             shown = f"ACC {acc.mean():.3f} +- {acc.std():.3f}, {occupied.mean():.1f} of {k} clusters"

@@ -10,7 +10,6 @@ k-means with a half and a quarter of k, as a stand-in for collapsed networks. Se
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import normalized_mutual_info_score, silhouette_score
 from sklearn.model_selection import cross_val_predict
 
+from benchmarks.named_sets import parser_of, sets_of
 from clustering_jax import metrics
 from clustering_jax.files import read_json, write_json
 from clustering_jax.methods.view_agreement import agreement, agreements, view_folds
@@ -96,20 +96,16 @@ def correlations(rows: list[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Reads the arguments, scores the sets that the JSON file lacks, and prints the table."""
-    parser = argparse.ArgumentParser("python -m benchmarks.view_criteria")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--sets", required=True)
-    parser.add_argument("--output", default="docs/view_criteria")
-    arguments = parser.parse_args()
+    arguments = parser_of("view_criteria").parse_args()
     path = Path(arguments.output).with_suffix(".json")
     stored = read_json(path) or {}
-    for name, _, k in (part.partition(":") for part in arguments.sets.split(",")):
+    for name, path_of_set, k in sets_of(arguments):
         if name not in stored:
-            with np.load(Path(arguments.data) / f"{name}.npz") as file:
+            with np.load(path_of_set) as file:
                 rows = np.random.default_rng(0).permutation(len(file["y"]))[:ROWS]
                 keys = sorted(key for key in file.files if key.startswith("view"))
                 views, y = [np.asarray(file[key][rows], np.float64) for key in keys], file["y"][rows]
-            stored[name] = scored(views, y, int(k))
+            stored[name] = scored(views, y, k)
             write_json(path, stored)
         found = correlations(stored[name])
         best = {key: max(stored[name], key=lambda r, key=key: np.nan_to_num(r[key], nan=-1))["acc"] for key in found}

@@ -11,7 +11,6 @@ FILE.json are not run again; remove a set from it to measure it anew.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.named_sets import parser_of, sets_of
 from clustering_jax import cli, recipe
 from clustering_jax.files import read_json, write_json
 from clustering_jax.settings import views
@@ -50,18 +50,15 @@ def one(path: Path, num_clusters: int, seed: int, recipe_name: str) -> dict[str,
 
 def main() -> None:
     """Reads the arguments, trains, writes and prints."""
-    parser = argparse.ArgumentParser("python -m benchmarks.view_recipes")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--sets", required=True)
+    parser = parser_of("view_recipes")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipe", default="auto")
-    parser.add_argument("--output", default="docs/view_recipes")
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")
-    for name, _, k in (part.partition(":") for part in arguments.sets.split(",")):
+    for name, file, k in sets_of(arguments):
         runs = (read_json(path) or {}).get(name, [])
         for seed in range(len(runs), arguments.seeds):
-            runs.append(one(Path(arguments.data) / f"{name}.npz", int(k), seed, arguments.recipe))
+            runs.append(one(file, k, seed, arguments.recipe))
             write_json(path, {**(read_json(path) or {}), name: runs})
         acc = [row["acc"] for row in runs]
         plain = {

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import entr
 
 # Rows and principal components at most, and folds of the cross-validation.
 ROWS, COMPONENTS, FOLDS = 5000, 200, 5
@@ -66,7 +67,7 @@ def view_folds(views: Sequence[np.ndarray], mask: np.ndarray | None = None) -> l
 def agreement(folds: Sequence[ViewFolds], labels: np.ndarray, k: int) -> float:
     """`view_agreement` from the prepared folds; they and `labels` are as in `agreements`."""
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
-    occupied = min(1.0, float(-np.sum(shares * np.log(shares))) / np.log(max(k, 2)))
+    occupied = min(1.0, float(entr(shares).sum()) / np.log(max(k, 2)))
     return occupied * float(np.mean(agreements(folds, labels)))
 
 
@@ -77,15 +78,17 @@ def agreements(folds: Sequence[ViewFolds], labels: np.ndarray) -> list[float]:
       folds: from `view_folds`.
       labels: int [n] clusters.
     """
+    return [_information(view, labels[view.rows]) for view in folds]
+
+
+def _information(view: ViewFolds, labels: np.ndarray) -> float:
+    """The normalised mutual information between labels and prediction; 0 for a single cluster."""
     from sklearn.metrics import normalized_mutual_info_score
 
-    values = []
-    for view in folds:
-        classes, codes = np.unique(labels[view.rows], return_inverse=True)
-        few = len(classes) < 2
-        predicted = codes if few else _predicted(view, np.eye(len(classes))[codes])
-        values.append(0.0 if few else float(normalized_mutual_info_score(codes, predicted)))
-    return values
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        return 0.0
+    return float(normalized_mutual_info_score(codes, _predicted(view, np.eye(len(classes))[codes])))
 
 
 def _fold(m: int) -> np.ndarray:

@@ -5,7 +5,7 @@ A mask of one view is bool [n], True in the rows that have the view; None means 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -45,6 +45,14 @@ def view_mask(_: Any, batch: Mapping[str, Array]) -> Array:
 def both_present(a: Array | None, b: Array | None) -> Array | None:
     """The mask of the rows that have two views."""
     return a if b is None else b if a is None else a & b
+
+
+def view_pairs(
+    masks: Sequence[Array | None], weights: Array | None = None
+) -> Iterator[tuple[int, int, Array | None, Array | int]]:
+    """The numbers of each pair of views, the mask of the rows that have both, and the product of their weights or 1."""
+    for v, w in combinations(range(len(masks)), 2):
+        yield v, w, both_present(masks[v], masks[w]), 1 if weights is None else weights[v] * weights[w]
 
 
 def fill_missing(rows: Array, mask: Array | None, value: Array | float = 0.0) -> Array:

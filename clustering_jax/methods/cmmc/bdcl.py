@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import jax.numpy as jnp
 
 from clustering_jax.losses import consistency, decorrelation, imbalance, nt_xent
 from clustering_jax.methods.cmmc.network import Outputs
-from clustering_jax.methods.views import both_present, fill_missing
+from clustering_jax.methods.views import fill_missing, view_pairs
 from clustering_jax.typing import Array
 
 BALANCE = 2.0
@@ -39,8 +37,7 @@ def bdcl_losses(
       The terms "feature", "agreement", "decorrelation" and "imbalance", with their weights.
     """
     feature = agreement = apart = balance = jnp.zeros(())
-    for v, w in combinations(range(len(outputs.h)), 2):
-        mask, weight = both_present(masks[v], masks[w]), 1 if weights is None else weights[v] * weights[w]
+    for v, w, mask, weight in view_pairs(masks, weights):
         feature += weight * nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=mask)
         pairs = ((outputs.q[v], outputs.q[w]), (outputs.noisy[v], outputs.q[w]))
         agreement += weight * sum((_consistency(p, q, mask) for p, q in pairs), start=jnp.zeros(())) / 2

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import combinations
 from typing import Any
 
 import jax.numpy as jnp
@@ -37,12 +36,12 @@ from clustering_jax.methods.cmmc.weights import load_cmmc
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.prior import prior_of
 from clustering_jax.methods.views import (
-    both_present,
     fill_missing,
     mean_pairwise_mi,
     view_mask,
     view_masks,
     view_names,
+    view_pairs,
 )
 from clustering_jax.nn.chunks import chunked
 from clustering_jax.settings.cmmc import CMMC
@@ -97,8 +96,7 @@ def contrast_losses(
       The terms "feature", "cluster" and "imbalance".
     """
     feature = cluster = balance = jnp.zeros(())
-    for v, w in combinations(range(len(outputs.h)), 2):
-        mask, weight = both_present(masks[v], masks[w]), 1 if weights is None else weights[v] * weights[w]
+    for v, w, mask, weight in view_pairs(masks, weights):
         feature += weight * nt_xent(outputs.h[v], outputs.h[w], temperature=feature_temperature, where=mask)
         # Rows of zeros change neither the cosine nor the sum of a column.
         p, q = (fill_missing(outputs.q[i], mask) for i in (v, w))

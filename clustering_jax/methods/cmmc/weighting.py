@@ -6,7 +6,7 @@ variables, so that a prediction of new rows uses them too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -61,7 +61,7 @@ class ViewWeights(NamedTuple):
         return compute
 
 
-def agreement_weights(key: Array, views: Sequence[np.ndarray], mask: np.ndarray, k: int) -> np.ndarray:
+def agreement_weights(key: Array, views: list[np.ndarray], mask: np.ndarray, k: int) -> np.ndarray:
     """How well each view predicts the clusters of k-means on all views side by side.
 
     Args:
@@ -73,6 +73,6 @@ def agreement_weights(key: Array, views: Sequence[np.ndarray], mask: np.ndarray,
     Returns:
       float32 [views], `agreements` divided by their mean; equal weights where all are 0.
     """
-    labels = joint_pseudo_labels(key, list(views), mask, k, RESTARTS)["pseudo"].max(1)
+    labels = joint_pseudo_labels(key, views, mask, k, RESTARTS)["pseudo"].max(1)
     found = np.asarray(agreements(view_folds(views, mask), labels), np.float32)
     return found / found.mean() if found.any() else np.ones_like(found)
