@@ -10,6 +10,7 @@ Runs that are already in FILE.json are not made again.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.named_sets import parser_of, sets_of
+from benchmarks.named_sets import sets_of
 from clustering_jax import cli
 from clustering_jax.data import load
 from clustering_jax.files import read_json, write_json
@@ -63,7 +64,10 @@ def run(path: Path, num_clusters: int, model: dict[str, Any], seed: int) -> dict
 
 def main() -> None:
     """Reads the arguments, trains the missing runs, writes and prints."""
-    parser = parser_of("cmmc_changes")
+    parser = argparse.ArgumentParser("python -m benchmarks.cmmc_changes")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--sets", required=True)
+    parser.add_argument("--output", default="docs/cmmc_changes")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")

@@ -7,16 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def parser_of(name: str) -> argparse.ArgumentParser:
-    """The parser of `python -m benchmarks.NAME` with --data, --sets and --output, which is docs/NAME by default."""
-    parser = argparse.ArgumentParser(f"python -m benchmarks.{name}")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--sets", required=True)
-    parser.add_argument("--output", default=f"docs/{name}")
-    return parser
-
-
 def sets_of(arguments: argparse.Namespace) -> Iterator[tuple[str, Path, int]]:
-    """The name, the file and the number of clusters of each set."""
+    """The name, the file and the number of clusters of each set.
+
+    Args:
+      arguments: with `data`, the folder of the files NAME.npz, and `sets`, as in the command line above.
+    """
     for name, _, k in (part.partition(":") for part in arguments.sets.split(",")):
         yield name, Path(arguments.data) / f"{name}.npz", int(k)

@@ -10,6 +10,7 @@ k-means with a half and a quarter of k, as a stand-in for collapsed networks. Se
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import normalized_mutual_info_score, silhouette_score
 from sklearn.model_selection import cross_val_predict
 
-from benchmarks.named_sets import parser_of, sets_of
+from benchmarks.named_sets import sets_of
 from clustering_jax import metrics
 from clustering_jax.files import read_json, write_json
 from clustering_jax.methods.view_agreement import agreement, agreements, view_folds
@@ -96,7 +97,11 @@ def correlations(rows: list[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     """Reads the arguments, scores the sets that the JSON file lacks, and prints the table."""
-    arguments = parser_of("view_criteria").parse_args()
+    parser = argparse.ArgumentParser("python -m benchmarks.view_criteria")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--sets", required=True)
+    parser.add_argument("--output", default="docs/view_criteria")
+    arguments = parser.parse_args()
     path = Path(arguments.output).with_suffix(".json")
     stored = read_json(path) or {}
     for name, path_of_set, k in sets_of(arguments):

@@ -11,6 +11,7 @@ FILE.json are not run again; remove a set from it to measure it anew.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.named_sets import parser_of, sets_of
+from benchmarks.named_sets import sets_of
 from clustering_jax import cli, recipe
 from clustering_jax.files import read_json, write_json
 from clustering_jax.settings import views
@@ -50,7 +51,10 @@ def one(path: Path, num_clusters: int, seed: int, recipe_name: str) -> dict[str,
 
 def main() -> None:
     """Reads the arguments, trains, writes and prints."""
-    parser = parser_of("view_recipes")
+    parser = argparse.ArgumentParser("python -m benchmarks.view_recipes")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--sets", required=True)
+    parser.add_argument("--output", default="docs/view_recipes")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipe", default="auto")
     arguments = parser.parse_args()
