@@ -5,7 +5,9 @@
 DIR holds SET.npz with arrays `view0`, `view1`, ... and the labels `y`, which only score. The number after the colon is
 the number of clusters, k. The clusterings are k-means on all views side by side (columns scaled to [0, 1] or to unit
 variance, views as they are or equal) and on each view alone, three seeds each, spectral and Ward clustering, and
-k-means with a half and a quarter of k, as a stand-in for collapsed networks. Sets of more than 2,500 rows are sampled.
+k-means with a half and a quarter of k, as a stand-in for collapsed networks. Stability is the normalised mutual
+information of a clustering with the same algorithm under other seeds, or on each of two halves of the rows. Sets of
+more than 2,500 rows are sampled.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ SCALINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def clusterings(views: list[np.ndarray], k: int) -> dict[str, list[np.ndarray]]:
+def clusterings(views: list[np.ndarray], k: int, seeds: int = SEEDS) -> dict[str, list[np.ndarray]]:
     """Clusters of each candidate, for each of its seeds."""
     found: dict[str, list[np.ndarray]] = {}
 
     def by_kmeans(name: str, x: np.ndarray, clusters: int = k) -> None:
-        found[name] = [KMeans(clusters, n_init=3, random_state=seed).fit_predict(x) for seed in range(SEEDS)]
+        found[name] = [KMeans(clusters, n_init=3, random_state=seed).fit_predict(x) for seed in range(seeds)]
 
     for scaling, scale in SCALINGS.items():
         scaled = [scale(view) for view in views]
@@ -66,9 +68,15 @@ def mutual(labels: np.ndarray, others: list[np.ndarray]) -> float:
     return float(np.mean([normalized_mutual_info_score(labels, other) for other in others])) if others else np.nan
 
 
+def clusterings_of_halves(views: list[np.ndarray], k: int) -> list[tuple[np.ndarray, dict[str, list[np.ndarray]]]]:
+    """The rows of each of two random halves, and the clusters of each candidate on these rows alone."""
+    halves = np.array_split(np.random.default_rng(0).permutation(len(views[0])), 2)
+    return [(rows, clusterings([view[rows] for view in views], k, seeds=1)) for rows in halves]
+
+
 def scored(views: list[np.ndarray], y: np.ndarray, k: int) -> list[dict[str, float]]:
     """ACC and all criteria of each candidate, seed 0."""
-    folds, found = view_folds(views), clusterings(views, k)
+    folds, found, halves = view_folds(views), clusterings(views, k), clusterings_of_halves(views, k)
     both = np.concatenate([SCALINGS["standard"](view) for view in views], 1)
     rows = []
     for name, runs in found.items():
@@ -79,6 +87,7 @@ def scored(views: list[np.ndarray], y: np.ndarray, k: int) -> list[dict[str, flo
             "accuracy of the prediction": accuracy(views, labels),
             "silhouette": float(silhouette_score(both, labels)),
             "stability over seeds": mutual(labels, runs[1:]),
+            "stability over halves": float(np.mean([mutual(labels[rows], half[name]) for rows, half in halves])),
             "consensus with the other candidates": mutual(labels, others),
             "entropy of the sizes": float(entropy(np.bincount(labels))),
         }
