@@ -1,4 +1,4 @@
-"""CMMC, SCMVC and k-means with missing views: ACC by the share of missing entries, over seeds.
+"""CMMC, SCMVC, the recipe "quick" and k-means with missing views: ACC by the share of missing entries, over seeds.
 
     python -m benchmarks.missing_views --data=DIR [--sets=bdgp,msrc_v1 --rates=0.1,0.3 --seeds=3 --epochs=N
         --output=docs/missing_views]
@@ -7,6 +7,7 @@ DIR holds bdgp.npz, msrc_v1.npz and fashion_mv3.npz with the keys view0, view1, 
 row. Exactly the given share of all entries is missing, and each row keeps at least one view. So of V views a share
 above 1 - 1/V can't be missing, and such a rate is left out. The seed of a run draws the entries too, and they are the
 same for all methods. Views are scaled by the rows that have them. CMMC and SCMVC count only the views that a row has;
+"settled" is CMMC with the settings of the recipe "auto" for few rows. "quick" is that recipe without networks, and
 k-means takes the mean of a view for a missing one. All rows are trained and scored, at the last step; labels are used
 only for scores.
 
@@ -24,14 +25,16 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from benchmarks.views_later import shortened, trained
-from clustering_jax import cli, metrics
+from clustering_jax import cli, metrics, recipe
 from clustering_jax.data import load
 from clustering_jax.files import read_json, write_json
 from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels
 from clustering_jax.methods.views import view_names
-from clustering_jax.settings import cmmc, scmvc
+from clustering_jax.settings import cmmc, scmvc, views
+from clustering_jax.settings.cmmc import SETTLED
 
 # Clusters, contrastive epochs, scaling.
 SETS = {"bdgp": (5, 10, "none"), "msrc_v1": (7, 50, "minmax"), "fashion_mv3": (10, 100, "pixels")}
@@ -65,12 +68,29 @@ def config_of(method: Callable, name: str, path: Path, seed: int, epochs: int) -
     return shortened(config, epochs) if epochs else config
 
 
+def settled(**changes: Any) -> ConfigDict:
+    """CMMC with the settings for few rows."""
+    return cmmc(**changes, model=SETTLED)
+
+
+def quick(**changes: Any) -> ConfigDict:
+    """The recipe without networks."""
+    return views(**changes, recipe="quick")
+
+
+def kept(config: dict[str, Any]) -> dict[str, Any]:
+    """Scores of the candidate that the recipe keeps, and its name."""
+    with tempfile.TemporaryDirectory() as workdir:
+        result = recipe.train(config, Path(workdir), quiet=True, reported=False)
+    return {"seed": config["seed"], "kept": result["kept"], **result["scores"]}
+
+
 def imputed(config: dict[str, Any]) -> dict[str, Any]:
     """Scores of k-means on views of variance 1, side by side, with the mean of a view for a missing one."""
     dataset = load(**config["data"])
-    views = [dataset.features[name] for name in view_names(dataset.features)]
+    arrays = [dataset.features[name] for name in view_names(dataset.features)]
     pseudo = joint_pseudo_labels(
-        jax.random.key(config["seed"]), views, dataset.features["mask"], config["num_clusters"], 10
+        jax.random.key(config["seed"]), arrays, dataset.features["mask"], config["num_clusters"], 10
     )["pseudo"]
     # The labels of a row are the same in all views that it has, and -1 in the others.
     return {"seed": config["seed"], **metrics.scores(dataset.labels, pseudo.max(1))}
@@ -78,7 +98,9 @@ def imputed(config: dict[str, Any]) -> dict[str, Any]:
 
 METHODS: dict[str, tuple[Callable, Callable]] = {
     "cmmc": (cmmc, trained),
+    "settled": (settled, trained),
     "scmvc": (scmvc, trained),
+    "quick": (quick, kept),
     "kmeans": (cmmc, imputed),
 }
 
@@ -122,7 +144,7 @@ def main() -> None:
                 continue
             entry = stored.setdefault(name, {}).setdefault(f"{rate:g}", {})
             for method in arguments.methods.split(","):
-                shorter = arguments.epochs and method != "kmeans"
+                shorter = arguments.epochs and method not in ("kmeans", "quick")
                 runs = entry.setdefault(f"{method}, {arguments.epochs} epochs" if shorter else method, [])
                 for seed in sorted(set(range(arguments.seeds)) - {r["seed"] for r in runs}):
                     runs.append(measure(name, method, rate, seed, arguments))
