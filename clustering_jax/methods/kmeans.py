@@ -2,7 +2,8 @@
 
 One phase of one step. Its targets are the labels of scikit-learn's k-means on all rows, and the step takes the mean of
 each cluster in each view. A row is assigned to the nearest mean over the views that it has, so rows that
-lack views are predicted too. Of several seeds, the run keeps the one whose clusters the views predict best.
+lack views are predicted too; for the labels, their nearest rows stand in for what they lack. Of several seeds, the run
+keeps the one whose clusters the views predict best.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sklearn import cluster
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Objective, Phase, Spec
 from clustering_jax.methods.feature_spaces import row_weights, side_by_side, space_names, training_rows
+from clustering_jax.methods.imputation import from_neighbours
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.view_agreement import agreement, view_folds
 from clustering_jax.settings.kmeans import KMeans
@@ -62,7 +64,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
     def targets(key, variables, infer):
         views, mask = rows_of(infer, *_widths(variables).items())
-        rows = [_filled(x, present) for x, present in zip(views, mask.T, strict=True)]
+        rows = from_neighbours(views, mask)
         if s.equal_views:
             shares = mask.T / np.maximum(mask.sum(0), 1)[:, None]
             rows = [x * _inverse_variance(x, share) ** 0.5 for x, share in zip(rows, shares, strict=True)]
@@ -124,11 +126,6 @@ def _inverse_variance(x: Any, weight: Any) -> Any:
     """1 / the variance of a whole view, the sum over its columns; `weight` are the weights of the rows in the mean."""
     variance = jnp.sum(weight @ (x - weight @ x) ** 2)
     return jnp.where(variance > 0, 1 / jnp.where(variance > 0, variance, 1), 0)
-
-
-def _filled(rows: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """The rows of a space, with the mean of the present ones in place of those that lack it, float32 [n, d]."""
-    return np.where(present[:, None], rows, rows[present].mean(0) if present.any() else 0)
 
 
 def _means(rows, member, weight):

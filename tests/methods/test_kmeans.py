@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from clustering_jax import run
+from clustering_jax import metrics, run
 from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.errors import UserError
 from clustering_jax.inference.predictor import Predictor
@@ -65,6 +65,18 @@ def test_rows_that_lack_a_view_go_by_the_other(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-6)
     only = {"view1": VIEWS["view1"], "mask": np.tile([False, True], (N, 1))}
     np.testing.assert_array_equal(predictor.predict(only)[:10], predictor.predict({**holes, "mask": mask})[:10])
+
+
+def test_clusters_do_not_follow_what_is_missing(tmp_path):
+    rng = np.random.default_rng(1)
+    rows = [1.5 * rng.normal(size=(K, 5))[LABELS] + rng.normal(size=(N, 5)) for _ in range(4)]
+    views = {f"view{v}": x.astype(np.float32) for v, x in enumerate(rows)}
+    mask = rng.random((N, 4)) < 0.4
+    mask[np.arange(N), rng.integers(4, size=N)] = True
+    result, _ = trained(tmp_path, {**views, "mask": mask})
+    filled = [np.where(m[:, None], x, x[m].mean(0)) for x, m in zip(views.values(), mask.T, strict=True)]
+    by_means = KMeans(K, n_init=10, random_state=0).fit_predict(np.concatenate(filled, 1))
+    assert result["scores"]["acc"] > 0.95 > 0.9 > metrics.scores(LABELS, by_means)["acc"]
 
 
 def test_one_view_alone(tmp_path):

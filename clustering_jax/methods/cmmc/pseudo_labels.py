@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clustering_jax.kmeans import kmeans
+from clustering_jax.methods.imputation import from_neighbours
 from clustering_jax.typing import Array
 
 
@@ -38,7 +39,7 @@ def pseudo_labels(key: Array, features: np.ndarray, mask: np.ndarray, k: int, re
 def joint_pseudo_labels(
     key: Array, views: list[np.ndarray], mask: np.ndarray, k: int, restarts: int
 ) -> dict[str, np.ndarray]:
-    """One k-means on all views side by side, each scaled to variance 1; a missing view is replaced by its mean.
+    """One k-means on all views side by side, each scaled to variance 1; nearest rows stand in for missing views.
 
     It keeps the clusters that only some views separate, which the contrast of views removes.
 
@@ -53,9 +54,9 @@ def joint_pseudo_labels(
       "pseudo", int32 [n, views], -1 where the view is missing.
     """
     parts = []
-    for x, present in zip(views, mask.T[..., None], strict=True):
-        x = np.where(present, x - x.mean(0, where=present), 0)
-        variance = np.square(x).sum() / present.sum()
+    for x, present in zip(from_neighbours(views, mask), mask.T[..., None], strict=True):
+        x = x - x.mean(0, where=present)
+        variance = np.square(x).sum(where=present) / present.sum()
         parts.append(x / variance**0.5 if variance > 0 else x)
     labels = kmeans(key, jnp.asarray(np.concatenate(parts, 1)), k, restarts=restarts).labels
     return {"pseudo": np.where(mask, np.asarray(labels)[:, None], -1).astype(np.int32)}
