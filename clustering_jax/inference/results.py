@@ -18,6 +18,8 @@ from sklearn.cluster import KMeans
 from clustering_jax import __version__, metrics
 from clustering_jax.data.base import Dataset
 from clustering_jax.files import write_atomic, write_json
+from clustering_jax.methods.imputation import from_neighbours
+from clustering_jax.methods.views import view_names
 from clustering_jax.metrics import evaluate
 
 # Words of each cluster: in their order, or by the number of the cluster.
@@ -184,6 +186,8 @@ def _split(dataset: Dataset) -> str:
 def kmeans_baseline(dataset: Dataset, k: int) -> dict[str, Any]:
     """Scores k-means with 10 restarts on pixels, on embeddings, or on all views concatenated.
 
+    For a view that a row lacks, it takes the mean of its nearest rows, as the method `kmeans` does.
+
     Args:
       dataset: the rows to cluster.
       k: number of clusters.
@@ -197,7 +201,9 @@ def kmeans_baseline(dataset: Dataset, k: int) -> dict[str, Any]:
         rows: np.ndarray = dataset.features["image"].astype(np.float32)
         name, rows = ("k-means on pixels", rows / 255) if rows.ndim == 4 else ("k-means on embeddings", rows)
     else:
-        name, rows = "k-means on views", np.concatenate([v for k, v in dataset.features.items() if k != "mask"], 1)
+        views = [dataset.features[view] for view in view_names(dataset.features)]
+        mask = dataset.features.get("mask", np.ones((len(views[0]), len(views)), bool))
+        name, rows = "k-means on views", np.concatenate(from_neighbours(views, mask), 1)
     clusters = KMeans(k, n_init=10, random_state=0).fit_predict(rows.reshape(len(rows), -1))
     return {"name": name, **known_scores(dataset.labels, clusters)}
 

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import mutual_info_score
 
 from clustering_jax import run
+from clustering_jax.data.base import Dataset, row_ids
 from clustering_jax.data.views.dataset import multiview
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json
@@ -77,6 +78,14 @@ def test_the_baseline_is_scored_on_the_same_known_labels_as_the_run(tmp_path):
     np.savez(tmp_path / "a.npz", view0=view, view1=view + 1, y=np.where(y == 2, -1, y))
     found = kmeans_baseline(multiview(tmp_path / "a.npz", label_key="y"), 3)
     assert found["acc"] == found["nmi"] == 1
+
+
+def test_the_baseline_does_not_read_missing_rows():
+    rng, y = np.random.default_rng(0), np.arange(N) % 3
+    mask = np.arange(N)[:, None] % 4 != np.array([0, 1])
+    views = [np.where(mask[:, [v]], rng.normal(size=(N, 2)) + 9 * y[:, None], 1e4 * v) for v in range(2)]
+    dataset = Dataset({"view0": views[0], "view1": views[1], "mask": mask}, row_ids(N), y, "views", "all")
+    assert kmeans_baseline(dataset, 3)["acc"] == 1
 
 
 @pytest.mark.long
