@@ -92,11 +92,40 @@ def feature_spaces(norms: Mapping[str, Array] | None, batch: Mapping[str, Array]
     return spaces
 
 
-def side_by_side(widths: Mapping[str, int], _: Any, batch: Mapping[str, Array]) -> Float[Array, "n d"]:
-    """The rows of all spaces side by side, with zeros for the spaces that a batch lacks; `widths` are their columns."""
-    n = batch[space_names(batch)[0]].shape[0]
-    parts = [batch[name] if name in batch else jnp.zeros((n, d)) for name, d in widths.items()]
-    return jnp.concatenate([part.astype(jnp.float32) for part in parts], 1)
+def expected_rows(
+    centers: Mapping[str, Array], probabilities: Array, batch: Mapping[str, Array]
+) -> Float[Array, "n d"]:
+    """The rows of all spaces side by side. For a space that a row lacks, it has the mean of its clusters' centres.
+
+    Args:
+      centers: centres of the clusters in each space, [k, d].
+      probabilities: soft assignments [n, k], the weights of the mean.
+      batch: rows of all spaces, or of some.
+    """
+    weights, parts = row_weights(batch), []
+    for name, means in centers.items():
+        expected = probabilities @ means
+        if name in batch:
+            expected = jnp.where((weights[name] > 0)[:, None], batch[name].astype(jnp.float32), expected)
+        parts.append(expected)
+    return jnp.concatenate(parts, 1)
+
+
+def cluster_means(rows: Array, member: Array, weight: Array) -> Float[Array, "k d"]:
+    """The mean of the present rows of each cluster; the mean of all present rows where a cluster has none.
+
+    Args:
+      rows: [n, d].
+      member: one-hot clusters of the rows, [n, k].
+      weight: weights of the rows as in `row_weights`, [n].
+    """
+    member = member * (weight > 0)[:, None]
+    count = member.sum(0)[:, None]
+    return jnp.where(count > 0, member.T @ rows / jnp.maximum(count, 1), weight @ rows)
+
+
+def _side_by_side(names: tuple[str, ...], _: Any, batch: Mapping[str, Array]) -> Float[Array, "n d"]:
+    return jnp.concatenate([batch[name].astype(jnp.float32) for name in names], 1)
 
 
 def training_rows(widths: Mapping[str, int], infer: Callable) -> tuple[list[np.ndarray], np.ndarray]:
@@ -107,7 +136,7 @@ def training_rows(widths: Mapping[str, int], infer: Callable) -> tuple[list[np.n
       infer: see `Phase.targets`.
     """
     # One function for all spaces, because each function is compiled.
-    rows, mask = infer(partial(side_by_side, widths), None), infer(partial(_present, tuple(widths)), None)
+    rows, mask = infer(partial(_side_by_side, tuple(widths)), None), infer(partial(_present, tuple(widths)), None)
     return np.split(rows, np.cumsum([*widths.values()])[:-1], axis=1), mask
 
 

@@ -18,7 +18,7 @@ from sklearn import cluster
 
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Objective, Phase, Spec
-from clustering_jax.methods.feature_spaces import row_weights, side_by_side, space_names, training_rows
+from clustering_jax.methods.feature_spaces import cluster_means, expected_rows, row_weights, space_names, training_rows
 from clustering_jax.methods.imputation import from_neighbours
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.view_agreement import agreement, view_folds
@@ -74,7 +74,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     def loss(variables, batch, key):
         member = jax.nn.one_hot(batch["label"], k)
         centers = {
-            name: _means(batch[name], member, w) for name, w in row_weights(batch).items() if name in used(batch)
+            name: cluster_means(batch[name], member, w) for name, w in row_weights(batch).items() if name in used(batch)
         }
         changed = {**variables, "centers": centers}
         if s.equal_views:
@@ -101,7 +101,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return jax.nn.softmax(-distances(variables, batch) / jnp.maximum(variables["spread"]["mean"], 1e-12))
 
     def embed(variables, batch):
-        return side_by_side(_widths(variables), variables, batch)
+        return expected_rows(variables["centers"], predict(variables, batch), batch)
 
     def criterion(key, variables, infer):
         if len(variables["centers"]) == 1:
@@ -126,13 +126,6 @@ def _inverse_variance(x: Any, weight: Any) -> Any:
     """1 / the variance of a whole view, the sum over its columns; `weight` are the weights of the rows in the mean."""
     variance = jnp.sum(weight @ (x - weight @ x) ** 2)
     return jnp.where(variance > 0, 1 / jnp.where(variance > 0, variance, 1), 0)
-
-
-def _means(rows, member, weight):
-    """Mean of the present rows of each cluster, [k, d]; the mean of all rows where a cluster has none."""
-    member = member * (weight > 0)[:, None]
-    count = member.sum(0)[:, None]
-    return jnp.where(count > 0, member.T @ rows / jnp.maximum(count, 1), weight @ rows)
 
 
 def _squares(x, centers):

@@ -24,7 +24,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Objective, Phase, Spec
-from clustering_jax.methods.feature_spaces import row_weights, side_by_side, space_names, training_rows
+from clustering_jax.methods.feature_spaces import cluster_means, expected_rows, row_weights, space_names, training_rows
 from clustering_jax.methods.kmeans import squared_distances
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.view_agreement import view_agreement
@@ -95,7 +95,12 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return jnp.where(total > 0, votes / jnp.where(total > 0, total, 1), 1 / k)
 
     def embed(variables, batch):
-        return side_by_side(widths_of(variables), variables, batch)
+        graph, centers = variables["graph"], {}
+        for name, rows in graph["rows"].items():
+            present = graph["present"][name]
+            weight = present / jnp.maximum(present.sum(), 1)
+            centers[name] = cluster_means(rows, jax.nn.one_hot(graph["label"], k), weight)
+        return expected_rows(centers, predict(variables, batch), batch)
 
     def criterion(key, variables, infer):
         views, mask = training_rows(widths_of(variables), infer)

@@ -79,6 +79,18 @@ def test_clusters_do_not_follow_what_is_missing(tmp_path):
     assert result["scores"]["acc"] > 0.95 > 0.9 > metrics.scores(LABELS, by_means)["acc"]
 
 
+def test_features_of_rows_that_lack_a_view_have_the_centre_of_their_cluster(tmp_path):
+    _, predictor = trained(tmp_path, VIEWS)
+    whole = predictor.embed(VIEWS)
+    np.testing.assert_allclose(whole, np.concatenate([*VIEWS.values()], 1), rtol=1e-6)
+    only = {"view1": VIEWS["view1"]}
+    expected = predictor.predict_proba(only) @ np.asarray(predictor.variables["centers"]["view0"])
+    np.testing.assert_allclose(predictor.embed(only)[:, :4], expected, rtol=1e-4, atol=1e-5)
+    mask = np.tile([False, True], (N, 1))
+    holes = {"view0": np.full((N, 4), 1e3, np.float32), "view1": VIEWS["view1"], "mask": mask}
+    np.testing.assert_allclose(predictor.embed(holes), predictor.embed(only), rtol=1e-5)
+
+
 def test_one_view_alone(tmp_path):
     other = {**VIEWS, "view0": RNG.normal(size=(N, 4)).astype(np.float32)}
     result, predictor = trained(tmp_path, other, model={"view": 1})

@@ -115,6 +115,18 @@ def test_new_rows_follow_their_neighbours_in_the_views_that_they_have(trained):
     np.testing.assert_allclose(predictor.predict_proba(none), 0.5)
 
 
+def test_features_of_rows_that_lack_a_view_have_the_mean_of_their_cluster(trained):
+    _, _, predictor = trained
+    only = {"view1": VIEWS["view1"]}
+    labels = predictor.predict(VIEWS)
+    means = np.stack([VIEWS["view0"][MASK[:, 0] & (labels == c)].mean(0) for c in range(2)])
+    found = predictor.embed(only)
+    np.testing.assert_allclose(found[:, :2], predictor.predict_proba(only) @ means, atol=1e-4)
+    np.testing.assert_allclose(found[:, 2:], VIEWS["view1"], atol=1e-6)
+    holes = {"view0": np.full((N, 2), 1e3), "view1": VIEWS["view1"], "mask": np.tile([False, True], (N, 1))}
+    np.testing.assert_allclose(predictor.embed(holes), found, atol=1e-5)
+
+
 def test_parts_of_the_rows_are_refused():
     with pytest.raises(UserError, match="batch_size is 40: spectral clustering takes all rows"):
         METHODS["spectral"](Spec(2, 40, 1, {"train": 3}))
