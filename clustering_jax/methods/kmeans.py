@@ -54,6 +54,10 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return training_rows(dict(widths), infer)
 
     @cache
+    def filled_of(infer, *widths):
+        return from_neighbours(*rows_of(infer, *widths))
+
+    @cache
     def folds_of(infer, *widths):
         return view_folds(*rows_of(infer, *widths))
 
@@ -63,9 +67,10 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return {"params": {}, "centers": centers, "spread": {"mean": jnp.ones(())}, "weight": weight}
 
     def targets(key, variables, infer):
-        views, mask = rows_of(infer, *_widths(variables).items())
-        rows = from_neighbours(views, mask)
+        widths = _widths(variables).items()
+        rows = filled_of(infer, *widths)
         if s.equal_views:
+            mask = rows_of(infer, *widths)[1]
             shares = mask.T / np.maximum(mask.sum(0), 1)[:, None]
             rows = [x * _inverse_variance(x, share) ** 0.5 for x, share in zip(rows, shares, strict=True)]
         found = cluster.KMeans(k, n_init=s.restarts, random_state=int(jax.random.bits(key)))
