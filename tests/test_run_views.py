@@ -110,7 +110,7 @@ def config_of(name, changes):
 @pytest.mark.parametrize(
     "name, changes, words",
     [
-        ("cc_digits", {"num_seeds": 2}, "convolutions don't train side by side"),
+        ("cc_digits", {"num_seeds": 2}, "convolutions don't train side by side on a CPU"),
         ("cmmc_digits", {"num_seeds": 0}, "at least 1 run"),
         ("cmmc_digits", {"num_clusters": 1800}, "between 2 and the number of examples, 1797"),
         ("cmmc_digits", {"model.dtype": "half"}, "choose float32 or bfloat16"),

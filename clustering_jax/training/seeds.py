@@ -51,8 +51,10 @@ def check(config: Mapping[str, Any], method: Method, resident: bool) -> None:
       UserError: there are several seeds, and the method or the data do not allow that.
     """
     num_seeds = config["num_seeds"]
-    if num_seeds > 1 and method.avoid_scan_on_cpu:
-        raise UserError(f"num_seeds is {num_seeds}, but convolutions don't train side by side: run one seed at a time")
+    if num_seeds > 1 and method.avoid_scan_on_cpu and jax.default_backend() == "cpu":
+        raise UserError(
+            f"num_seeds is {num_seeds}, but convolutions don't train side by side on a CPU: run one seed at a time"
+        )
     if num_seeds > 1 and method.criterion is None:
         raise UserError(f"num_seeds is {num_seeds}, but {config['method']} can't choose among seeds: run one at a time")
     if num_seeds > 1 and not resident:

@@ -1,5 +1,6 @@
 """The autoencoder of square images: its shapes, its transposed convolutions, and its gradient."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import optax
 import pytest
 from jax import lax
 
-from clustering_jax.nn.square import CHANNELS, SquareDecoder, SquareEncoder, sides
+from clustering_jax.nn.square import CHANNELS, SquareDecoder, SquareEncoder, sides, transposed
 
 KEY = jax.random.key(0)
 
@@ -22,17 +23,33 @@ def test_shapes(width, expected):
     assert variables["params"]["linear"]["kernel"].shape == (5, expected[-1] ** 2 * CHANNELS[-1])
 
 
-@pytest.mark.parametrize(("small", "large"), [(4, 7), (7, 14), (14, 28)])
+@pytest.mark.parametrize(("small", "large"), [(1, 2), (2, 3), (4, 7), (7, 14), (14, 28)])
 def test_a_layer_of_the_decoder_is_the_transpose_of_a_convolution(small, large):
     """For all x and y: <conv(x), y> = <x, transpose(y)>, with the kernel turned by half a turn."""
-    kernel = jax.random.normal(KEY, (3, 3, 1, 1))
-    x, y = jax.random.normal(KEY, (1, large, large, 1)), jax.random.normal(jax.random.key(1), (1, small, small, 1))
+    kernel = jax.random.normal(KEY, (3, 3, 2, 3))
+    x, y = jax.random.normal(KEY, (1, large, large, 3)), jax.random.normal(jax.random.key(1), (1, small, small, 2))
     numbers = ("NHWC", "HWIO", "NHWC")
-    forward = lax.conv_general_dilated(x, kernel, (2, 2), [(1, 1)] * 2, dimension_numbers=numbers)
-    padding = (1, 1 + large - (2 * small - 1))
-    back = lax.conv_transpose(y, kernel[::-1, ::-1], (2, 2), [padding] * 2, dimension_numbers=numbers)
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    forward = lax.conv_general_dilated(x, turned, (2, 2), [(1, 1)] * 2, dimension_numbers=numbers)
+    back = transposed(large, y, kernel)
     assert forward.shape == y.shape and back.shape == x.shape
-    np.testing.assert_allclose(jnp.sum(forward * y), jnp.sum(x * back), rtol=1e-4)
+    np.testing.assert_allclose(jnp.sum(forward * y), jnp.sum(x * back), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("small", "large"), [(1, 2), (2, 3), (4, 7), (7, 14)])
+def test_value_and_gradients_are_those_of_flax(small, large):
+    def flax(x, kernel):
+        padding = (1, 2 + large - 2 * small)
+        layer = nn.ConvTranspose(3, (3, 3), (2, 2), (padding, padding), use_bias=False)
+        return layer.apply({"params": {"kernel": kernel}}, x)
+
+    x, kernel = jax.random.normal(KEY, (2, small, small, 2)), jax.random.normal(jax.random.key(1), (3, 3, 2, 3))
+    weights = jax.random.normal(jax.random.key(2), (2, large, large, 3))
+    ours, theirs = (
+        jax.value_and_grad(lambda *a, f=f: jnp.sum(weights * f(*a)), (0, 1))(x, kernel)
+        for f in (lambda x, kernel: transposed(large, x, kernel), flax)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
 @pytest.mark.long

@@ -250,7 +250,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
     )
     # Keep one phase of zero steps, so that `epochs=0` (score released weights only) still has a phase.
     phases = tuple(p for p in phases if p.num_steps) or phases[:1]
-    return Method(init, phases, embed, predict, load=load, criterion=criterion, consensus=True)
+    conv = s.body == "conv"
+    return Method(init, phases, embed, predict, load=load, criterion=criterion, consensus=True, avoid_scan_on_cpu=conv)
 
 
 def _contrast_terms(s: CMMC) -> Callable[..., dict[str, Array]]:

@@ -121,5 +121,6 @@ def test_wrong_settings_are_refused(settings, message):
 
 def test_a_convolution_needs_images():
     method = cmmc.build(Spec(K, 8, 1, {"train": 5}), **{**toy.SMALL, "body": "conv"})
+    assert method.avoid_scan_on_cpu
     with pytest.raises(UserError, match="6 columns, which are no square image"):
         method.init(KEY, batch_of())
