@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from clustering_jax.errors import UserError
+from clustering_jax.nn.cpu.conv import DIMENSIONS
 from clustering_jax.nn.mlp import Linear, torch_uniform
 from clustering_jax.typing import Array, Float
 
 CHANNELS = (32, 64, 128)
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def side_of(width: int) -> int:
@@ -117,13 +117,13 @@ def transposed(
     """
     # An even side needs one more row and column at the end.
     padding = (1, 2 + side - 2 * x.shape[1])
-    return lax.conv_transpose(x, kernel, (2, 2), [padding] * 2, dimension_numbers=_DIMENSIONS)
+    return lax.conv_transpose(x, kernel, (2, 2), [padding] * 2, dimension_numbers=DIMENSIONS)
 
 
 def _halve(images: Array, kernel: Array) -> Array:
     """The convolution of which `transposed` is the transpose."""
     turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return lax.conv_general_dilated(images, turned, (2, 2), [(1, 1)] * 2, dimension_numbers=_DIMENSIONS)
+    return lax.conv_general_dilated(images, turned, (2, 2), [(1, 1)] * 2, dimension_numbers=DIMENSIONS)
 
 
 def _transposed_fwd(side: int, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
