@@ -1,9 +1,10 @@
 """k-means on scaled features or views side by side, as a method: what every other method is compared with.
 
 One phase of one step. Its targets are the labels of scikit-learn's k-means on all rows, and the step takes the mean of
-each cluster in each view. A row is assigned to the nearest mean over the views that it has, so rows that
-lack views are predicted too; for the labels, their nearest rows stand in for what they lack. Of several seeds, the run
-keeps the one whose clusters the views predict best.
+each cluster in each view. With many columns, the restarts run on the first principal components, and Lloyd's algorithm
+goes on from the best of them on all columns: this takes a fifth of the time on images. A row is assigned to the nearest
+mean over the views that it has, so rows that lack views are predicted too; for the labels, their nearest rows stand in
+for what they lack. Of several seeds, the run keeps the one whose clusters the views predict best.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn import cluster
+from sklearn.decomposition import PCA
 
 from clustering_jax.errors import UserError
 from clustering_jax.method import Method, Objective, Phase, Spec
@@ -25,6 +27,9 @@ from clustering_jax.methods.view_agreement import agreement, view_folds
 from clustering_jax.settings.kmeans import KMeans
 from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
+
+# Above this number of columns, the restarts run on as many principal components.
+COLUMNS = 256
 
 
 def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
@@ -54,8 +59,15 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return training_rows(dict(widths), infer)
 
     @cache
-    def filled_of(infer, *widths):
-        return from_neighbours(*rows_of(infer, *widths))
+    def joined_of(infer, *widths):
+        """The rows with their views side by side, and the columns for the restarts."""
+        views, mask = rows_of(infer, *widths)
+        filled = from_neighbours(views, mask)
+        if s.equal_views:
+            shares = mask.T / np.maximum(mask.sum(0), 1)[:, None]
+            filled = [x * _inverse_variance(x, share) ** 0.5 for x, share in zip(filled, shares, strict=True)]
+        rows = np.concatenate(filled, 1)
+        return rows, few_columns(rows)
 
     @cache
     def folds_of(infer, *widths):
@@ -67,14 +79,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return {"params": {}, "centers": centers, "spread": {"mean": jnp.ones(())}, "weight": weight}
 
     def targets(key, variables, infer):
-        widths = _widths(variables).items()
-        rows = filled_of(infer, *widths)
-        if s.equal_views:
-            mask = rows_of(infer, *widths)[1]
-            shares = mask.T / np.maximum(mask.sum(0), 1)[:, None]
-            rows = [x * _inverse_variance(x, share) ** 0.5 for x, share in zip(rows, shares, strict=True)]
-        found = cluster.KMeans(k, n_init=s.restarts, random_state=int(jax.random.bits(key)))
-        return {"label": found.fit_predict(np.concatenate(rows, 1))}
+        rows, few = joined_of(infer, *_widths(variables).items())
+        return {"label": clusters_of(rows, few, k, s.restarts, int(jax.random.bits(key)))}
 
     def loss(variables, batch, key):
         member = jax.nn.one_hot(batch["label"], k)
@@ -120,6 +126,31 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
 def _widths(variables: Any) -> dict[str, int]:
     return {name: centers.shape[1] for name, centers in variables["centers"].items()}
+
+
+def few_columns(rows: np.ndarray) -> np.ndarray:
+    """The first `COLUMNS` principal components of rows that have more columns, [n, COLUMNS]; fewer if n is smaller."""
+    if rows.shape[1] <= COLUMNS:
+        return rows
+    with np.errstate(invalid="ignore"):  # Equal rows have no variance to explain.
+        return PCA(min(COLUMNS, len(rows)), random_state=0).fit_transform(rows)
+
+
+def clusters_of(rows: np.ndarray, few: np.ndarray, k: int, restarts: int, seed: int) -> np.ndarray:
+    """The clusters of scikit-learn's k-means, int [n].
+
+    Args:
+      rows: [n, d].
+      few: the columns for the restarts, from `few_columns`.
+      k: number of clusters.
+      restarts: number of restarts, of which the smallest inertia is kept.
+      seed: seed of the restarts.
+    """
+    found = cluster.KMeans(k, n_init=restarts, random_state=seed).fit_predict(few)
+    if few is rows:
+        return found
+    centers = np.stack([rows[found == number].mean(0) for number in np.unique(found)])
+    return cluster.KMeans(len(centers), init=centers, n_init=1).fit_predict(rows)
 
 
 def squared_distances(x: jax.Array, centers: jax.Array) -> jax.Array:

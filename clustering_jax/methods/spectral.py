@@ -86,6 +86,8 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
             rows, present = graph["rows"][name], graph["present"][name]
             squares = squared_distances(batch[name].astype(jnp.float32), rows)
             near, index = lax.top_k(-jnp.where(present, squares, jnp.inf), min(s.neighbours + 1, n))
+            # Without the barrier, XLA's CPU backend sorts whole rows, because single columns of the result are taken.
+            near, index = lax.optimization_barrier((near, index))
             # A row of the training is its own nearest neighbour.
             own = jnp.sqrt(jnp.maximum(-near[:, -1:], TINY))
             edges = jnp.exp((near - near[:, :1]) / jnp.maximum(own * graph["scale"][name][index], TINY))

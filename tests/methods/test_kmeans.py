@@ -11,6 +11,7 @@ from clustering_jax.errors import UserError
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.method import Spec
 from clustering_jax.methods import METHODS
+from clustering_jax.methods import kmeans as method
 from clustering_jax.settings import kmeans
 
 K, N = 3, 60
@@ -40,6 +41,29 @@ def test_clusters_and_means_are_scikit_learns(tmp_path):
     centers = np.concatenate([np.asarray(c) for c in predictor.variables["centers"].values()], 1)
     np.testing.assert_allclose(centers[labels], found.cluster_centers_[found.labels_], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(float(predictor.variables["spread"]["mean"]), found.inertia_ / N, rtol=1e-4)
+
+
+@pytest.mark.parametrize("columns", [8, 256])
+def test_restarts_on_principal_components_are_as_good(columns, monkeypatch):
+    """With 256 components of 60 rows nothing is lost; with 8, Lloyd's algorithm goes on with all columns."""
+    monkeypatch.setattr(method, "COLUMNS", columns)
+    rng = np.random.default_rng(1)
+    rows = (rng.normal(size=(5, 300))[np.arange(N) % 5] + 1.5 * rng.normal(size=(N, 300))).astype(np.float32)
+    few = method.few_columns(rows)
+    assert few.shape == (N, min(columns, N))
+    found = method.clusters_of(rows, few, 5, 10, 0)
+    inertia = sum(((rows[found == j] - rows[found == j].mean(0)) ** 2).sum() for j in range(5))
+    expected = KMeans(5, n_init=10, random_state=0).fit(rows)
+    np.testing.assert_allclose(inertia, expected.inertia_, rtol=1e-3 if columns == 8 else 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_fewer_distinct_rows_than_clusters(monkeypatch):
+    monkeypatch.setattr(method, "COLUMNS", 2)
+    rows = np.eye(2, 9, dtype=np.float32)[np.arange(N) % 2]
+    found = method.clusters_of(rows, method.few_columns(rows), 4, 2, 0)
+    assert len({*zip(found.tolist(), (np.arange(N) % 2).tolist(), strict=True)}) == 2
+    np.testing.assert_array_equal(method.few_columns(np.ones((N, 9), np.float32)), 0)
 
 
 def test_probabilities_fall_with_the_distance(tmp_path):
