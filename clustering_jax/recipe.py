@@ -34,7 +34,7 @@ RECIPES = ("auto", "quick", "published")
 METHODS = ("kmeans", "spectral", "turtle", "cmmc")
 # Up to this number of rows, networks do no better than the other candidates, and take longest.
 FEW_ROWS = 2000
-# Above it, the graphs of spectral clustering and the distances of its prediction take too much memory.
+# Above it, spectral clustering takes too long: it compares all pairs of rows.
 MANY_ROWS = 15_000
 KMEANS_SEEDS, TURTLE_STEPS = 5, 500
 SCALINGS = ("minmax", "standard")

@@ -11,6 +11,7 @@ vote of its nearest neighbours in each view that it has.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -28,12 +29,15 @@ from clustering_jax.methods.feature_spaces import cluster_means, expected_rows, 
 from clustering_jax.methods.kmeans import squared_distances
 from clustering_jax.methods.monitor import occupancy
 from clustering_jax.methods.view_agreement import view_agreement
+from clustering_jax.nn.chunks import chunked
 from clustering_jax.settings.spectral import Spectral
 from clustering_jax.settings.validate import settings_of
 from clustering_jax.training.optim import make_optimizer
 
 # Distances that are 0, between equal rows, still have a scale.
 TINY = 1e-12
+# Rows that are compared with all others at a time. The squared distances of a chunk fit into the cache of a CPU.
+CHUNK = 512
 
 
 def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
@@ -81,13 +85,16 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return jnp.zeros(()), ({"graph": graph}, occupancy(jax.nn.one_hot(batch["label"], k)))
 
     def predict(variables, batch):
+        return chunked(partial(shares, variables), CHUNK)(batch)
+
+    def shares(variables, batch):
         graph, votes = variables["graph"], jnp.zeros(())
         for name, weight in row_weights(batch).items():
             rows, present = graph["rows"][name], graph["present"][name]
             squares = squared_distances(batch[name].astype(jnp.float32), rows)
             near, index = lax.top_k(-jnp.where(present, squares, jnp.inf), min(s.neighbours + 1, n))
-            # Without the barrier, XLA's CPU backend sorts whole rows, because single columns of the result are taken.
-            near, index = lax.optimization_barrier((near, index))
+            # Without a barrier, XLA's CPU backend sorts whole rows, because single columns of the result are taken.
+            near = lax.optimization_barrier(near)
             # A row of the training is its own nearest neighbour.
             own = jnp.sqrt(jnp.maximum(-near[:, -1:], TINY))
             edges = jnp.exp((near - near[:, :1]) / jnp.maximum(own * graph["scale"][name][index], TINY))

@@ -12,6 +12,7 @@ from clustering_jax.errors import UserError
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.method import Spec
 from clustering_jax.methods import METHODS
+from clustering_jax.methods import spectral as module
 from clustering_jax.methods.spectral import leading_vectors, neighbour_graph
 from clustering_jax.settings import spectral
 
@@ -100,6 +101,14 @@ def test_the_votes_are_the_textbook_loop(trained):
                 gap = distance[j] ** 2 - distance[near[0]] ** 2
                 votes[i, graph["label"][j]] += np.exp(-gap / (distance[near[-1]] * graph["scale"][name][j]))
     np.testing.assert_allclose(predictor.predict_proba(new), votes / votes.sum(1, keepdims=True), atol=1e-4)
+
+
+def test_chunks_change_nothing(trained, monkeypatch):
+    dataset, _, predictor = trained
+    monkeypatch.setattr(module, "CHUNK", 50)
+    method = METHODS["spectral"](Spec(2, N, 1, {"train": 1}), neighbours=NEIGHBOURS)
+    found = method.predict(predictor.variables, dataset.features)
+    np.testing.assert_allclose(found, predictor.predict_proba(dataset.features), atol=1e-5)
 
 
 def test_new_rows_follow_their_neighbours_in_the_views_that_they_have(trained):
