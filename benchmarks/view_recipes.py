@@ -65,10 +65,15 @@ def main() -> None:
             runs.append(one(file, k, seed, arguments.recipe))
             write_json(path, {**(read_json(path) or {}), name: runs})
         acc = [row["acc"] for row in runs]
-        plain = {
-            p: np.mean([r["mean"]["acc"] for row in runs for r in row["candidates"] if r["name"] == p]) for p in PLAIN
-        }
-        print(f"{name:12} ACC {np.mean(acc):.3f} +- {np.std(acc):.3f}; k-means", plain, [row["kept"] for row in runs])
+        plain = [
+            np.mean([r["mean"]["acc"] for row in runs for r in row["candidates"] if r["name"] == p]) for p in PLAIN
+        ]
+        print(
+            f"{name:14} ACC {np.mean(acc):.3f} +- {np.std(acc):.3f}; "
+            + ", ".join(f"{p} {value:.3f}" for p, value in zip(PLAIN, plain, strict=True))
+            + f"; kept {', '.join(row['kept'] for row in runs)}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
