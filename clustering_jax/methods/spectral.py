@@ -36,7 +36,7 @@ from clustering_jax.training.optim import make_optimizer
 
 # Distances that are 0, between equal rows, still have a scale.
 TINY = 1e-12
-# Rows that are compared with all others at a time. The squared distances of a chunk fit into the cache of a CPU.
+# Rows that are compared with all others at a time, so that the memory does not grow with the square of their number.
 CHUNK = 512
 
 
