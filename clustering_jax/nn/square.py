@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from clustering_jax.errors import UserError
-from clustering_jax.nn.cpu.conv import DIMENSIONS
+from clustering_jax.nn.cpu.conv import DIMENSIONS, conv
 from clustering_jax.nn.mlp import Linear, torch_uniform
 from clustering_jax.typing import Array, Float
 
@@ -58,10 +58,10 @@ class SquareEncoder(nn.Module):
         x = x.reshape(-1, side, side, 1)
         for i, channels in enumerate(CHANNELS):
             uniform = torch_uniform(9 * x.shape[-1])
-            conv = nn.Conv(
+            layer = nn.Conv(
                 channels, (3, 3), 2, 1, dtype=self.dtype, kernel_init=uniform, bias_init=uniform, name=f"conv_{i}"
             )
-            x = nn.relu(conv(x))
+            x = nn.relu(layer(x))
         return Linear(self.features, self.dtype, name="linear")(x.reshape(len(x), -1)).astype(jnp.float32)
 
 
@@ -122,8 +122,7 @@ def transposed(
 
 def _halve(images: Array, kernel: Array) -> Array:
     """The convolution of which `transposed` is the transpose."""
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return lax.conv_general_dilated(images, turned, (2, 2), [(1, 1)] * 2, dimension_numbers=DIMENSIONS)
+    return conv(images, kernel[::-1, ::-1].swapaxes(2, 3), 2, 1, lowering="native")
 
 
 def _transposed_fwd(side: int, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -132,7 +131,8 @@ def _transposed_fwd(side: int, x: Array, kernel: Array) -> tuple[Array, tuple[Ar
 
 def _transposed_bwd(side: int, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    return _halve(dy, kernel), jax.linear_transpose(lambda kernel: _halve(dy, kernel), kernel)(x)[0]
+    dx, kernel_grad = jax.vjp(functools.partial(_halve, dy), kernel)
+    return dx, *kernel_grad(x)
 
 
 transposed.defvjp(_transposed_fwd, _transposed_bwd)
