@@ -7,8 +7,8 @@ goes on where it was stopped.
 
 from __future__ import annotations
 
-import csv
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,21 @@ from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json
 from clustering_jax.inference import results
+from clustering_jax.inference.predictor import Predictor
 from clustering_jax.methods.view_agreement import ViewFolds, agreement, view_folds
 from clustering_jax.methods.views import view_names
+from clustering_jax.report.assigned import read_assignments
 from clustering_jax.settings.cmmc import SETTLED
 from clustering_jax.training.lock import NAME, locked
 from clustering_jax.training.signals import Signals
-from clustering_jax.training.workdir import check_workdir, create_workdir, finished, write_result
+from clustering_jax.training.workdir import (
+    ASSIGNMENTS,
+    check_workdir,
+    create_workdir,
+    differences,
+    finished,
+    write_result,
+)
 
 RECIPES = ("auto", "quick", "published")
 # The methods of the candidates besides the method of the config.
@@ -41,6 +50,9 @@ SCALINGS = ("minmax", "standard")
 PLAIN = tuple(f"k-means, {scaling}" for scaling in SCALINGS)
 # A lead over plain k-means that is smaller than this, or than the deviation of k-means over its seeds, is no lead.
 LEAD = 0.01
+# Settings that all candidates have in common with the config, and those that only its own method uses.
+COMMON = ("num_clusters", "seed", "reject", "balanced", "levels", "rows")
+OWN = ("model", "optimizer", "epochs", "num_seeds", "init_from")
 
 
 def train(
@@ -93,8 +105,7 @@ def candidates(config: Mapping[str, Any], num_rows: int, num_views: int) -> dict
       num_rows: number of objects.
       num_views: number of views.
     """
-    same = ("num_clusters", "seed", "reject", "levels", "rows")
-    common = {name: config[name] for name in same} | {"run": {"evaluate_every": 0}}
+    common = {name: config[name] for name in COMMON} | {"run": {"evaluate_every": 0}}
 
     def of(method: Callable, scaling: str, **changes: Any) -> dict[str, Any]:
         data = {**config["data"], "scaling": scaling} if "scaling" in config["data"] else config["data"]
@@ -134,21 +145,24 @@ def _auto(
         raise UserError(f"recipe '{config['recipe']}' is for views: set --config.recipe=published")
     chosen = run.chosen_clusters(config, dataset, workdir, quiet)
     configs = candidates({**config, "num_clusters": chosen["num_clusters"]}, dataset.num_examples, len(names))
+    warn_of_unused(config, configs)
     create_workdir(workdir, config)
     folds = view_folds([dataset.features[name] for name in names], dataset.features.get("mask"))
-    rows = []
-    for number, (name, settings_) in enumerate(configs.items()):
-        directory = workdir / "candidates" / str(number)
-        own = load(settings_) if load else None
-        result = run.train(settings_, directory, signals, streams=own, quiet=True, reported=False)
-        value, spread = _agreement(folds, directory, result, chosen["num_clusters"])
-        shown = {key: value for key, value in result["scores"].items() if key in (*results.TABLE, "occupied")}
-        several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}
-        rows.append({"name": name, "agreement": value, "agreement_std": spread, **shown, **several})
-        if not quiet:
-            print(f"{name}: agreement {value:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
+    with warnings.catch_warnings():
+        # A candidate's empty clusters are in the table. They matter only if it is kept.
+        warnings.filterwarnings("ignore", message=results.EMPTY)
+        rows = []
+        for number, (name, settings_) in enumerate(configs.items()):
+            directory = workdir / "candidates" / str(number)
+            own = load(settings_) if load else None
+            result = run.train(settings_, directory, signals, streams=own, quiet=True, reported=False)
+            rows.append(_row(name, result, *_agreement(folds, directory, settings_, result, own)))
+            if not quiet:
+                print(f"{name}: agreement {rows[-1]['agreement']:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
     best = kept(rows)
     result = _keep(workdir, best, rows, config)
+    if result["scores"]["occupied"] < chosen["num_clusters"]:
+        results.warn_of_empty_clusters(chosen["num_clusters"])
     if not quiet:
         print(table(rows, best), results.table(result), sep="\n")
     if reported:
@@ -168,14 +182,58 @@ def kept(rows: Sequence[Mapping[str, Any]]) -> int:
     return best if values[best] > values[first] + max(LEAD, rows[first]["agreement_std"]) else first
 
 
-def _agreement(folds: Sequence[ViewFolds], directory: Path, result: Mapping[str, Any], k: int) -> tuple[float, float]:
-    """The agreement of a candidate, and 0; of k-means with several seeds, their mean and standard deviation."""
+def _row(name: str, result: Mapping[str, Any], value: float, spread: float) -> dict[str, Any]:
+    """What result.json keeps of a candidate."""
+    shown = {key: score for key, score in result["scores"].items() if key in (*results.TABLE, "occupied")}
+    several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}
+    return {"name": name, "agreement": value, "agreement_std": spread, **shown, **several}
+
+
+def warn_of_unused(config: Mapping[str, Any], configs: Mapping[str, Any]) -> None:
+    """Warns of settings for the method of the config, if that method is not among the candidates.
+
+    Args:
+      config: the config of the run.
+      configs: the candidates by name.
+    """
+    method = config["method"]
+    if method.upper() in configs:
+        return
+    defaults = {"method": ""}
+    if hasattr(settings, method):
+        defaults = {name: value for name, value in getattr(settings, method)().to_dict().items() if name in OWN}
+    changed = differences(defaults, {name: config[name] for name in defaults})
+    if changed:
+        warnings.warn(
+            f"recipe '{config['recipe']}' trains no {method.upper()} here, so {', '.join(changed)} change nothing: "
+            f"set recipe=published to train {method.upper()}",
+            stacklevel=2,
+        )
+
+
+def _agreement(
+    folds: Sequence[ViewFolds],
+    directory: Path,
+    config: Mapping[str, Any],
+    result: Mapping[str, Any],
+    streams: Mapping[str, Dataset] | None,
+) -> tuple[float, float]:
+    """The agreement of a candidate, and 0; of k-means with several seeds, their mean and standard deviation.
+
+    The clusters are the most probable ones, before rows are rejected or sizes are balanced.
+    """
     if "seeds" in result and result["method"] == "kmeans":
         values = [-seed["criterion"] for seed in result["seeds"]["each"]]
         return float(np.mean(values)), float(np.std(values))
-    with (directory / "assignments.csv").open(encoding="utf-8") as file:
-        labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
-    return agreement(folds, labels, k), 0.0
+    k = config["num_clusters"]
+    if config["reject"] or config["balanced"]:
+        features = (streams or run.load_streams(config))["train"].features
+        labels = Predictor.restore(directory).model_proba(dict(features)).argmax(1)
+        return agreement(folds, labels, k), 0.0
+    assigned = read_assignments(directory / ASSIGNMENTS, k)
+    if assigned is None:
+        raise UserError(f"{directory} lacks {ASSIGNMENTS}: remove this directory, and run the same command again")
+    return agreement(folds, assigned.clusters, k), 0.0
 
 
 def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The recipe "auto": it keeps a candidate that the views predict, predicts new rows by it, and resumes."""
 
 import csv
+import runpy
+import warnings
 
 import numpy as np
 import pytest
@@ -8,9 +10,10 @@ import pytest
 from clustering_jax import recipe, report
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json
+from clustering_jax.inference import results
 from clustering_jax.inference.new_rows import lines
 from clustering_jax.inference.predictor import Predictor
-from clustering_jax.settings import views
+from clustering_jax.settings import config_files, views
 from clustering_jax.training.signals import Interrupted
 
 K, N = 4, 90
@@ -114,6 +117,60 @@ def test_candidates_by_the_number_of_rows():
     assert {*many} - {*most} == {"spectral, minmax", "spectral, standard"}
     single = recipe.candidates(config, recipe.FEW_ROWS + 1, 1)
     assert "CMMC, settled" not in single and not any("alone" in name for name in single)
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({}, None),
+        ({"balanced": True, "reject": 0.9, "seed": 3}, None),
+        ({"epochs": 7, "model": {"latent_dim": 8}}, "no CMMC here, so epochs, model.latent_dim change nothing"),
+        ({"method": "mine.py:build"}, "so method change nothing"),
+    ],
+)
+def test_settings_of_a_method_that_is_not_trained_are_named(changes, warned):
+    config = views(num_clusters=K).to_dict()
+    config |= {**changes, "model": config["model"] | changes.get("model", {})}
+    few, many = (recipe.candidates(config, n, 2) for n in (recipe.FEW_ROWS, recipe.FEW_ROWS + 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recipe.warn_of_unused(config, many)
+        if warned is None:
+            recipe.warn_of_unused(config, few)
+    if warned:
+        with pytest.warns(UserWarning, match=warned):
+            recipe.warn_of_unused(config, few)
+
+
+@pytest.mark.parametrize("name", ["views", "cmmc_arrays", "dmim_arrays"])
+def test_a_config_file_has_no_settings_without_effect(name):
+    config = runpy.run_path(str(config_files.directory() / f"{name}.py"))["get_config"]().to_dict()
+    assert config["recipe"] == "auto"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recipe.warn_of_unused(config, recipe.candidates(config, recipe.FEW_ROWS, 2))
+
+
+@pytest.mark.long
+def test_rejected_rows_and_balanced_sizes_change_no_choice(finished, tmp_path, monkeypatch):
+    _, config, result = finished
+    monkeypatch.setattr(recipe, "TURTLE_STEPS", 20)
+    train = recipe.run.train
+
+    def warns(*arguments, **options):
+        results.warn_of_empty_clusters(K)
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(recipe.run, "train", warns)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = recipe.train({**config, "reject": 0.9, "balanced": True}, tmp_path / "run", quiet=True, reported=False)
+    assert not [w for w in caught if "are empty" in str(w.message)], "of candidates that are not kept"
+    assert found["kept"] == result["kept"]
+    for name in ("agreement", "agreement_std"):
+        np.testing.assert_allclose(*([row[name] for row in r["candidates"]] for r in (found, result)), rtol=1e-6)
+    assert (found["scores"]["smallest"], found["scores"]["largest"]) == (N // K, -(-N // K))
+    assert found["rejection"]["share"] == 0.9
 
 
 @pytest.mark.parametrize(

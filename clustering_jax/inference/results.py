@@ -25,6 +25,8 @@ from clustering_jax.metrics import evaluate
 # Words of each cluster: in their order, or by the number of the cluster.
 Names = Sequence[Sequence[str]] | Mapping[int, Sequence[str]]
 TABLE = ("acc", "nmi", "ari", "purity")
+# How the warning of empty clusters begins, as a regular expression.
+EMPTY = r"some of the \d+ clusters are empty"
 
 
 def versions() -> dict[str, str]:
