@@ -21,7 +21,7 @@ from clustering_jax import report, run, settings
 from clustering_jax.data.base import Dataset
 from clustering_jax.errors import UserError
 from clustering_jax.files import read_json
-from clustering_jax.inference import results
+from clustering_jax.inference import describe, results
 from clustering_jax.inference.predictor import Predictor
 from clustering_jax.methods.view_agreement import ViewFolds, agreement, view_folds
 from clustering_jax.methods.views import view_names
@@ -149,8 +149,8 @@ def _auto(
     create_workdir(workdir, config)
     folds = view_folds([dataset.features[name] for name in names], dataset.features.get("mask"))
     with warnings.catch_warnings():
-        # A candidate's empty clusters are in the table. They matter only if it is kept.
-        warnings.filterwarnings("ignore", message=results.EMPTY)
+        # They matter only for the candidate that is kept.
+        warnings.filterwarnings("ignore", message=f"{results.EMPTY}|{describe.REJECTED}")
         rows = []
         for number, (name, settings_) in enumerate(configs.items()):
             directory = workdir / "candidates" / str(number)
@@ -163,6 +163,8 @@ def _auto(
     result = _keep(workdir, best, rows, config)
     if result["scores"]["occupied"] < chosen["num_clusters"]:
         results.warn_of_empty_clusters(chosen["num_clusters"])
+    if "rejection" in result:
+        describe.warn_of_rejection(result["rejection"], dataset.num_examples)
     if not quiet:
         print(table(rows, best), results.table(result), sep="\n")
     if reported:

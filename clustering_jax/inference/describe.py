@@ -26,6 +26,8 @@ from clustering_jax.inference.rule import Rule, decimals, numbers
 
 # Largest `rows.duplicates`: above it, pairs that are near by chance are marked.
 MOST = 0.6
+# How the warning of `warn_of_rejection` begins, as a regular expression.
+REJECTED = r"reject is [\d.e-]+, but"
 
 
 class Described(NamedTuple):
@@ -135,16 +137,10 @@ def _rejection(
         by, agreement = f"{len(assigned)} seeds and {by}", agreement * agreement_of_seeds(clusters, best)
     found = rejection(confidence, agreement, config["reject"])
     kept = confidence >= found.threshold
-    if found.expected < config["reject"]:
-        warnings.warn(
-            f"reject is {config['reject']}, but no more than {found.expected:.2f} of the surest rows are expected to "
-            f"be right; the {int(kept.sum())} surest of {len(kept)} rows keep their clusters",
-            stacklevel=2,
-        )
     labels, scores = scored.labels, {}
     if labels is not None and (labels[kept] >= 0).any():
         scores = {"scores": known_scores(labels[kept], clusters[best][kept])}
-    return {
+    summary = {
         "share": config["reject"],
         **found._asdict(),
         "assigned": int(kept.sum()),
@@ -152,6 +148,23 @@ def _rejection(
         "reliability": reliability(confidence, agreement),
         **scores,
     }
+    warn_of_rejection(summary, len(kept))
+    return summary
+
+
+def warn_of_rejection(rejection: Mapping[str, Any], n: int) -> None:
+    """Warns if the share of rows that should be right can't be reached.
+
+    Args:
+      rejection: "rejection" of result.json.
+      n: number of rows.
+    """
+    if rejection["expected"] < rejection["share"]:
+        warnings.warn(
+            f"reject is {rejection['share']}, but no more than {rejection['expected']:.2f} of the surest rows are "
+            f"expected to be right; the {rejection['assigned']} surest of {n} rows keep their clusters",
+            stacklevel=2,
+        )
 
 
 def _levels(config: Mapping[str, Any], rows: np.ndarray, clusters: np.ndarray) -> dict[str, Any]:
