@@ -77,7 +77,8 @@ def train(
     Returns:
       The content of result.json. For "auto" and "quick" it also holds the name of the candidate that was kept, under
       "kept", and under "candidates" the name, "agreement", "agreement_std" and scores of each, and "mean" over its
-      seeds if it has several.
+      seeds if it has several. "verdict" is a sentence where k-means does as well, else "". The wall time is of the
+      training of all candidates.
 
     Raises:
       UserError: an unknown recipe, data other than views, several processes, or as `run.train`.
@@ -151,16 +152,18 @@ def _auto(
     with warnings.catch_warnings():
         # They matter only for the candidate that is kept.
         warnings.filterwarnings("ignore", message=f"{results.EMPTY}|{describe.REJECTED}")
-        rows = []
+        rows, seconds = [], 0.0
         for number, (name, settings_) in enumerate(configs.items()):
             directory = workdir / "candidates" / str(number)
             own = load(settings_) if load else None
             result = run.train(settings_, directory, signals, streams=own, quiet=True, reported=False)
             rows.append(_row(name, result, *_agreement(folds, directory, settings_, result, own)))
+            seconds += result["wall_time_seconds"]
             if not quiet:
                 print(f"{name}: agreement {rows[-1]['agreement']:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
     best = kept(rows)
-    result = _keep(workdir, best, rows, config)
+    more = {"candidates": rows, "kept": rows[best]["name"], "verdict": verdict(rows, best)}
+    result = _keep(workdir, best, {**more, "wall_time_seconds": seconds}, config)
     if result["scores"]["occupied"] < chosen["num_clusters"]:
         results.warn_of_empty_clusters(chosen["num_clusters"])
     if "rejection" in result:
@@ -238,7 +241,7 @@ def _agreement(
     return agreement(folds, assigned.clusters, k), 0.0
 
 
-def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> dict[str, Any]:
+def _keep(workdir: Path, best: int, more: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """Makes a candidate the run of the workdir. result.json comes last: without it, the command does this again."""
     kept = workdir / "candidates" / str(best)
     for path in kept.iterdir():
@@ -246,14 +249,19 @@ def _keep(workdir: Path, best: int, rows: Sequence[Mapping[str, Any]], config: M
             shutil.copytree(path, workdir / path.name, dirs_exist_ok=True)
         elif path.name not in ("config.json", "result.json", NAME):
             shutil.copyfile(path, workdir / path.name)
-    result = {**(read_json(kept / "result.json") or {}), "kept": rows[best]["name"], "candidates": list(rows)}
+    result = {**(read_json(kept / "result.json") or {}), **more}
     result = write_result(workdir, result, config["data"].get("path"))
     shutil.rmtree(workdir / "candidates")
     return result
 
 
+def verdict(rows: Sequence[Mapping[str, Any]], best: int) -> str:
+    """A sentence if plain k-means was kept; "" if not."""
+    return "k-means does as well as the other methods here" if rows[best]["name"] in PLAIN else ""
+
+
 def table(rows: Sequence[Mapping[str, Any]], best: int) -> str:
-    """Formats the candidates, and says in a sentence how the one that was kept compares with k-means."""
+    """Formats the candidates, and says in a sentence where k-means does as well."""
     scored = [name for name in results.TABLE if name in rows[0]]
     width = max(len(row["name"]) for row in rows) + 1
     names = "".join(f"{name.upper():>8}" for name in scored)
@@ -262,6 +270,4 @@ def table(rows: Sequence[Mapping[str, Any]], best: int) -> str:
         values = "".join(f"{row[name]:8.3f}" for name in scored)
         values += " kept" * (i == best)
         lines.append(f"{row['name']:{width}}{row['agreement']:10.3f}{row['occupied']:10}{values}")
-    if rows[best]["name"] in PLAIN:
-        lines.append("k-means does as well as the other methods here")
-    return "\n".join(lines)
+    return "\n".join([*lines, *filter(None, [verdict(rows, best)])])

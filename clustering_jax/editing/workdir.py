@@ -163,8 +163,9 @@ def _result(
     run: Finished, rule: Rule, probabilities: np.ndarray, clusters: np.ndarray, state: State
 ) -> tuple[dict[str, Any], Rule]:
     """The content of result.json, and the rule with the levels of the new clusters."""
-    # The scores of the other seeds are those of other clusters.
-    result: dict[str, Any] = {name: value for name, value in run.result.items() if name != "seeds"}
+    # Other seeds and candidates have other clusters.
+    others = ("seeds", "candidates", "verdict")
+    result: dict[str, Any] = {name: value for name, value in run.result.items() if name not in others}
     result["scores"] = results.score(probabilities, run.dataset)
     embed, places = run.predictor.embed, probabilities.argmax(1)
     result = with_feature_scores(result, embed, run.dataset, places, run.embedding, run.neighbours)

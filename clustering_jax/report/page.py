@@ -35,7 +35,8 @@ def page(content: Content, kind: str) -> str:
     Returns:
       The HTML file as text.
     """
-    title = f"{content.name}: clusters by {content.config['method'].upper()}"
+    method = (content.result or {}).get("kept") or content.config["method"].upper()
+    title = f"{content.name}: clusters by {method}"
     head = (
         element("meta", charset="utf-8"),
         element("meta", http_equiv="Content-Security-Policy", content=POLICY + digest(script())),
@@ -106,6 +107,7 @@ def _scores(content: Content) -> list[Html]:
     parts = [element("h2", "Scores"), element("div", *cards, class_="cards")]
     if names:
         parts.append(table(["", *map(str.upper, names)], _rows(content.result, names)))
+    parts += _candidates(content.result, names)
     if several:
         heads = ["seed", "criterion", *(name.upper() for name in names), "occupied"]
         keys = ["criterion", *names, "occupied"]
@@ -113,6 +115,22 @@ def _scores(content: Content) -> list[Html]:
         note = "The seed with the smallest criterion is selected. The criterion uses no labels."
         parts += [element("h3", "Each seed"), table(heads, each), element("p", note, class_="note")]
     return parts
+
+
+def _candidates(result: Mapping[str, Any], names: Sequence[str]) -> list[Html]:
+    """The candidates of the recipe "auto" with the agreement that decides between them."""
+    rows = result.get("candidates", [])
+    if not rows:
+        return []
+    keys = ["agreement", "occupied", *(name for name in names if name in rows[0])]
+    each = [
+        [row["name"], *(decimal(row[key]) for key in keys), "kept" * (row["name"] == result["kept"])] for row in rows
+    ]
+    note = "The agreement is how well each view predicts the clusters. It uses no labels. "
+    note += "Plain k-means is kept unless another candidate leads clearly."
+    heads = ["candidate", *keys[:2], *map(str.upper, keys[2:]), ""]
+    verdict = [element("p", f"{result['verdict']}.")] if result.get("verdict") else []
+    return [element("h3", "Candidates"), table(heads, each), *verdict, element("p", note, class_="note")]
 
 
 def _card(name: str, value: str, note: str) -> Html:

@@ -243,6 +243,18 @@ def test_levels_and_reliability_are_shown_if_the_run_has_them():
     assert "Reliability" not in page(whole, "pca") and "Tree of" not in page(whole, "pca")
 
 
+@pytest.mark.parametrize("verdict", ["", "k-means does as well"])
+def test_the_candidates_of_a_recipe_are_shown_with_the_one_that_was_kept(verdict):
+    whole = made.content("views")
+    names = ("k-means, minmax", "TURTLE")
+    rows = [{"name": name, "agreement": 0.5125, "occupied": 9, "acc": 0.25} for name in names]
+    result = {**whole.result, "candidates": rows, "kept": names[verdict == ""], "verdict": verdict}
+    text = page(whole._replace(result=result), "pca")
+    assert text.count("<td>0.512</td><td>9</td><td>0.250</td>") == 2 and text.count("<td>kept</td>") == 1
+    assert f"clusters by {result['kept']}</h1>" in text
+    assert ("k-means does as well." in text) == bool(verdict) and "Candidates" not in page(whole, "pca")
+
+
 def test_clusters_that_corrections_removed_are_not_counted():
     whole = made.content()
     merged = np.where(whole.assigned.clusters == 3, 0, whole.assigned.clusters)
