@@ -33,7 +33,8 @@ from clustering_jax.settings.cmmc import SETTLED
 CHANGES = {
     "narrow network": ("hidden", "latent_dim", "feature_dim", "kmeans_restarts"),
     "+ least number of steps": ("minimum_steps",),
-    "+ third stage until settled": ("matching_steps", "until_settled", "double_softmax"),
+    "+ pseudo-labels matched once": ("match_once", "double_softmax"),
+    "+ third stage until settled": ("matching_steps", "until_settled"),
     "+ weights of the views": ("view_weights",),
 }
 

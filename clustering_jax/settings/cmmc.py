@@ -52,6 +52,10 @@ class CMMC(NamedTuple):
     minimum_steps: NonNegativeInt = 0
     # Length of the third stage, in steps on all rows; 0 leaves the stage out.
     matching_steps: NonNegativeInt = 50
+    # Match the pseudo-labels with the clusters once, before the third stage, and in all views alike. As published, each
+    # step matches them anew, in each view by itself: with many clusters the names then change while they are learnt,
+    # and clusters empty.
+    match_once: bool = False
     # End the third stage before, when the prediction has settled: when at most one row in a thousand has changed its
     # cluster within 50 steps. Not in the paper.
     until_settled: bool = False
@@ -87,6 +91,7 @@ SETTLED = {
     "feature_dim": 32,
     "minimum_steps": 1000,
     "matching_steps": 500,
+    "match_once": True,
     "until_settled": True,
     "double_softmax": False,
     "view_weights": "agreement",

@@ -29,7 +29,7 @@ from clustering_jax.method import Method, Objective, Phase, Spec
 from clustering_jax.methods.cmmc.bdcl import bdcl_losses
 from clustering_jax.methods.cmmc.held_out import confident_labels, held_out_probabilities
 from clustering_jax.methods.cmmc.network import Network, Outputs, assignments
-from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels, pseudo_labels
+from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels, named_once, pseudo_labels
 from clustering_jax.methods.cmmc.settling import settling
 from clustering_jax.methods.cmmc.weighting import ViewWeights
 from clustering_jax.methods.cmmc.weights import load_cmmc
@@ -128,7 +128,9 @@ def matched_targets(q: list[Array], pseudo: Array, k: int) -> list[Array]:
     return targets
 
 
-def matching_loss(forward: Callable, batch: Mapping[str, Array], k: int, double_softmax: bool) -> tuple[Array, Outputs]:
+def matching_loss(
+    forward: Callable, batch: Mapping[str, Array], k: int, double_softmax: bool, *, named: bool = False
+) -> tuple[Array, Outputs]:
     """Paper, eq. 12: cross-entropy of q with the matched pseudo-labels, summed over views.
 
     Args:
@@ -136,12 +138,13 @@ def matching_loss(forward: Callable, batch: Mapping[str, Array], k: int, double_
       batch: views, and "pseudo" int [n, views].
       k: number of clusters.
       double_softmax: see `CMMC`.
+      named: whether the pseudo-labels are numbers of clusters already.
 
     Returns:
       The loss and the outputs.
     """
     outputs = forward(batch)
-    targets = matched_targets(outputs.q, batch["pseudo"], k)
+    targets = list(batch["pseudo"].T) if named else matched_targets(outputs.q, batch["pseudo"], k)
     pairs = zip(outputs.q, targets, strict=True)
     value = sum((pseudo_label_loss(q, y, double_softmax=double_softmax) for q, y in pairs), start=jnp.zeros(()))
     return value, outputs
@@ -200,7 +203,7 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
 
     def match(variables, batch, key):
         apply = chunked(partial(forward, variables["params"]), s.chunk)
-        value, outputs = matching_loss(apply, batch, k, s.double_softmax)
+        value, outputs = matching_loss(apply, batch, k, s.double_softmax, named=s.match_once)
         q = assignments(outputs, view_masks(batch), weights.of(variables, batch))
         return value, ({}, {"matching": value, **occupancy(q)})
 
@@ -208,6 +211,13 @@ def build(spec: Spec, *, optimizer: dict | None = None, **model: Any) -> Method:
         return jnp.stack(forward(variables["params"], batch).h, axis=1)
 
     def targets(key, variables, infer):
+        pseudo = unnamed(key, variables, infer)["pseudo"]
+        if s.match_once:
+            clusters, weight = infer(predict, variables).argmax(1), weights.values(variables, pseudo.shape[1])
+            pseudo = named_once(pseudo, clusters, k, weight)
+        return {"pseudo": pseudo}
+
+    def unnamed(key, variables, infer):
         if s.pseudo_labels_of == "features":
             mask = infer(view_mask, variables)
             return pseudo_labels(key, infer(features, variables), mask, k, s.kmeans_restarts)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clustering_jax.kmeans import kmeans
+from clustering_jax.losses.matching import contingency, maximum_matching
 from clustering_jax.methods.imputation import from_neighbours
 from clustering_jax.typing import Array
 
@@ -60,3 +61,29 @@ def joint_pseudo_labels(
         parts.append(x / variance**0.5 if variance > 0 else x)
     labels = kmeans(key, jnp.asarray(np.concatenate(parts, 1)), k, restarts=restarts).labels
     return {"pseudo": np.where(mask, np.asarray(labels)[:, None], -1).astype(np.int32)}
+
+
+def named_once(pseudo: np.ndarray, clusters: np.ndarray, k: int, weights: np.ndarray) -> np.ndarray:
+    """Gives pseudo-labels the numbers of the clusters that they agree with best, in all views alike.
+
+    The labels of the reference view are matched with the clusters, and the labels of the other views with those of the
+    reference view. So a cluster that is empty belongs to the same rows in each view.
+
+    Args:
+      pseudo: int [n, views], negative where the view is missing.
+      clusters: int [n] in [0, k), the present clusters.
+      k: number of clusters.
+      weights: [views]; the view with the largest weight times its number of rows is the reference.
+
+    Returns:
+      int32 [n, views], negative where the view is missing.
+    """
+    reference = int(np.argmax(weights * (pseudo >= 0).sum(0)))
+    labels = _renamed(pseudo[:, reference], clusters, k)
+    named = [labels if v == reference else _renamed(rows, labels, k) for v, rows in enumerate(pseudo.T)]
+    return np.stack(named, 1)
+
+
+def _renamed(labels: np.ndarray, others: np.ndarray, k: int) -> np.ndarray:
+    names = np.asarray(maximum_matching(contingency(jnp.asarray(labels), jnp.asarray(others), k, k)))
+    return np.where(labels < 0, -1, names[labels]).astype(np.int32)

@@ -40,6 +40,10 @@ class ViewWeights(NamedTuple):
             return None
         return variables["views"]["weight"][np.array([view_number(name) for name in view_names(batch)])]
 
+    def values(self, variables: Mapping[str, Any], num_views: int) -> np.ndarray:
+        """The weights of all views, [num_views]; ones for the kind "equal"."""
+        return np.ones(num_views) if self.kind == "equal" else np.asarray(variables["views"]["weight"])
+
     def updated(self, batch: Mapping[str, Array]) -> dict[str, Any]:
         """The collection with the weights of `targets`, which join each batch."""
         return {} if self.kind == "equal" else {"views": {"weight": batch["weight"][0]}}

@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clustering_jax.losses import cluster_contrast, nt_xent
+from clustering_jax.losses import cluster_contrast, nt_xent, pseudo_label_loss
 from clustering_jax.methods.cmmc import bdcl
 from clustering_jax.methods.cmmc import method as cmmc
+from clustering_jax.methods.cmmc.method import matching_loss
+from clustering_jax.methods.cmmc.network import Outputs
+from clustering_jax.methods.cmmc.pseudo_labels import named_once
 from clustering_jax.methods.cmmc.settling import STEPS, settling
 from clustering_jax.methods.cmmc.weighting import agreement_weights
 from clustering_jax.methods.views import mixture
@@ -95,6 +98,41 @@ def test_equal_weights_add_nothing_to_the_variables():
     assert set(jax.eval_shape(toy.build().init, KEY, batch_of())) == {"params"}
 
 
+@pytest.mark.parametrize("heavy", [0, 2])
+def test_pseudo_labels_get_the_numbers_of_their_clusters_in_all_views_alike(heavy):
+    rng, k, n = np.random.default_rng(3), 6, 200
+    clusters = np.arange(n) % k
+    present = np.where(np.isin(clusters, (4, 5)), 0, clusters)  # Two clusters are empty.
+    pseudo = np.stack([rng.permutation(k)[clusters] for _ in range(3)], 1)
+    pseudo[:5, 1] = -1
+    named = named_once(pseudo, present, k, np.eye(3)[heavy] + 1)
+    assert named.dtype == np.int32 and (named[:5, 1] == -1).all()
+    for v, rows in enumerate(pseudo.T):
+        pairs = {(old, new) for old, new in zip(rows, named[:, v], strict=True) if old >= 0}
+        assert len(pairs) == len({new for _, new in pairs}) == k, "a renaming"
+    kept = (clusters > 0) & (clusters < 4)
+    np.testing.assert_array_equal(named[kept, 0], clusters[kept])
+    np.testing.assert_array_equal(named[:, 0], named[:, 2])
+    np.testing.assert_array_equal(named[5:, 1], named[5:, 0])
+
+
+def test_the_view_of_the_largest_weight_names_the_clusters():
+    clusters = np.arange(40) % 2
+    pseudo = np.stack([np.arange(40) // 20, 1 - clusters], 1)
+    pseudo[::4, 1] = 0
+    named = [named_once(pseudo, clusters, 2, np.array(w)) for w in ((1, 3), (3, 1))]
+    np.testing.assert_array_equal(named[0][:, 1], 1 - pseudo[:, 1])
+    np.testing.assert_array_equal(named[1][:, 0], pseudo[:, 0])
+
+
+def test_named_labels_are_not_matched_again():
+    q = [jax.nn.softmax(jax.random.normal(jax.random.fold_in(KEY, v), (12, 4))) for v in range(2)]
+    labels = jnp.stack([jnp.arange(12) % 4, jnp.arange(12) % 3], 1)
+    value, _ = matching_loss(lambda _: Outputs([], q, []), {"pseudo": labels}, 4, False, named=True)
+    expected = sum(pseudo_label_loss(q[v], labels[:, v]) for v in range(2))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("changed", "ends"), [(0, True), (1, True), (2, False)])
 def test_the_stage_ends_when_at_most_a_thousandth_of_the_rows_changes(changed, ends):
     before = np.arange(1000) % 4
@@ -113,6 +151,6 @@ def test_the_stage_ends_when_at_most_a_thousandth_of_the_rows_changes(changed, e
 
 @pytest.mark.long
 def test_a_settled_run_stops_early(tmp_path):
-    settings = {"matching_steps": 40 * STEPS, "until_settled": True, "double_softmax": False}
+    settings = {"matching_steps": 40 * STEPS, "until_settled": True, "match_once": True, "double_softmax": False}
     state, _ = toy.run(tmp_path / "run", toy.build(**settings), toy.dataset())
     assert 10 + STEPS <= int(state.step) < 10 + 40 * STEPS
