@@ -1,7 +1,6 @@
 """The setting `model.until_settled`: CMMC's third stage ends when its prediction no longer changes.
 
-The stage first moves away from the clusters of the contrast and empties some of them. The matching gives each pseudo
-label a cluster of its own, so more steps fill them again.
+The stage first moves away from the clusters of the contrast and empties some of them; more steps fill them again.
 """
 
 from __future__ import annotations
