@@ -149,18 +149,7 @@ def _auto(
     warn_of_unused(config, configs)
     create_workdir(workdir, config)
     folds = view_folds([dataset.features[name] for name in names], dataset.features.get("mask"))
-    with warnings.catch_warnings():
-        # They matter only for the candidate that is kept.
-        warnings.filterwarnings("ignore", message=f"{results.EMPTY}|{describe.REJECTED}")
-        rows, seconds = [], 0.0
-        for number, (name, settings_) in enumerate(configs.items()):
-            directory = workdir / "candidates" / str(number)
-            own = load(settings_) if load else None
-            result = run.train(settings_, directory, signals, streams=own, quiet=True, reported=False)
-            rows.append(_row(name, result, *_agreement(folds, directory, settings_, result, own)))
-            seconds += result["wall_time_seconds"]
-            if not quiet:
-                print(f"{name}: agreement {rows[-1]['agreement']:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
+    rows, seconds = _trained(configs, workdir / "candidates", folds, signals, load, quiet)
     best = kept(rows)
     more = {"candidates": rows, "kept": rows[best]["name"], "verdict": verdict(rows, best)}
     result = _keep(workdir, best, {**more, "wall_time_seconds": seconds}, config)
@@ -173,6 +162,29 @@ def _auto(
     if reported:
         report.write(workdir)
     return result
+
+
+def _trained(
+    configs: Mapping[str, Mapping[str, Any]],
+    workdir: Path,
+    folds: Sequence[ViewFolds],
+    signals: Signals | None,
+    load: Callable | None,
+    quiet: bool,
+) -> tuple[list[dict[str, Any]], float]:
+    """Trains the candidates. Returns what result.json keeps of each, and the seconds of all trainings."""
+    rows, seconds = [], 0.0
+    with warnings.catch_warnings():
+        # They matter only for the candidate that is kept.
+        warnings.filterwarnings("ignore", message=f"{results.EMPTY}|{describe.REJECTED}")
+        for number, (name, config) in enumerate(configs.items()):
+            directory, own = workdir / str(number), load(config) if load else None
+            result = run.train(dict(config), directory, signals, streams=own, quiet=True, reported=False)
+            rows.append(_row(name, result, *_agreement(folds, directory, config, result, own)))
+            seconds += result["wall_time_seconds"]
+            if not quiet:
+                print(f"{name}: agreement {rows[-1]['agreement']:.3f}, {result['wall_time_seconds']:.0f} s", flush=True)
+    return rows, seconds
 
 
 def kept(rows: Sequence[Mapping[str, Any]]) -> int:
