@@ -39,8 +39,9 @@ from clustering_jax.training.workdir import (
 )
 
 RECIPES = ("auto", "quick", "published")
-# The methods of the candidates besides the method of the config.
-METHODS = ("kmeans", "spectral", "turtle", "cmmc")
+# The methods of the candidates besides the method of the config; the first have no network.
+SIMPLE = ("kmeans", "spectral", "turtle")
+METHODS = (*SIMPLE, "cmmc")
 # Up to this number of rows, networks do no better than the other candidates, and take longest.
 FEW_ROWS = 2000
 # Above it, spectral clustering takes too long: it compares all pairs of rows.
@@ -50,6 +51,9 @@ SCALINGS = ("minmax", "standard")
 PLAIN = tuple(f"k-means, {scaling}" for scaling in SCALINGS)
 # A lead over plain k-means that is smaller than this, or than the deviation of k-means over its seeds, is no lead.
 LEAD = 0.01
+# A network that is trained to make the views agree gains agreement more easily than accuracy, so it has to lead the
+# other candidates by this much.
+NETWORK_LEAD = 0.05
 # Settings that all candidates have in common with the config, and those that only its own method uses.
 COMMON = ("num_clusters", "seed", "reject", "balanced", "levels", "rows")
 OWN = ("model", "optimizer", "epochs", "num_seeds", "init_from")
@@ -76,9 +80,9 @@ def train(
 
     Returns:
       The content of result.json. For "auto" and "quick" it also holds the name of the candidate that was kept, under
-      "kept", and under "candidates" the name, "agreement", "agreement_std" and scores of each, and "mean" over its
-      seeds if it has several. "verdict" is a sentence where k-means does as well, else "". The wall time is of the
-      training of all candidates.
+      "kept", and under "candidates" the name, method, "agreement", "agreement_std" and scores of each, and "mean"
+      over its seeds if it has several. "verdict" is a sentence where k-means does as well, else "". The wall
+      time is of the training of all candidates.
 
     Raises:
       UserError: an unknown recipe, data other than views, several processes, or as `run.train`.
@@ -191,19 +195,23 @@ def kept(rows: Sequence[Mapping[str, Any]]) -> int:
     """The number of the candidate to keep: plain k-means, unless the lead of another one is clear.
 
     Args:
-      rows: "name", "agreement" and "agreement_std" of each candidate, at least one of which is plain k-means.
+      rows: "name", "method", "agreement" and "agreement_std" of each candidate, at least one of which is plain k-means.
     """
     values = [row["agreement"] for row in rows]
-    plain = [i for i, row in enumerate(rows) if row["name"] in PLAIN]
-    first, best = max(plain, key=values.__getitem__), int(np.argmax(values))
-    return best if values[best] > values[first] + max(LEAD, rows[first]["agreement_std"]) else first
+    network = np.array([row["method"] not in SIMPLE for row in rows])
+    first = max((i for i, row in enumerate(rows) if row["name"] in PLAIN), key=values.__getitem__)
+    best = int(np.argmax(np.where(network, -np.inf, values)))
+    if values[best] <= values[first] + max(LEAD, rows[first]["agreement_std"]):
+        best = first
+    last = int(np.argmax(np.where(network, values, -np.inf)))
+    return last if network[last] and values[last] > values[best] + NETWORK_LEAD else best
 
 
 def _row(name: str, result: Mapping[str, Any], value: float, spread: float) -> dict[str, Any]:
     """What result.json keeps of a candidate."""
     shown = {key: score for key, score in result["scores"].items() if key in (*results.TABLE, "occupied")}
     several = {"mean": result["seeds"]["mean"]} if "seeds" in result else {}
-    return {"name": name, "agreement": value, "agreement_std": spread, **shown, **several}
+    return {"name": name, "method": result["method"], "agreement": value, "agreement_std": spread, **shown, **several}
 
 
 def warn_of_unused(config: Mapping[str, Any], configs: Mapping[str, Any]) -> None:

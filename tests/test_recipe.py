@@ -188,8 +188,31 @@ def test_rejected_rows_and_balanced_sizes_change_no_choice(finished, tmp_path, m
 )
 def test_plain_k_means_is_kept_unless_another_one_leads_clearly(agreements, std, name):
     names = (*recipe.PLAIN, "spectral, minmax")
-    rows = [{"name": n, "agreement": a, "agreement_std": std} for n, a in zip(names, agreements, strict=True)]
-    assert rows[recipe.kept(rows)]["name"] == name
+    assert names[recipe.kept(judged(agreements, std))] == name
+
+
+def judged(agreements, std=0.0):
+    """Two candidates of plain k-means, one of spectral clustering, and then networks."""
+    names, methods = (
+        (*recipe.PLAIN, "spectral, minmax", "CMMC", "DMIM"),
+        ("kmeans", "kmeans", "spectral", "cmmc", "dmim"),
+    )
+    keys = ("name", "method", "agreement", "agreement_std")
+    return [dict(zip(keys, (*row, std), strict=True)) for row in zip(names, methods, agreements, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("agreements", "best"),
+    [
+        ((0.4, 0.3, 0.39, 0.44), 0),
+        ((0.4, 0.3, 0.39, 0.46), 3),
+        ((0.4, 0.3, 0.45, 0.49), 2),
+        ((0.4, 0.3, 0.45, 0.49, 0.51), 4),
+        ((0.4, 0.3, 0.45, 0.52, 0.51), 3),
+    ],
+)
+def test_a_network_has_to_lead_by_more(agreements, best):
+    assert recipe.kept(judged(agreements)) == best
 
 
 @pytest.mark.parametrize(
@@ -197,7 +220,8 @@ def test_plain_k_means_is_kept_unless_another_one_leads_clearly(agreements, std,
 )
 def test_the_table_says_where_k_means_does_as_well(other, sentence):
     common = {"agreement_std": 0.0, "occupied": 4}
-    rows = [{"name": name, "agreement": a, **common} for name, a in (("k-means, minmax", 0.5), ("TURTLE", other))]
+    found = (("k-means, minmax", "kmeans", 0.5), ("TURTLE", "turtle", other))
+    rows = [{"name": name, "method": method, "agreement": a, **common} for name, method, a in found]
     text = recipe.table(rows, recipe.kept(rows))
     assert ("k-means does as well" in text) == sentence and text.count("kept") == 1
 

@@ -90,7 +90,7 @@ SETTLED = {
     "latent_dim": 32,
     "feature_dim": 32,
     "minimum_steps": 1000,
-    "matching_steps": 500,
+    "matching_steps": 1000,
     "match_once": True,
     "until_settled": True,
     "double_softmax": False,
