@@ -24,6 +24,10 @@ class UserError(ValueError):
         super().__init__(line if len(line) <= LONGEST else f"{line[:LONGEST]} ...")
 
 
+class ResultWarning(UserWarning):
+    """A warning about the clusters of a run, which matters only if the run is kept."""
+
+
 @contextmanager
 def reading(path: Path, kind: str = "") -> Iterator[None]:
     """Turns what the readers raise for a bad file into one line that names the file.

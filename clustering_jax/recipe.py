@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from clustering_jax import report, run, settings
 from clustering_jax.data.base import Dataset
-from clustering_jax.errors import UserError
+from clustering_jax.errors import ResultWarning, UserError
 from clustering_jax.files import read_json
 from clustering_jax.inference import describe, results
 from clustering_jax.inference.predictor import Predictor
@@ -179,8 +179,7 @@ def _trained(
     """Trains the candidates. Returns what result.json keeps of each, and the seconds of all trainings."""
     rows, seconds = [], 0.0
     with warnings.catch_warnings():
-        # They matter only for the candidate that is kept.
-        warnings.filterwarnings("ignore", message=f"{results.EMPTY}|{describe.REJECTED}")
+        warnings.simplefilter("ignore", ResultWarning)
         for number, (name, config) in enumerate(configs.items()):
             directory, own = workdir / str(number), load(config) if load else None
             result = run.train(dict(config), directory, signals, streams=own, quiet=True, reported=False)

@@ -193,10 +193,8 @@ def test_plain_k_means_is_kept_unless_another_one_leads_clearly(agreements, std,
 
 def judged(agreements, std=0.0):
     """Two candidates of plain k-means, one of spectral clustering, and then networks."""
-    names, methods = (
-        (*recipe.PLAIN, "spectral, minmax", "CMMC", "DMIM"),
-        ("kmeans", "kmeans", "spectral", "cmmc", "dmim"),
-    )
+    names = (*recipe.PLAIN, "spectral, minmax", "CMMC", "DMIM")
+    methods = ("kmeans", "kmeans", "spectral", "cmmc", "dmim")
     keys = ("name", "method", "agreement", "agreement_std")
     return [dict(zip(keys, (*row, std), strict=True)) for row in zip(names, methods, agreements, strict=False)]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from clustering_jax.data.base import Dataset
-from clustering_jax.errors import UserError
+from clustering_jax.errors import ResultWarning, UserError
 from clustering_jax.inference import levels
 from clustering_jax.inference.balanced import log_shares
 from clustering_jax.inference.duplicates import duplicate_groups, first_equal
@@ -26,8 +26,6 @@ from clustering_jax.inference.rule import Rule, decimals, numbers
 
 # Largest `rows.duplicates`: above it, pairs that are near by chance are marked.
 MOST = 0.6
-# How the warning of `warn_of_rejection` begins, as a regular expression.
-REJECTED = r"reject is [\d.e-]+, but"
 
 
 class Described(NamedTuple):
@@ -163,6 +161,7 @@ def warn_of_rejection(rejection: Mapping[str, Any], n: int) -> None:
         warnings.warn(
             f"reject is {rejection['share']}, but no more than {rejection['expected']:.2f} of the surest rows are "
             f"expected to be right; the {rejection['assigned']} surest of {n} rows keep their clusters",
+            ResultWarning,
             stacklevel=2,
         )
 

@@ -17,6 +17,7 @@ from sklearn.cluster import KMeans
 
 from clustering_jax import __version__, metrics
 from clustering_jax.data.base import Dataset
+from clustering_jax.errors import ResultWarning
 from clustering_jax.files import write_atomic, write_json
 from clustering_jax.methods.imputation import from_neighbours
 from clustering_jax.methods.views import view_names
@@ -25,8 +26,6 @@ from clustering_jax.metrics import evaluate
 # Words of each cluster: in their order, or by the number of the cluster.
 Names = Sequence[Sequence[str]] | Mapping[int, Sequence[str]]
 TABLE = ("acc", "nmi", "ari", "purity")
-# How the warning of empty clusters begins, as a regular expression.
-EMPTY = r"some of the \d+ clusters are empty"
 
 
 def versions() -> dict[str, str]:
@@ -60,7 +59,7 @@ def score(probabilities: np.ndarray, dataset: Dataset) -> dict[str, float]:
 def warn_of_empty_clusters(k: int) -> None:
     """Warns that clusters are empty. Python shows the same text from the same line once."""
     advice = "fewer clusters, another seed (num_seeds=3 keeps one without labels), more epochs or a larger batch"
-    warnings.warn(f"some of the {k} clusters are empty: try {advice}", stacklevel=1)
+    warnings.warn(f"some of the {k} clusters are empty: try {advice}", ResultWarning, stacklevel=1)
 
 
 def score_all(assignments: Sequence[np.ndarray], dataset: Dataset) -> dict[str, float]:

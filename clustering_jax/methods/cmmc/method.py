@@ -19,9 +19,7 @@ import numpy as np
 
 from clustering_jax.losses import (
     cluster_contrast,
-    contingency,
     imbalance,
-    maximum_matching,
     nt_xent,
     pseudo_label_loss,
 )
@@ -29,7 +27,7 @@ from clustering_jax.method import Method, Objective, Phase, Spec
 from clustering_jax.methods.cmmc.bdcl import bdcl_losses
 from clustering_jax.methods.cmmc.held_out import confident_labels, held_out_probabilities
 from clustering_jax.methods.cmmc.network import Network, Outputs, assignments
-from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels, named_once, pseudo_labels
+from clustering_jax.methods.cmmc.pseudo_labels import joint_pseudo_labels, named_once, pseudo_labels, renamed
 from clustering_jax.methods.cmmc.settling import settling
 from clustering_jax.methods.cmmc.weighting import ViewWeights
 from clustering_jax.methods.cmmc.weights import load_cmmc
@@ -121,11 +119,7 @@ def matched_targets(q: list[Array], pseudo: Array, k: int) -> list[Array]:
     Returns:
       Labels for each view, int [n], negative where the view is missing.
     """
-    targets = []
-    for v, rows in enumerate(q):
-        names = maximum_matching(contingency(pseudo[:, v], rows.argmax(1), k, k))
-        targets.append(jnp.where(pseudo[:, v] < 0, -1, names[pseudo[:, v]]))
-    return targets
+    return [renamed(pseudo[:, v], rows.argmax(1), k) for v, rows in enumerate(q)]
 
 
 def matching_loss(

@@ -79,11 +79,22 @@ def named_once(pseudo: np.ndarray, clusters: np.ndarray, k: int, weights: np.nda
       int32 [n, views], negative where the view is missing.
     """
     reference = int(np.argmax(weights * (pseudo >= 0).sum(0)))
-    labels = _renamed(pseudo[:, reference], clusters, k)
-    named = [labels if v == reference else _renamed(rows, labels, k) for v, rows in enumerate(pseudo.T)]
+    labels = renamed(pseudo[:, reference], clusters, k)
+    named = [labels if v == reference else renamed(rows, labels, k) for v, rows in enumerate(pseudo.T)]
     return np.stack(named, 1)
 
 
-def _renamed(labels: np.ndarray, others: np.ndarray, k: int) -> np.ndarray:
-    names = np.asarray(maximum_matching(contingency(jnp.asarray(labels), jnp.asarray(others), k, k)))
-    return np.where(labels < 0, -1, names[labels]).astype(np.int32)
+def renamed(labels: Array | np.ndarray, others: Array | np.ndarray, k: int) -> Array:
+    """Renames labels so that they agree best with others, by the maximum matching of their contingency table.
+
+    Args:
+      labels: int [n] in [0, k), or negative for a row without a label.
+      others: int [n], likewise.
+      k: number of labels.
+
+    Returns:
+      int32 [n], negative where `labels` is.
+    """
+    labels = jnp.asarray(labels)
+    names = maximum_matching(contingency(labels, jnp.asarray(others), k, k))
+    return jnp.where(labels < 0, -1, names[labels])
